@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The seam to the network among nodes.
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    Block, BlockNumber, BlockReader, BlockSource, BoxError, ChannelId, HeaderHash, Height, NodeId,
+    Readers, Signer, VerifiedBlock,
+};
+
+/// A network among nodes, over which the blocks of channels spread.
+///
+/// A backend brings bytes and never judges blocks: what it received goes out as a [`Candidate`],
+/// and is passed on only after the answer [`Answer::Accept`].
+#[async_trait]
+pub trait Gossip: Send + Sync + fmt::Debug {
+    /// The id of this node.
+    fn node_id(&self) -> NodeId;
+
+    /// Takes part in a channel: announces, hears and serves its blocks from here on.
+    ///
+    /// # Errors
+    ///
+    /// [`GossipError::AlreadyJoined`], [`GossipError::Closed`], or what the backend says.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped future may leave the channel joined; [`GossipChannel::leave`] is then missing, so
+    /// let it finish.
+    async fn join(&self, request: JoinRequest) -> Result<Membership, GossipError>;
+
+    /// Leaves every channel and closes every connection. Returns when all tasks have ended. Safe
+    /// to repeat.
+    async fn stop(&self);
+}
+
+/// What a backend needs to know of a channel.
+#[derive(Debug, Clone)]
+pub struct JoinRequest {
+    /// The channel.
+    pub channel: ChannelId,
+    /// The header hash of its genesis block: networks whose channels have one name stay apart.
+    pub genesis: HeaderHash,
+    /// What this node serves to others.
+    pub reader: Arc<dyn BlockReader>,
+    /// Who may have blocks of the channel.
+    pub readers: Arc<dyn Readers>,
+    /// What this node proves itself with.
+    pub signer: Arc<dyn Signer>,
+}
+
+/// A channel that was joined.
+#[derive(Debug)]
+pub struct Membership {
+    /// What one can do in it.
+    pub channel: Arc<dyn GossipChannel>,
+    /// What happens in it. The queue is bounded by the backend: while it is full, candidates are
+    /// dropped as if answered [`Answer::Ignore`], and of the statuses of one node the newest stays.
+    pub events: mpsc::Receiver<GossipEvent>,
+}
+
+/// The part of a node in the gossip of one channel.
+#[async_trait]
+pub trait GossipChannel: Send + Sync + fmt::Debug {
+    /// Hands a block that is in the reader to the network. Success does not say that anybody
+    /// received it; without any peer it is a success as well.
+    ///
+    /// # Errors
+    ///
+    /// [`GossipError::Closed`] after the channel was left, or what the backend says.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped future may have published the block or not.
+    async fn publish(&self, block: &VerifiedBlock) -> Result<(), GossipError>;
+
+    /// Tells the others, with the next status, whether this node has a Deliver stream open.
+    fn set_pulling(&self, pulling: bool);
+
+    /// What a node of the channel gives: ranges of blocks by [`BlockSource::open`] with
+    /// [`Endpoint::of_node`](crate::Endpoint::of_node). `None` when it is not connected.
+    fn source(&self, node: &NodeId) -> Option<Arc<dyn BlockSource>>;
+
+    /// Leaves the channel; its events end. Safe to repeat.
+    async fn leave(&self);
+}
+
+/// Something that happened in a channel.
+#[derive(Debug)]
+pub enum GossipEvent {
+    /// A block or an announcement came.
+    Candidate(Candidate),
+    /// A node told how it stands.
+    Status {
+        /// The node.
+        from: NodeId,
+        /// What it says; nothing of it is proven but a tip whose signatures are verified.
+        status: ChannelStatus,
+    },
+    /// A node is no longer connected.
+    Left(NodeId),
+}
+
+/// How a node stands in a channel.
+#[derive(Debug, Clone)]
+pub struct ChannelStatus {
+    /// The oldest block that it gives.
+    pub first: BlockNumber,
+    /// Its height.
+    pub height: Height,
+    /// Header and signatures of its newest block.
+    pub tip: Option<Block>,
+    /// Whether it has a Deliver stream open.
+    pub pulling: bool,
+}
+
+/// A block from the network that waits to be judged. Dropping it answers [`Answer::Ignore`].
+#[derive(Debug)]
+pub struct Candidate {
+    block: Block,
+    from: NodeId,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// What becomes of a candidate, and of its sender's standing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// It is verified: pass it on.
+    Accept,
+    /// Nothing is known against it (old, too far ahead, a second copy, not to be judged yet): do
+    /// not pass it on.
+    Ignore,
+    /// It breaks a rule: do not pass it on, and hold it against its sender.
+    Reject,
+}
+
+/// Why the network did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GossipError {
+    /// The channel was joined before and not left.
+    #[error("channel {channel} is joined already; leave it first")]
+    AlreadyJoined {
+        /// The channel.
+        channel: ChannelId,
+    },
+    /// The network was stopped, or the channel left.
+    #[error("the gossip network is closed")]
+    Closed,
+    /// The backend failed.
+    #[error("gossip on channel {channel} failed: {source}")]
+    Backend {
+        /// The channel.
+        channel: ChannelId,
+        /// What the backend said.
+        source: BoxError,
+    },
+}
+
+impl Candidate {
+    /// A candidate and where its answer will come. A receiver whose sender is gone means
+    /// [`Answer::Ignore`].
+    pub fn new(block: Block, from: NodeId) -> (Self, oneshot::Receiver<Answer>) {
+        let (answer, answered) = oneshot::channel();
+        (
+            Self {
+                block,
+                from,
+                answer,
+            },
+            answered,
+        )
+    }
+
+    /// The block; without data it is an announcement, and the body is to be had from the sender.
+    pub fn block(&self) -> &Block {
+        &self.block
+    }
+
+    /// Who sent it.
+    pub fn from(&self) -> &NodeId {
+        &self.from
+    }
+
+    /// Says what becomes of it, and gives the block back.
+    pub fn answer(self, answer: Answer) -> Block {
+        // Nobody waits any more when the network was stopped meanwhile.
+        let _ = self.answer.send(answer);
+        self.block
+    }
+}
+
+impl GossipError {
+    /// Whether the same call may go well later.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Backend { .. } => true,
+            Self::AlreadyJoined { .. } | Self::Closed => false,
+        }
+    }
+}

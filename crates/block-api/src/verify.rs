@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The seam to the rules of a channel: who judges blocks, and who says who may read.
+
+use std::{fmt, sync::Arc, time::SystemTime};
+
+use crate::{Block, BlockNumber, BoxError, HeaderHash};
+
+/// Judges blocks by the configuration in force at their height.
+///
+/// Judging is pure: no clock, no I/O, and the same answer for the same block until
+/// [`apply_config`](Self::apply_config) was called. Whether a block links to the chain is not
+/// asked here; the store knows its tip and refuses what does not link.
+pub trait BlockVerifier: Send + Sync + fmt::Debug {
+    /// Judges a whole block: its transactions are well formed, its data is the one that the header
+    /// names, and the orderers signed it as the channel demands (semantics §2.1).
+    fn verify(&self, block: &Block) -> Verdict;
+
+    /// Judges header and signatures alone, whether there is data or not (semantics §2.9).
+    fn verify_attestation(&self, block: &Block) -> Verdict;
+
+    /// Takes the configuration of a config block that is in the store into force for the blocks
+    /// after it. Other blocks change nothing, nor does one whose configuration is known.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration cannot be taken into force. The verifier is as before.
+    fn apply_config(&self, stored: &VerifiedBlock) -> Result<(), Rejection>;
+}
+
+/// What a verifier says of a block.
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// The block satisfies every rule.
+    Accepted(Acceptance),
+    /// The block breaks a rule; it will break it for everyone under the same configuration.
+    Rejected(Rejection),
+    /// The configuration that judges the block is that of a config block which was not applied
+    /// yet: nothing is known until it is.
+    AwaitsConfig(BlockNumber),
+}
+
+/// What a verifier learned of a block that it accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acceptance {
+    /// Whether it is a config block.
+    pub is_config: bool,
+    /// The number of the newest config block up to and including this block, as the orderers
+    /// signed it; 0 where they signed none.
+    pub last_config: BlockNumber,
+}
+
+/// A block that breaks a rule.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("block {number} breaks the rule `{rule}`: {reason}")]
+pub struct Rejection {
+    number: BlockNumber,
+    hash: HeaderHash,
+    rule: &'static str,
+    reason: Arc<dyn std::error::Error + Send + Sync>,
+}
+
+/// A block that a verifier accepted, the only kind that is stored, published or served.
+///
+/// It has five metadata slots at least: what the orderers did not sign and did not come along is
+/// filled in here (see [`Block::with_all_slots`]). Cloning shares the bytes.
+#[derive(Debug, Clone)]
+pub struct VerifiedBlock {
+    block: Block,
+    acceptance: Acceptance,
+}
+
+/// A block did not become a [`VerifiedBlock`].
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// It breaks a rule.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// The config block that judges it was not applied yet.
+    #[error("block {number} is judged by config block {config}, which is not here yet")]
+    AwaitsConfig {
+        /// The block.
+        number: BlockNumber,
+        /// The config block.
+        config: BlockNumber,
+    },
+    /// It has no data.
+    #[error("block {number} has no data, only a header and signatures")]
+    NoData {
+        /// The block.
+        number: BlockNumber,
+    },
+}
+
+/// Says who may read a channel.
+pub trait Readers: Send + Sync + fmt::Debug {
+    /// Whether the holder of `identity` (the bytes of a `msp.SerializedIdentity`), who made
+    /// `signature` over `message`, may read the channel at the time `now` (semantics §3.10).
+    ///
+    /// # Errors
+    ///
+    /// When it may not, with the reason, which is for a log and not for the peer.
+    fn may_read(
+        &self,
+        identity: &[u8],
+        message: &[u8],
+        signature: &[u8],
+        now: SystemTime,
+    ) -> Result<(), ReadersDenied>;
+
+    /// Grows whenever a verdict may have changed, so that sessions ask again.
+    fn generation(&self) -> u64;
+}
+
+/// An identity may not read a channel.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("no right to read the channel: {reason}")]
+pub struct ReadersDenied {
+    reason: String,
+}
+
+impl Rejection {
+    /// A rejection of `block` for the reason of a rule with this short name.
+    pub fn new(block: &Block, rule: &'static str, reason: impl Into<BoxError>) -> Self {
+        Self {
+            number: block.number(),
+            hash: block.header_hash(),
+            rule,
+            reason: reason.into().into(),
+        }
+    }
+
+    /// The number that the block claims.
+    pub fn number(&self) -> BlockNumber {
+        self.number
+    }
+
+    /// The header hash of the block.
+    pub fn header_hash(&self) -> HeaderHash {
+        self.hash
+    }
+
+    /// The short name of the rule, the same in every message and metric.
+    pub fn rule(&self) -> &'static str {
+        self.rule
+    }
+
+    /// What is wrong, with the data that an operator needs.
+    pub fn reason(&self) -> &(dyn std::error::Error + Send + Sync) {
+        &*self.reason
+    }
+}
+
+impl VerifiedBlock {
+    /// Has a block judged, and keeps it if it is accepted.
+    ///
+    /// # Errors
+    ///
+    /// When the verifier rejects it, cannot judge it yet, or when it has no data.
+    pub fn new(block: Block, verifier: &dyn BlockVerifier) -> Result<Self, VerifyError> {
+        if !block.has_data() {
+            return Err(VerifyError::NoData {
+                number: block.number(),
+            });
+        }
+        match verifier.verify(&block) {
+            Verdict::Accepted(acceptance) => Ok(Self {
+                block: block.with_all_slots(Some(acceptance.last_config)),
+                acceptance,
+            }),
+            Verdict::Rejected(rejection) => Err(rejection.into()),
+            Verdict::AwaitsConfig(config) => Err(VerifyError::AwaitsConfig {
+                number: block.number(),
+                config,
+            }),
+        }
+    }
+
+    /// The block.
+    pub fn block(&self) -> &Block {
+        &self.block
+    }
+
+    /// Its number.
+    pub fn number(&self) -> BlockNumber {
+        self.block.number()
+    }
+
+    /// Its header hash.
+    pub fn header_hash(&self) -> HeaderHash {
+        self.block.header_hash()
+    }
+
+    /// Whether it is a config block.
+    pub fn is_config(&self) -> bool {
+        self.acceptance.is_config
+    }
+
+    /// The number of the newest config block up to and including this one.
+    pub fn last_config(&self) -> BlockNumber {
+        self.acceptance.last_config
+    }
+}
+
+impl ReadersDenied {
+    /// A denial for this reason.
+    pub fn new(reason: impl fmt::Display) -> Self {
+        Self {
+            reason: reason.to_string(),
+        }
+    }
+}
