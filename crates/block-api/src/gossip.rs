@@ -93,7 +93,8 @@ pub trait GossipChannel: Send + Sync + fmt::Debug {
 pub enum GossipEvent {
     /// A block or an announcement came.
     Candidate(Candidate),
-    /// A node told how it stands.
+    /// A node told how it stands: at first when both sides have joined the channel and what is
+    /// published from then on reaches it, and after every change, within about a second.
     Status {
         /// The node.
         from: NodeId,

@@ -145,7 +145,8 @@ mod tests {
     fn header_der_and_hash_agree_with_the_vectors() {
         let long_previous: Vec<u8> = (0x00..0x20).collect();
         let long_data: Vec<u8> = (0x20..0x40).collect();
-        let rows: [(u64, &[u8], &[u8], &str, &str); 7] = [
+        type Row<'a> = (u64, &'a [u8], &'a [u8], &'a str, &'a str);
+        let rows: [Row<'_>; 7] = [
             (
                 0,
                 b"",

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use block_api::{
+use blockcast_block_api::{
     BlockStore,
     testing::{MemoryStore, store_conformance},
 };

@@ -118,9 +118,9 @@ fn a_config_block_has_one_entry_of_type_config() {
         Some("my-channel")
     );
 
-    let entry = config.data().next().unwrap().to_vec();
+    let entry = config.data().next().unwrap();
     assert!(
-        !chain.entries(&[entry.clone(), entry.clone()]).is_config(),
+        !chain.entries(&[entry.to_vec(), entry.to_vec()]).is_config(),
         "two entries are no config block"
     );
     let of_type = |kind: u8, channel: &[u8]| {

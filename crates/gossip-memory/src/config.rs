@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How links and nodes behave.
+
+use std::{num::NonZeroUsize, time::Duration};
+
+/// One direction of a link between two nodes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Link {
+    /// How long a message takes at least. Default: nothing.
+    pub latency: Duration,
+    /// How much longer it may take, drawn evenly for each message. Messages of one link keep their
+    /// order. Default: nothing.
+    pub jitter: Duration,
+    /// The share of gossip messages that is lost, from 0 to 1. Streams lose nothing. Default: 0.
+    pub loss: f64,
+}
+
+/// How a node behaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// Blocks of more bytes than this are announced, not sent. Default: 64 KiB.
+    pub inline_limit: usize,
+    /// How many events of a channel wait for their reader. While the queue is full, candidates are
+    /// dropped and of each node's statuses the newest is kept. Default: 256.
+    pub event_queue: NonZeroUsize,
+    /// How many messages are on their way to one neighbour; further ones are lost. Default: 1024.
+    pub link_queue: NonZeroUsize,
+    /// How many messages are remembered, so that a second copy is not handed on. Default: 1024.
+    pub seen_messages: NonZeroUsize,
+    /// How often the status is told. Default: one second.
+    pub status_interval: Duration,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self {
+            latency: Duration::ZERO,
+            jitter: Duration::ZERO,
+            loss: 0.0,
+        }
+    }
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        let count = |n| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
+        Self {
+            inline_limit: 64 << 10,
+            event_queue: count(256),
+            link_queue: count(1024),
+            seen_messages: count(1024),
+            status_interval: Duration::from_secs(1),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The nodes, the links between them, and the dice.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use block_api::NodeId;
+use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
+
+use crate::{
+    Link, NodeConfig,
+    node::{MemoryGossip, Node},
+};
+
+/// A network in this process. Cloning gives another handle to the same network.
+#[derive(Debug, Clone)]
+pub struct MemoryNetwork {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    rng: StdRng,
+    nodes: BTreeMap<NodeId, Arc<Node>>,
+    /// Each direction of each link.
+    links: BTreeMap<(NodeId, NodeId), Link>,
+    cut: BTreeSet<(NodeId, NodeId)>,
+}
+
+impl MemoryNetwork {
+    /// A network without nodes. What it draws by lot follows from the seed.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            state: Arc::new(Mutex::new(State {
+                rng: StdRng::seed_from_u64(seed),
+                nodes: BTreeMap::new(),
+                links: BTreeMap::new(),
+                cut: BTreeSet::new(),
+            })),
+        }
+    }
+
+    /// Adds a node with the default configuration, linked to nobody. A node of the same name is
+    /// replaced, as when a process starts again.
+    pub fn node(&self, name: &str) -> MemoryGossip {
+        self.node_with(name, NodeConfig::default())
+    }
+
+    /// Adds a node.
+    pub fn node_with(&self, name: &str, config: NodeConfig) -> MemoryGossip {
+        let gossip = MemoryGossip::new(self.clone(), NodeId::new(name), config);
+        self.state().nodes.insert(NodeId::new(name), gossip.node());
+        gossip
+    }
+
+    /// Links two nodes in both directions, or gives their link other properties.
+    pub fn link(&self, a: &NodeId, b: &NodeId, link: Link) {
+        let mut state = self.state();
+        state.links.insert((a.clone(), b.clone()), link);
+        state.links.insert((b.clone(), a.clone()), link);
+    }
+
+    /// Links every node to every other.
+    pub fn link_all(&self, link: Link) {
+        let ids: Vec<NodeId> = self.state().nodes.keys().cloned().collect();
+        for (index, a) in ids.iter().enumerate() {
+            for b in ids.iter().skip(index + 1) {
+                self.link(a, b, link);
+            }
+        }
+    }
+
+    /// Cuts the link between two nodes: nothing passes, streams break, and each hears that the
+    /// other left.
+    pub fn cut(&self, a: &NodeId, b: &NodeId) {
+        let (one, other) = {
+            let mut state = self.state();
+            state.cut.insert((a.clone(), b.clone()));
+            state.cut.insert((b.clone(), a.clone()));
+            (state.nodes.get(a).cloned(), state.nodes.get(b).cloned())
+        };
+        if let Some(one) = one {
+            one.neighbour_left(b);
+        }
+        if let Some(other) = other {
+            other.neighbour_left(a);
+        }
+    }
+
+    /// Heals the link between two nodes.
+    pub fn heal(&self, a: &NodeId, b: &NodeId) {
+        let mut state = self.state();
+        state.cut.remove(&(a.clone(), b.clone()));
+        state.cut.remove(&(b.clone(), a.clone()));
+    }
+
+    /// The nodes that a message from `from` reaches over one link.
+    pub(crate) fn neighbours(&self, from: &NodeId) -> Vec<Arc<Node>> {
+        let state = self.state();
+        let reachable = state
+            .links
+            .keys()
+            .filter(|link| link.0 == *from && !state.cut.contains(link));
+        reachable
+            .filter_map(|(_, to)| state.nodes.get(to).cloned())
+            .collect()
+    }
+
+    /// The neighbour of this name, if a message reaches it.
+    pub(crate) fn neighbour(&self, from: &NodeId, to: &NodeId) -> Option<Arc<Node>> {
+        self.neighbours(from)
+            .into_iter()
+            .find(|node| node.id() == to)
+    }
+
+    /// How long the next message takes on its way; `None` when it is lost.
+    pub(crate) fn draw(&self, from: &NodeId, to: &NodeId, may_be_lost: bool) -> Option<Duration> {
+        let mut state = self.state();
+        let key = (from.clone(), to.clone());
+        if state.cut.contains(&key) {
+            return None;
+        }
+        let link = *state.links.get(&key)?;
+        let lost = state.rng.random_bool(link.loss.clamp(0.0, 1.0));
+        let jitter = link
+            .jitter
+            .mul_f64(f64::from(state.rng.next_u32()) / f64::from(u32::MAX));
+        (!(lost && may_be_lost)).then(|| link.latency + jitter)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state
+            .lock()
+            .expect("invariant: no holder of this lock panics")
+    }
+}

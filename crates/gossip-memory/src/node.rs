@@ -1,0 +1,498 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A node: the channels that it joined, and the tasks that bring its messages to the neighbours.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use block_api::{
+    Answer, Block, BlockReader, BlockSource, Candidate, ChannelId, ChannelStatus, Gossip,
+    GossipChannel, GossipError, GossipEvent, HeaderHash, JoinRequest, Membership, NodeId,
+    ReadLimits, VerifiedBlock,
+};
+use bytes::Bytes;
+use tokio::{
+    sync::{Notify, mpsc},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, trace};
+
+use crate::{MemoryNetwork, NodeConfig, source::PeerSource};
+
+/// A channel in this network: two chains of one name with different genesis blocks are apart.
+pub(crate) type Topic = (ChannelId, HeaderHash);
+
+/// A node of a [`MemoryNetwork`]. Cloning gives another handle to the same node.
+#[derive(Debug, Clone)]
+pub struct MemoryGossip {
+    network: MemoryNetwork,
+    node: Arc<Node>,
+}
+
+/// What the network and the handles share of a node.
+pub(crate) struct Node {
+    id: NodeId,
+    config: NodeConfig,
+    tasks: TaskTracker,
+    stopped: CancellationToken,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    channels: BTreeMap<Topic, Arc<Channel>>,
+    /// The queues towards the neighbours, each with the task that empties it.
+    outgoing: BTreeMap<NodeId, mpsc::Sender<(Instant, Message)>>,
+}
+
+/// A channel that a node joined.
+pub(crate) struct Channel {
+    topic: Topic,
+    pub(crate) reader: Arc<dyn BlockReader>,
+    pulling: AtomicBool,
+    status_changed: Notify,
+    left: CancellationToken,
+    inbox: Mutex<Inbox>,
+    room: Notify,
+}
+
+/// What has come in a channel and was not read yet.
+struct Inbox {
+    events: mpsc::Sender<GossipEvent>,
+    /// The newest status of each node that found the queue full.
+    parked: BTreeMap<NodeId, Parked>,
+    seen: BTreeSet<Bytes>,
+    seen_order: VecDeque<Bytes>,
+}
+
+enum Parked {
+    Status(ChannelStatus),
+    Left,
+}
+
+#[derive(Debug, Clone)]
+enum Message {
+    Block { topic: Topic, bytes: Bytes },
+    Status { topic: Topic, status: ChannelStatus },
+}
+
+/// The handle of a joined channel.
+#[derive(Debug)]
+struct Joined {
+    network: MemoryNetwork,
+    node: Arc<Node>,
+    channel: Arc<Channel>,
+}
+
+impl MemoryGossip {
+    pub(crate) fn new(network: MemoryNetwork, id: NodeId, config: NodeConfig) -> Self {
+        let node = Arc::new(Node {
+            id,
+            config,
+            tasks: TaskTracker::new(),
+            stopped: CancellationToken::new(),
+            state: Mutex::default(),
+        });
+        Self { network, node }
+    }
+
+    pub(crate) fn node(&self) -> Arc<Node> {
+        self.node.clone()
+    }
+}
+
+#[async_trait]
+impl Gossip for MemoryGossip {
+    fn node_id(&self) -> NodeId {
+        self.node.id.clone()
+    }
+
+    async fn join(&self, request: JoinRequest) -> Result<Membership, GossipError> {
+        if self.node.stopped.is_cancelled() {
+            return Err(GossipError::Closed);
+        }
+        let topic = (request.channel.clone(), request.genesis);
+        let (events, receiver) = mpsc::channel(self.node.config.event_queue.get());
+        let channel = Arc::new(Channel {
+            topic: topic.clone(),
+            reader: request.reader,
+            pulling: AtomicBool::new(false),
+            status_changed: Notify::new(),
+            left: self.node.stopped.child_token(),
+            inbox: Mutex::new(Inbox {
+                events,
+                parked: BTreeMap::new(),
+                seen: BTreeSet::new(),
+                seen_order: VecDeque::new(),
+            }),
+            room: Notify::new(),
+        });
+        {
+            let mut state = self.node.state();
+            if state.channels.contains_key(&topic) {
+                return Err(GossipError::AlreadyJoined {
+                    channel: request.channel,
+                });
+            }
+            state.channels.insert(topic, channel.clone());
+        }
+        let (network, node) = (self.network.clone(), self.node.clone());
+        self.node
+            .tasks
+            .spawn(tell_status(network, node, channel.clone()));
+        self.node.tasks.spawn(unpark(channel.clone()));
+        let handle = Joined {
+            network: self.network.clone(),
+            node: self.node.clone(),
+            channel,
+        };
+        Ok(Membership {
+            channel: Arc::new(handle),
+            events: receiver,
+        })
+    }
+
+    async fn stop(&self) {
+        self.node.stopped.cancel();
+        let channels = {
+            let mut state = self.node.state();
+            state.outgoing.clear();
+            std::mem::take(&mut state.channels)
+        };
+        for channel in channels.into_values() {
+            channel.close();
+        }
+        for neighbour in self.network.neighbours(&self.node.id) {
+            neighbour.neighbour_left(&self.node.id);
+        }
+        self.node.tasks.close();
+        self.node.tasks.wait().await;
+    }
+}
+
+#[async_trait]
+impl GossipChannel for Joined {
+    async fn publish(&self, block: &VerifiedBlock) -> Result<(), GossipError> {
+        if self.channel.left.is_cancelled() {
+            return Err(GossipError::Closed);
+        }
+        let block = block.block();
+        let relay = if block.raw().len() <= self.node.config.inline_limit {
+            block.relay()
+        } else {
+            block.without_data().relay()
+        };
+        let bytes = relay.to_bytes();
+        self.channel
+            .remember(&bytes, self.node.config.seen_messages.get());
+        self.node.send_to_all(
+            &self.network,
+            &Message::Block {
+                topic: self.channel.topic.clone(),
+                bytes,
+            },
+            None,
+        );
+        Ok(())
+    }
+
+    fn set_pulling(&self, pulling: bool) {
+        if self.channel.pulling.swap(pulling, Ordering::SeqCst) != pulling {
+            self.channel.status_changed.notify_one();
+        }
+    }
+
+    fn source(&self, node: &NodeId) -> Option<Arc<dyn BlockSource>> {
+        let peer = self.network.neighbour(&self.node.id, node)?;
+        peer.channel(&self.channel.topic)?;
+        let topic = self.channel.topic.clone();
+        Some(Arc::new(PeerSource::new(
+            self.network.clone(),
+            self.node.id.clone(),
+            peer,
+            topic,
+        )))
+    }
+
+    async fn leave(&self) {
+        {
+            let mut state = self.node.state();
+            // The channel may have been joined again under a newer handle.
+            let current = state.channels.get(&self.channel.topic);
+            if current.is_some_and(|current| Arc::ptr_eq(current, &self.channel)) {
+                state.channels.remove(&self.channel.topic);
+            }
+        }
+        self.channel.close();
+    }
+}
+
+impl Node {
+    pub(crate) fn id(&self) -> &NodeId {
+        &self.id
+    }
+
+    pub(crate) fn channel(&self, topic: &Topic) -> Option<Arc<Channel>> {
+        self.state().channels.get(topic).cloned()
+    }
+
+    /// Tells every channel that a node is out of reach.
+    pub(crate) fn neighbour_left(&self, neighbour: &NodeId) {
+        let channels: Vec<_> = self.state().channels.values().cloned().collect();
+        for channel in channels {
+            channel.park(neighbour.clone(), Parked::Left);
+        }
+    }
+
+    fn send_to_all(
+        self: &Arc<Self>,
+        network: &MemoryNetwork,
+        message: &Message,
+        except: Option<&NodeId>,
+    ) {
+        for neighbour in network.neighbours(&self.id) {
+            if Some(neighbour.id()) != except {
+                self.send(network, &neighbour, message.clone());
+            }
+        }
+    }
+
+    fn send(self: &Arc<Self>, network: &MemoryNetwork, to: &Arc<Self>, message: Message) {
+        let Some(delay) = network.draw(&self.id, to.id(), true) else {
+            return;
+        };
+        let due = Instant::now() + delay;
+        let mut state = self.state();
+        if self.stopped.is_cancelled() {
+            return;
+        }
+        let queue = state.outgoing.entry(to.id().clone()).or_insert_with(|| {
+            let (sender, receiver) = mpsc::channel(self.config.link_queue.get());
+            self.tasks.spawn(carry(
+                network.clone(),
+                self.clone(),
+                to.id().clone(),
+                receiver,
+            ));
+            sender
+        });
+        if queue.try_send((due, message)).is_err() {
+            // The link is full: the message is lost, as on any congested link.
+            trace!(from = %self.id, to = %to.id(), "link queue is full");
+        }
+    }
+
+    /// Takes in what a neighbour sent.
+    fn receive(self: &Arc<Self>, network: &MemoryNetwork, from: &NodeId, message: Message) {
+        match message {
+            Message::Status { topic, status } => {
+                if let Some(channel) = self.channel(&topic) {
+                    channel.park(from.clone(), Parked::Status(status));
+                }
+            }
+            Message::Block { topic, bytes } => {
+                let Some(channel) = self.channel(&topic) else {
+                    return;
+                };
+                if !channel.remember(&bytes, self.config.seen_messages.get()) {
+                    return;
+                }
+                match Block::parse(bytes.clone()) {
+                    Ok(block) => self.offer(network, &channel, from, block, bytes),
+                    Err(error) => debug!(%error, from = %from, "malformed message"),
+                }
+            }
+        }
+    }
+
+    /// Hands a candidate to the channel's reader, and passes its bytes on if it is accepted.
+    fn offer(
+        self: &Arc<Self>,
+        network: &MemoryNetwork,
+        channel: &Arc<Channel>,
+        from: &NodeId,
+        block: Block,
+        bytes: Bytes,
+    ) {
+        let (candidate, answer) = Candidate::new(block, from.clone());
+        if channel
+            .inbox()
+            .events
+            .try_send(GossipEvent::Candidate(candidate))
+            .is_err()
+        {
+            trace!(node = %self.id, "event queue is full");
+            return;
+        }
+        let (network, node, from) = (network.clone(), self.clone(), from.clone());
+        let (left, topic) = (channel.left.clone(), channel.topic.clone());
+        // As many such tasks as candidates wait in the bounded queue or are being judged.
+        self.tasks.spawn(async move {
+            let answer = tokio::select! {
+                () = left.cancelled() => return,
+                answer = answer => answer.unwrap_or(Answer::Ignore),
+            };
+            if answer == Answer::Accept {
+                node.send_to_all(&network, &Message::Block { topic, bytes }, Some(&from));
+            }
+        });
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state
+            .lock()
+            .expect("invariant: no holder of this lock panics")
+    }
+}
+
+impl Channel {
+    /// Remembers a message; `false` when it was known.
+    fn remember(&self, bytes: &Bytes, limit: usize) -> bool {
+        let mut inbox = self.inbox();
+        if !inbox.seen.insert(bytes.clone()) {
+            return false;
+        }
+        inbox.seen_order.push_back(bytes.clone());
+        if inbox.seen_order.len() > limit
+            && let Some(oldest) = inbox.seen_order.pop_front()
+        {
+            inbox.seen.remove(&oldest);
+        }
+        true
+    }
+
+    /// Queues the newest word of a node, in place of an older one that was not read.
+    fn park(&self, node: NodeId, news: Parked) {
+        self.inbox().parked.insert(node, news);
+        self.room.notify_one();
+    }
+
+    /// Ends the events: the sender goes, and the queue is closed once it was read.
+    fn close(&self) {
+        self.left.cancel();
+        let mut inbox = self.inbox();
+        inbox.parked.clear();
+        inbox.events = mpsc::channel(1).0;
+    }
+
+    async fn status(&self) -> ChannelStatus {
+        let info = self.reader.info();
+        let tip = match info.height.tip() {
+            Some(number) if number >= info.first => {
+                self.reader.read(number, ReadLimits::one()).await.ok()
+            }
+            _ => None,
+        };
+        let tip = tip
+            .and_then(|blocks| blocks.into_iter().next())
+            .and_then(|bytes| Block::parse(bytes).ok());
+        ChannelStatus {
+            first: info.first,
+            height: info.height,
+            tip: tip.map(|block| block.without_data().with_signatures_slot_only()),
+            pulling: self.pulling.load(Ordering::SeqCst),
+        }
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox
+            .lock()
+            .expect("invariant: no holder of this lock panics")
+    }
+}
+
+/// Moves parked news into the event queue whenever it has room.
+async fn unpark(channel: Arc<Channel>) {
+    loop {
+        tokio::select! {
+            () = channel.left.cancelled() => return,
+            () = channel.room.notified() => {}
+        }
+        loop {
+            let events = channel.inbox().events.clone();
+            let permit = tokio::select! {
+                () = channel.left.cancelled() => return,
+                permit = events.reserve() => permit,
+            };
+            let (Ok(permit), Some((from, news))) = (permit, channel.inbox().parked.pop_first())
+            else {
+                break;
+            };
+            permit.send(match news {
+                Parked::Status(status) => GossipEvent::Status { from, status },
+                Parked::Left => GossipEvent::Left(from),
+            });
+        }
+    }
+}
+
+/// Tells the neighbours how this node stands, regularly: a link may lose a status.
+async fn tell_status(network: MemoryNetwork, node: Arc<Node>, channel: Arc<Channel>) {
+    let mut ticks = interval(node.config.status_interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = channel.left.cancelled() => return,
+            _ = ticks.tick() => {}
+            () = channel.status_changed.notified() => {}
+        }
+        let status = channel.status().await;
+        node.send_to_all(
+            &network,
+            &Message::Status {
+                topic: channel.topic.clone(),
+                status,
+            },
+            None,
+        );
+    }
+}
+
+/// Carries messages over one direction of a link, in order.
+async fn carry(
+    network: MemoryNetwork,
+    node: Arc<Node>,
+    to: NodeId,
+    mut queue: mpsc::Receiver<(Instant, Message)>,
+) {
+    loop {
+        let (due, message) = tokio::select! {
+            () = node.stopped.cancelled() => return,
+            next = queue.recv() => match next {
+                Some(next) => next,
+                None => return,
+            },
+        };
+        tokio::select! {
+            () = node.stopped.cancelled() => return,
+            () = sleep_until(due) => {}
+        }
+        // The link may have been cut, or the node replaced, while the message was on its way.
+        if let Some(neighbour) = network.neighbour(&node.id, &to) {
+            neighbour.receive(&network, &node.id, message);
+        }
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel")
+            .field("topic", &self.topic)
+            .finish_non_exhaustive()
+    }
+}

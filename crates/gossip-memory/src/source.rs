@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A neighbour as a source of blocks.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use block_api::{
+    Block, BlockNumber, BlockSource, BlockStream, Content, DeliverStatus, Delivery, Endpoint,
+    ReadLimits, SourceError, Start, Stop, StreamRequest, WhenMissing,
+};
+use futures::{StreamExt, stream};
+use tokio::time::sleep;
+
+use crate::{
+    MemoryNetwork,
+    node::{Node, Topic},
+};
+
+/// Serves ranges from the reader of a neighbour, with the latency of the link.
+#[derive(Debug, Clone)]
+pub(crate) struct PeerSource {
+    network: MemoryNetwork,
+    here: block_api::NodeId,
+    peer: Arc<Node>,
+    topic: Topic,
+}
+
+/// Where a range stands.
+enum Next {
+    Block(BlockNumber),
+    Done,
+}
+
+impl PeerSource {
+    pub(crate) fn new(
+        network: MemoryNetwork,
+        here: block_api::NodeId,
+        peer: Arc<Node>,
+        topic: Topic,
+    ) -> Self {
+        Self {
+            network,
+            here,
+            peer,
+            topic,
+        }
+    }
+
+    /// The block of this number, as it arrives; a status when it is not there.
+    async fn fetch(&self, number: BlockNumber, content: Content) -> Result<Delivery, SourceError> {
+        let endpoint = Endpoint::of_node(self.peer.id());
+        let Some(latency) = self.network.draw(self.peer.id(), &self.here, false) else {
+            return Err(SourceError::Broken {
+                endpoint,
+                source: "the link is cut".into(),
+            });
+        };
+        sleep(latency).await;
+        let Some(channel) = self.peer.channel(&self.topic) else {
+            return Ok(Delivery::Status(DeliverStatus::NotFound));
+        };
+        let blocks = match channel.reader.read(number, ReadLimits::one()).await {
+            Ok(blocks) => blocks,
+            Err(error) => {
+                return Err(SourceError::Broken {
+                    endpoint,
+                    source: error.into(),
+                });
+            }
+        };
+        let Some(bytes) = blocks.into_iter().next() else {
+            return Ok(Delivery::Status(DeliverStatus::NotFound));
+        };
+        let malformed = |source| SourceError::MalformedBlock { endpoint, source };
+        let block = Block::parse(bytes)
+            .map_err(malformed)?
+            .with_signatures_slot_only();
+        Ok(Delivery::Block(match content {
+            Content::Headers if !block.is_config() => block.without_data(),
+            Content::Headers | Content::Blocks => block,
+        }))
+    }
+}
+
+#[async_trait]
+impl BlockSource for PeerSource {
+    fn endpoints(&self) -> Vec<Endpoint> {
+        vec![Endpoint::of_node(self.peer.id())]
+    }
+
+    async fn open(
+        &self,
+        endpoint: &Endpoint,
+        request: &StreamRequest,
+    ) -> Result<BlockStream, SourceError> {
+        let unsupported = |reason| SourceError::Unsupported {
+            endpoint: endpoint.clone(),
+            reason,
+        };
+        if *endpoint != Endpoint::of_node(self.peer.id()) {
+            return Err(SourceError::UnknownEndpoint {
+                endpoint: endpoint.clone(),
+            });
+        }
+        if request.when_missing == WhenMissing::Wait {
+            return Err(unsupported(
+                "a peer gives ranges of what it has and does not wait for more",
+            ));
+        }
+        let Some(channel) = self.peer.channel(&self.topic) else {
+            return Ok(stream::iter([Ok(Delivery::Status(DeliverStatus::NotFound))]).boxed());
+        };
+        let info = channel.reader.info();
+        let first = match request.start {
+            Start::At(number) => number,
+            Start::Oldest => info.first,
+            Start::Newest => info.height.tip().unwrap_or_default(),
+        };
+        let last = match request.stop {
+            Stop::At(number) => number,
+            Stop::Newest => info.height.tip().unwrap_or_default(),
+            Stop::Never => return Err(unsupported("a range without an end")),
+        };
+        let (source, content) = (self.clone(), request.content);
+        let blocks = stream::unfold(Next::Block(first), move |next| {
+            let source = source.clone();
+            async move {
+                let Next::Block(number) = next else {
+                    return None;
+                };
+                if number > last {
+                    return Some((Ok(Delivery::Status(DeliverStatus::Success)), Next::Done));
+                }
+                let delivery = source.fetch(number, content).await;
+                let next = match (&delivery, number.next()) {
+                    (Ok(Delivery::Block(_)), Some(next)) => Next::Block(next),
+                    _ => Next::Done,
+                };
+                Some((delivery, next))
+            }
+        });
+        Ok(blocks.boxed())
+    }
+}

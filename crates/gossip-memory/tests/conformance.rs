@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The memory backend keeps the promises of a gossip backend, and its links do what they are told.
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test that fails here is meant to panic"
+)]
+
+use std::{future::ready, sync::Arc, time::Duration};
+
+use block_api::{
+    BlockStore, Gossip, GossipEvent, JoinRequest, Membership, NodeId,
+    testing::{MemoryStore, OpenReaders, TestChain, TestSigner, gossip_conformance, within},
+};
+use blockcast_gossip_memory::{Link, MemoryGossip, MemoryNetwork};
+use tokio::time::Instant;
+
+fn network(nodes: usize, links: Vec<(usize, usize)>, link: Link) -> Vec<Arc<dyn Gossip>> {
+    let network = MemoryNetwork::new(1);
+    let nodes: Vec<MemoryGossip> = (0..nodes)
+        .map(|index| network.node(&format!("node-{index}")))
+        .collect();
+    for (a, b) in links {
+        network.link(&nodes[a].node_id(), &nodes[b].node_id(), link);
+    }
+    nodes
+        .into_iter()
+        .map(|node| Arc::new(node) as Arc<dyn Gossip>)
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_memory_backend_conforms() {
+    gossip_conformance::run(|nodes, links| ready(network(nodes, links, Link::default()))).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_conforms_with_slow_and_uneven_links() {
+    let link = Link {
+        latency: Duration::from_millis(40),
+        jitter: Duration::from_millis(30),
+        loss: 0.0,
+    };
+    gossip_conformance::run(|nodes, links| ready(network(nodes, links, link))).await;
+}
+
+struct Pair {
+    network: MemoryNetwork,
+    nodes: [MemoryGossip; 2],
+    stores: [Arc<MemoryStore>; 2],
+    members: [Membership; 2],
+    chain: TestChain,
+}
+
+async fn pair(seed: u64, link: Link) -> Pair {
+    let network = MemoryNetwork::new(seed);
+    let nodes = [network.node("a"), network.node("b")];
+    network.link_all(link);
+    let mut chain = TestChain::new("ch");
+    let genesis = TestChain::verified(&chain.config());
+    let stores = [(); 2].map(|()| Arc::new(MemoryStore::default()));
+    let mut members = Vec::new();
+    for (node, store) in nodes.iter().zip(&stores) {
+        store.append(vec![genesis.clone()]).await.unwrap();
+        let request = JoinRequest {
+            channel: chain.channel(),
+            genesis: genesis.header_hash(),
+            reader: store.clone(),
+            readers: Arc::new(OpenReaders),
+            signer: Arc::new(TestSigner("node")),
+        };
+        members.push(node.join(request).await.unwrap());
+    }
+    let members: [Membership; 2] = members.try_into().unwrap();
+    Pair {
+        network,
+        nodes,
+        stores,
+        members,
+        chain,
+    }
+}
+
+/// Publishes blocks on one node and says which the other received.
+async fn received(seed: u64, loss: f64) -> Vec<u64> {
+    let link = Link {
+        latency: Duration::from_millis(10),
+        jitter: Duration::ZERO,
+        loss,
+    };
+    let mut pair = pair(seed, link).await;
+    for _ in 0..100 {
+        let block = TestChain::verified(&pair.chain.data(10));
+        pair.stores[0].append(vec![block.clone()]).await.unwrap();
+        pair.members[0].channel.publish(&block).await.unwrap();
+    }
+    let mut received = Vec::new();
+    let far = |status: &block_api::ChannelStatus| status.height.get() == 101;
+    loop {
+        match within("the end", pair.members[1].events.recv())
+            .await
+            .unwrap()
+        {
+            GossipEvent::Candidate(candidate) => received.push(candidate.block().number().get()),
+            GossipEvent::Status { status, .. } if far(&status) => break,
+            GossipEvent::Status { .. } | GossipEvent::Left(_) => {}
+        }
+    }
+    for node in &pair.nodes {
+        node.stop().await;
+    }
+    received
+}
+
+#[tokio::test(start_paused = true)]
+async fn loss_follows_from_the_seed() {
+    assert_eq!(received(1, 0.0).await.len(), 100);
+    let lossy = received(1, 0.5).await;
+    assert!(
+        (20..80).contains(&lossy.len()),
+        "half of 100 were to be lost, {} came",
+        lossy.len()
+    );
+    assert_eq!(received(1, 0.5).await, lossy, "one seed, one fate");
+    assert_ne!(received(2, 0.5).await, lossy, "another seed, another fate");
+}
+
+#[tokio::test(start_paused = true)]
+async fn latency_is_kept() {
+    let link = Link {
+        latency: Duration::from_millis(250),
+        ..Link::default()
+    };
+    let mut pair = pair(1, link).await;
+    let block = TestChain::verified(&pair.chain.data(10));
+    let published = Instant::now();
+    pair.members[0].channel.publish(&block).await.unwrap();
+    loop {
+        if let Some(GossipEvent::Candidate(_)) = pair.members[1].events.recv().await {
+            break;
+        }
+    }
+    assert_eq!(published.elapsed(), Duration::from_millis(250));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_link_carries_nothing_until_it_is_healed() {
+    let mut pair = pair(1, Link::default()).await;
+    let (a, b): (NodeId, NodeId) = (pair.nodes[0].node_id(), pair.nodes[1].node_id());
+    pair.network.cut(&a, &b);
+    loop {
+        if let GossipEvent::Left(node) = within("the cut", pair.members[1].events.recv())
+            .await
+            .unwrap()
+        {
+            assert_eq!(node, a);
+            break;
+        }
+    }
+    let lost = TestChain::verified(&pair.chain.data(10));
+    pair.members[0].channel.publish(&lost).await.unwrap();
+    assert!(pair.members[0].channel.source(&b).is_none());
+
+    pair.network.heal(&a, &b);
+    let passed = TestChain::verified(&pair.chain.data(10));
+    pair.members[0].channel.publish(&passed).await.unwrap();
+    loop {
+        if let GossipEvent::Candidate(candidate) =
+            within("a block after healing", pair.members[1].events.recv())
+                .await
+                .unwrap()
+        {
+            assert_eq!(candidate.block().number(), passed.number());
+            break;
+        }
+    }
+    assert!(pair.members[0].channel.source(&b).is_some());
+}
