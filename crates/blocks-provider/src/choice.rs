@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which endpoint next, and after what pause: a state machine without a clock.
+
+use std::time::Duration;
+
+use block_api::Endpoint;
+use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
+
+use crate::Config;
+
+/// Goes through the endpoints in rounds of random order. Within a round the next endpoint is tried
+/// at once; when a round is over, and nothing was accepted in it, there is a pause that grows from
+/// round to round. An endpoint that fails after it gave blocks begins a round in which the others
+/// are tried.
+#[derive(Debug)]
+pub(crate) struct Choice {
+    first: Duration,
+    longest: Duration,
+    rng: StdRng,
+    /// The endpoints that the round has still to try, the next one last.
+    left: Vec<Endpoint>,
+    /// The endpoint that failed last: the next round does not begin with it.
+    last_failed: Option<Endpoint>,
+    /// Whether a block was accepted, or nothing tried at all, since the last round began.
+    fresh: bool,
+    /// Whether any attempt of this round has failed.
+    round_failed: bool,
+    /// Rounds that ended without an accepted block.
+    failed_rounds: u32,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Try this endpoint.
+    Try(Endpoint),
+    /// Pause, then ask again.
+    Pause(Duration),
+}
+
+impl Choice {
+    pub(crate) fn new(config: &Config) -> Self {
+        let rng = config
+            .seed
+            .map_or_else(rand::make_rng, StdRng::seed_from_u64);
+        Self {
+            first: config.first_back_off,
+            longest: config.longest_back_off,
+            rng,
+            left: Vec::new(),
+            last_failed: None,
+            fresh: true,
+            round_failed: false,
+            failed_rounds: 0,
+        }
+    }
+
+    /// The next endpoint among those that there are now.
+    pub(crate) fn next(&mut self, endpoints: &[Endpoint]) -> Next {
+        self.left.retain(|endpoint| endpoints.contains(endpoint));
+        if self.left.is_empty() && (self.fresh || !self.round_failed) {
+            self.left = endpoints.to_vec();
+            self.left.shuffle(&mut self.rng);
+            if self.fresh && self.round_failed {
+                self.left
+                    .retain(|endpoint| Some(endpoint) != self.last_failed.as_ref());
+            } else if let [first, .., last] = self.left.as_mut_slice()
+                && Some(&*last) == self.last_failed.as_ref()
+            {
+                std::mem::swap(first, last);
+            }
+            self.fresh = false;
+        }
+        if let Some(endpoint) = self.left.pop() {
+            return Next::Try(endpoint);
+        }
+        self.round_failed = false;
+        let pause = self.pause();
+        self.failed_rounds = self.failed_rounds.saturating_add(1);
+        Next::Pause(pause)
+    }
+
+    /// An attempt failed: another endpoint is next.
+    pub(crate) fn failed(&mut self, endpoint: &Endpoint) {
+        self.round_failed = true;
+        self.last_failed = Some(endpoint.clone());
+    }
+
+    /// An attempt failed in a way that no other endpoint would mend: the longest pause is next.
+    pub(crate) fn failed_everywhere(&mut self, endpoint: &Endpoint) {
+        self.failed(endpoint);
+        self.left.clear();
+        self.fresh = false;
+        self.failed_rounds = u32::MAX;
+    }
+
+    /// A block was accepted: all is forgiven but who fails next.
+    pub(crate) fn accepted(&mut self) {
+        self.failed_rounds = 0;
+        self.round_failed = false;
+        self.fresh = true;
+        self.left.clear();
+    }
+
+    /// Full jitter: evenly between nothing and a bound that doubles with every failed round.
+    fn pause(&mut self) -> Duration {
+        let factor = 2f64.powi(i32::try_from(self.failed_rounds).unwrap_or(i32::MAX));
+        let bound = self
+            .longest
+            .as_secs_f64()
+            .min(self.first.as_secs_f64() * factor);
+        if self.failed_rounds == u32::MAX {
+            return self.longest;
+        }
+        let share = f64::from(self.rng.next_u32()) / f64::from(u32::MAX);
+        Duration::from_secs_f64(bound * share)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn choice(seed: u64) -> Choice {
+        Choice::new(&Config {
+            seed: Some(seed),
+            ..Config::default()
+        })
+    }
+
+    fn endpoints(count: usize) -> Vec<Endpoint> {
+        (0..count)
+            .map(|index| format!("orderer{index}:7050").parse().unwrap())
+            .collect()
+    }
+
+    /// One round in which everything fails: who was tried, and the pause after it.
+    fn failed_round(choice: &mut Choice, endpoints: &[Endpoint]) -> (Vec<Endpoint>, Duration) {
+        let mut tried = Vec::new();
+        loop {
+            match choice.next(endpoints) {
+                Next::Try(endpoint) => {
+                    choice.failed(&endpoint);
+                    tried.push(endpoint);
+                }
+                Next::Pause(pause) => return (tried, pause),
+            }
+        }
+    }
+
+    /// Covers: BFT-07, SRC-04
+    #[test]
+    fn a_round_tries_every_endpoint_once_and_never_the_failed_one_first_again() {
+        let endpoints = endpoints(4);
+        let mut choice = choice(1);
+        let mut orders = BTreeSet::new();
+        let mut last = None;
+        for _ in 0..20 {
+            let (tried, _) = failed_round(&mut choice, &endpoints);
+            assert_eq!(
+                tried.iter().collect::<BTreeSet<_>>().len(),
+                4,
+                "each once: {tried:?}"
+            );
+            assert_ne!(tried.first().cloned(), last);
+            last = tried.last().cloned();
+            orders.insert(tried);
+        }
+        assert!(orders.len() > 5, "the order is drawn by lot");
+    }
+
+    /// Covers: BKO-01, BKO-02, NEW-13
+    #[test]
+    fn pauses_grow_by_rounds_up_to_the_cap_with_full_jitter() {
+        let endpoints = endpoints(3);
+        let mut longest = vec![Duration::ZERO; 12];
+        let mut shortest = vec![Duration::MAX; 12];
+        for seed in 0..300 {
+            let mut choice = choice(seed);
+            for (longest, shortest) in longest.iter_mut().zip(&mut shortest) {
+                let (_, pause) = failed_round(&mut choice, &endpoints);
+                *longest = (*longest).max(pause);
+                *shortest = (*shortest).min(pause);
+            }
+        }
+        for (round, (longest, shortest)) in longest.into_iter().zip(shortest).enumerate() {
+            let bound = Duration::from_millis(100 << round).min(Duration::from_secs(10));
+            assert!(
+                longest <= bound && longest > bound / 2,
+                "round {round}: {longest:?} of {bound:?}"
+            );
+            assert!(
+                shortest < bound / 5,
+                "round {round}: jitter goes down to {shortest:?}"
+            );
+        }
+        let mut far = choice(1);
+        far.failed_rounds = u32::MAX - 1;
+        assert!(failed_round(&mut far, &endpoints).1 <= Duration::from_secs(10));
+    }
+
+    /// Covers: CFT-17, BFT-17
+    #[test]
+    fn an_accepted_block_starts_the_back_off_anew() {
+        let endpoints = endpoints(1);
+        let mut choice = choice(3);
+        for _ in 0..10 {
+            failed_round(&mut choice, &endpoints);
+        }
+        assert_eq!(choice.next(&endpoints), Next::Try(endpoints[0].clone()));
+        choice.accepted();
+        choice.failed(&endpoints[0]);
+        assert!(failed_round(&mut choice, &endpoints).1 <= Duration::from_millis(100));
+    }
+
+    /// Covers: BFT-15, BFT-21
+    #[test]
+    fn who_fails_after_giving_blocks_is_left_for_the_others_at_once() {
+        let endpoints = endpoints(3);
+        let mut choice = choice(5);
+        let Next::Try(first) = choice.next(&endpoints) else {
+            panic!("there are endpoints")
+        };
+        choice.accepted();
+        choice.failed(&first);
+        let (tried, _) = failed_round(&mut choice, &endpoints);
+        assert_eq!(tried.len(), 2, "the other two, before any pause: {tried:?}");
+        assert!(!tried.contains(&first));
+        assert_eq!(
+            failed_round(&mut choice, &endpoints).0.len(),
+            3,
+            "then everyone again"
+        );
+    }
+
+    /// Covers: CFT-07
+    #[test]
+    fn without_endpoints_there_are_only_pauses() {
+        let mut choice = choice(1);
+        for _ in 0..5 {
+            assert!(matches!(choice.next(&[]), Next::Pause(_)));
+        }
+        assert!(
+            matches!(choice.next(&endpoints(1)), Next::Try(_)),
+            "an endpoint that appears is tried"
+        );
+    }
+
+    #[test]
+    fn what_no_endpoint_mends_waits_for_the_cap() {
+        let endpoints = endpoints(3);
+        let mut choice = choice(1);
+        let Next::Try(first) = choice.next(&endpoints) else {
+            panic!("there are endpoints")
+        };
+        choice.failed_everywhere(&first);
+        assert_eq!(
+            choice.next(&endpoints),
+            Next::Pause(Duration::from_secs(10))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn every_choice_is_an_endpoint_that_is_there(
+            seed in any::<u64>(),
+            steps in proptest::collection::vec((0usize..5, any::<bool>()), 1..100),
+        ) {
+            let mut choice = choice(seed);
+            for (count, accepted) in steps {
+                let endpoints = endpoints(count);
+                match choice.next(&endpoints) {
+                    Next::Try(endpoint) => {
+                        prop_assert!(endpoints.contains(&endpoint));
+                        if accepted { choice.accepted() } else { choice.failed(&endpoint) }
+                    }
+                    Next::Pause(pause) => prop_assert!(pause <= Duration::from_secs(10)),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How patient the pull loop is.
+
+use std::time::Duration;
+
+/// The settings of a [`BlocksProvider`](crate::BlocksProvider).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The longest first pause after every endpoint has failed once. Each further round doubles
+    /// it; the pause itself is drawn evenly between nothing and this. Default: 100 ms.
+    pub first_back_off: Duration,
+    /// The longest pause ever. Default: 10 s. (Fabric's default of one hour keeps a peer away from
+    /// an ordering service that has long been back.)
+    pub longest_back_off: Duration,
+    /// Seeds the dice for the order of endpoints and the length of pauses; `None` draws a seed.
+    /// Default: `None`.
+    pub seed: Option<u64>,
+}
+
+/// Settings that contradict each other.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A pause of no length would make a busy loop.
+    #[error("first_back_off must be longer than zero")]
+    ZeroBackOff,
+    /// The cap is below the start.
+    #[error("longest_back_off ({longest:?}) must not be shorter than first_back_off ({first:?})")]
+    Inverted {
+        /// The first pause.
+        first: Duration,
+        /// The longest pause.
+        longest: Duration,
+    },
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            first_back_off: Duration::from_millis(100),
+            longest_back_off: Duration::from_secs(10),
+            seed: None,
+        }
+    }
+}
+
+impl Config {
+    /// Checks that the settings fit together.
+    ///
+    /// # Errors
+    ///
+    /// When a pause has no length or the cap is below the start (BKO-03, BKO-04: refused here
+    /// rather than bent).
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.first_back_off.is_zero() {
+            return Err(ConfigError::ZeroBackOff);
+        }
+        if self.longest_back_off < self.first_back_off {
+            return Err(ConfigError::Inverted {
+                first: self.first_back_off,
+                longest: self.longest_back_off,
+            });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_these() {
+        assert_eq!(
+            format!("{:?}", Config::default()),
+            "Config { first_back_off: 100ms, longest_back_off: 10s, seed: None }"
+        );
+        assert_eq!(Config::default().validate(), Ok(()));
+    }
+
+    /// Covers: BKO-03, BKO-04
+    #[test]
+    fn pauses_that_make_no_sense_are_refused() {
+        let zero = Config {
+            first_back_off: Duration::ZERO,
+            ..Config::default()
+        };
+        assert_eq!(zero.validate(), Err(ConfigError::ZeroBackOff));
+        let inverted = Config {
+            longest_back_off: Duration::from_millis(1),
+            ..Config::default()
+        };
+        assert!(matches!(
+            inverted.validate(),
+            Err(ConfigError::Inverted { .. })
+        ));
+    }
+}

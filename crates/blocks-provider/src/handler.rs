@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The seam to whoever takes the blocks in.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use block_api::{Block, BoxError, ChainInfo, Endpoint, Rejection};
+
+/// Takes the blocks of one channel in, in order.
+#[async_trait]
+pub trait BlockHandler: Send + Sync + fmt::Debug {
+    /// Where the chain stands, in one atomic read: the next stream begins at its height and must
+    /// link to its tip. Asked before every connect.
+    fn position(&self) -> ChainInfo;
+
+    /// Judges a block and takes it over. It returns when the block is in safe hands, which may be
+    /// before it is durable; while there is no room it waits, which slows the stream down.
+    ///
+    /// # Errors
+    ///
+    /// When the block was not taken over. The stream is dropped then, and the block comes again,
+    /// from here or from another endpoint (NEW-01).
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped future may have taken the block over or not.
+    async fn handle(&self, block: Block, from: &Endpoint) -> Result<(), HandleError>;
+}
+
+/// A block was not taken over.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandleError {
+    /// It breaks a rule of the channel.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// The handler failed, whatever the block is.
+    #[error("the block was not taken over: {0}")]
+    Failed(#[source] BoxError),
+    /// The handler takes nothing more.
+    #[error("the channel is closing")]
+    Closed,
+}
+
+impl HandleError {
+    /// Whether the pull loop goes on.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Rejected(_) | Self::Failed(_) => true,
+            Self::Closed => false,
+        }
+    }
+}
