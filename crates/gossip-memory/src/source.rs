@@ -49,13 +49,16 @@ impl PeerSource {
     /// The block of this number, as it arrives; a status when it is not there.
     async fn fetch(&self, number: BlockNumber, content: Content) -> Result<Delivery, SourceError> {
         let endpoint = Endpoint::of_node(self.peer.id());
-        let Some(latency) = self.network.draw(self.peer.id(), &self.here, false) else {
+        if self
+            .network
+            .draw(self.peer.id(), &self.here, false)
+            .is_none()
+        {
             return Err(SourceError::Broken {
                 endpoint,
                 source: "the link is cut".into(),
             });
-        };
-        sleep(latency).await;
+        }
         let Some(channel) = self.peer.channel(&self.topic) else {
             return Ok(Delivery::Status(DeliverStatus::NotFound));
         };
@@ -106,6 +109,17 @@ impl BlockSource for PeerSource {
             return Err(unsupported(
                 "a peer gives ranges of what it has and does not wait for more",
             ));
+        }
+        // The request and the first answer take their time; what follows is on its way behind it.
+        for (from, to) in [(&self.here, self.peer.id()), (self.peer.id(), &self.here)] {
+            let Some(latency) = self.network.draw(from, to, false) else {
+                let endpoint = endpoint.clone();
+                return Err(SourceError::Connect {
+                    endpoint,
+                    source: "the link is cut".into(),
+                });
+            };
+            sleep(latency).await;
         }
         let Some(channel) = self.peer.channel(&self.topic) else {
             return Ok(stream::iter([Ok(Delivery::Status(DeliverStatus::NotFound))]).boxed());

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the buffer admits, and in which order it gives.
+
+use std::{num::NonZeroUsize, sync::Arc};
+
+use block_api::{
+    Height,
+    testing::{TestChain, within},
+};
+use proptest::prelude::*;
+
+use super::*;
+
+fn config(bytes: usize, topic_bytes: usize) -> Config {
+    let count = |n| NonZeroUsize::new(n).unwrap();
+    Config {
+        buffer_bytes: count(bytes),
+        topic_buffer_bytes: count(topic_bytes),
+        window: 10,
+        candidates_per_height: count(2),
+        batch_blocks: count(4),
+        ..Config::default()
+    }
+}
+
+fn chain(count: usize, bytes: usize) -> Vec<VerifiedBlock> {
+    TestChain::of_blocks("ch", count, bytes)
+        .1
+        .iter()
+        .map(TestChain::verified)
+        .collect()
+}
+
+/// The tip after these blocks.
+fn tip(blocks: &[VerifiedBlock]) -> ChainInfo {
+    blocks
+        .iter()
+        .fold(ChainInfo::EMPTY, |tip, block| tip.grown_by(block))
+}
+
+fn numbers(batch: &Batch) -> Vec<u64> {
+    batch
+        .blocks
+        .iter()
+        .map(|buffered| buffered.block.number().get())
+        .collect()
+}
+
+fn after_genesis(blocks: &[VerifiedBlock], config: &Config) -> (Buffer, ChainInfo) {
+    (Buffer::new(config, BlockNumber::new(1)), tip(&blocks[..1]))
+}
+
+#[test]
+fn gives_what_is_due_in_order_whatever_the_order_of_coming() {
+    let blocks = chain(9, 10);
+    let (buffer, tip_now) = after_genesis(&blocks, &config(10_000, 9_000));
+    for index in [3, 2, 8, 6, 4] {
+        assert_eq!(
+            buffer.try_push(blocks[index].clone(), Origin::Topic),
+            Push::Queued
+        );
+    }
+    assert!(
+        buffer.take(&tip_now).blocks.is_empty(),
+        "block 1 is missing"
+    );
+    assert_eq!(
+        buffer.gap(),
+        (BlockNumber::new(1), Some(BlockNumber::new(2)))
+    );
+    buffer.try_push(blocks[1].clone(), Origin::Orderer);
+    let batch = buffer.take(&tip_now);
+    assert_eq!(numbers(&batch), [1, 2, 3, 4], "four make a batch");
+    let before = buffer.bytes();
+    buffer.stored(&batch.blocks, &tip(&blocks[..5]));
+    assert!(buffer.bytes() < before);
+    assert_eq!(buffer.next(), BlockNumber::new(5));
+    assert_eq!(buffer.gap().1, Some(BlockNumber::new(6)));
+    assert_eq!(
+        buffer.try_push(blocks[3].clone(), Origin::CatchUp),
+        Push::Known,
+        "it is stored"
+    );
+    assert_eq!(
+        buffer.try_push(blocks[6].clone(), Origin::CatchUp),
+        Push::Known,
+        "it waits"
+    );
+    assert!(buffer.knows(BlockNumber::new(6), &blocks[6].header_hash()));
+    assert!(!buffer.knows(BlockNumber::new(7), &blocks[7].header_hash()));
+}
+
+#[test]
+fn room_runs_out_for_the_topic_first_and_never_for_the_block_that_is_due() {
+    let blocks = chain(9, 1000);
+    let (buffer, _) = after_genesis(&blocks, &config(5_000, 2_500));
+    assert_eq!(
+        buffer.try_push(blocks[3].clone(), Origin::Topic),
+        Push::Queued
+    );
+    assert_eq!(
+        buffer.try_push(blocks[4].clone(), Origin::Pull),
+        Push::Queued
+    );
+    assert_eq!(
+        buffer.try_push(blocks[5].clone(), Origin::Topic),
+        Push::Full,
+        "the topic has used its part up"
+    );
+    assert_eq!(
+        buffer.try_push(blocks[5].clone(), Origin::Orderer),
+        Push::Queued
+    );
+    assert_eq!(
+        buffer.try_push(blocks[6].clone(), Origin::CatchUp),
+        Push::Queued
+    );
+    assert_eq!(
+        buffer.try_push(blocks[7].clone(), Origin::Orderer),
+        Push::Full,
+        "all is used up"
+    );
+    assert_eq!(
+        buffer.try_push(blocks[1].clone(), Origin::Topic),
+        Push::Queued,
+        "the next block is always admitted"
+    );
+}
+
+#[test]
+fn what_is_too_far_ahead_is_not_kept() {
+    let blocks = chain(14, 10);
+    let (buffer, _) = after_genesis(&blocks, &config(100_000, 90_000));
+    assert_eq!(
+        buffer.try_push(blocks[10].clone(), Origin::Topic),
+        Push::Queued
+    );
+    assert_eq!(
+        buffer.try_push(blocks[11].clone(), Origin::Topic),
+        Push::TooFar
+    );
+    assert!(buffer.in_window(BlockNumber::new(10)) && !buffer.in_window(BlockNumber::new(11)));
+    assert_eq!(
+        buffer.try_push(blocks[11].clone(), Origin::CatchUp),
+        Push::Queued,
+        "a range was asked for"
+    );
+}
+
+#[test]
+fn of_several_blocks_at_one_height_the_one_that_links_is_given() {
+    let blocks = chain(4, 10);
+    let (buffer, tip_now) = after_genesis(&blocks, &config(10_000, 9_000));
+    let mut other = TestChain::new("other");
+    let _ = other.data(5);
+    let stranger = TestChain::verified(&other.data(5));
+    assert_eq!(
+        buffer.try_push(stranger.clone(), Origin::Topic),
+        Push::Queued
+    );
+    let alone = buffer.take(&tip_now);
+    assert_eq!((alone.blocks.len(), alone.unlinked.len()), (0, 1));
+    assert_eq!(buffer.bytes(), 0, "what does not link holds no room");
+
+    assert_eq!(buffer.try_push(stranger, Origin::Topic), Push::Queued);
+    assert_eq!(
+        buffer.try_push(blocks[1].clone(), Origin::Topic),
+        Push::Queued
+    );
+    let mut third = TestChain::new("third");
+    let _ = third.data(5);
+    assert_eq!(
+        buffer.try_push(TestChain::verified(&third.data(6)), Origin::Topic),
+        Push::Full,
+        "two are enough"
+    );
+    let batch = buffer.take(&tip_now);
+    assert_eq!(numbers(&batch), [1]);
+    assert_eq!(batch.blocks[0].block.header_hash(), blocks[1].header_hash());
+    assert_eq!(batch.unlinked.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_buffer_slows_the_orderer_down_until_there_is_room() {
+    let blocks = chain(5, 1000);
+    let (buffer, tip_now) = after_genesis(&blocks, &config(2_500, 1_000));
+    let buffer = Arc::new(buffer);
+    assert!(buffer.push(blocks[1].clone(), Origin::Orderer).await);
+    assert!(buffer.push(blocks[2].clone(), Origin::Orderer).await);
+    let waiting = buffer.push(blocks[3].clone(), Origin::Orderer);
+    tokio::pin!(waiting);
+    assert!(
+        futures::poll!(waiting.as_mut()).is_pending(),
+        "there is no room"
+    );
+    let batch = buffer.take(&tip_now);
+    assert!(
+        futures::poll!(waiting.as_mut()).is_pending(),
+        "what is being stored is still held"
+    );
+    buffer.stored(&batch.blocks, &tip(&blocks[..3]));
+    assert!(within("room", waiting).await);
+}
+
+/// Covers: NEW-09
+#[tokio::test(start_paused = true)]
+async fn closing_ends_every_wait() {
+    let blocks = chain(5, 1000);
+    let (buffer, _) = after_genesis(&blocks, &config(1_500, 1_000));
+    assert!(buffer.push(blocks[2].clone(), Origin::CatchUp).await);
+    let waiting = buffer.push(blocks[3].clone(), Origin::Orderer);
+    tokio::pin!(waiting);
+    assert!(futures::poll!(waiting.as_mut()).is_pending());
+    buffer.close();
+    assert!(!within("the end of the wait", waiting).await);
+    assert_eq!(
+        buffer.try_push(blocks[1].clone(), Origin::Orderer),
+        Push::Closed
+    );
+}
+
+proptest! {
+    #[test]
+    fn the_bytes_that_are_held_are_bounded_and_return_to_nothing(
+        pushes in proptest::collection::vec((1usize..12, 0usize..4), 1..60),
+    ) {
+        let blocks = chain(12, 700);
+        let limit = 3_000;
+        let (buffer, mut tip_now) = after_genesis(&blocks, &config(limit, 1_500));
+        let origins = [Origin::Orderer, Origin::Topic, Origin::Pull, Origin::CatchUp];
+        for (index, origin) in pushes {
+            buffer.try_push(blocks[index].clone(), origins[origin]);
+            // One block, the one that is due, may be above the limit.
+            prop_assert!(buffer.bytes() <= limit + 1_000);
+        }
+        loop {
+            let due = tip_now.height.next_block().get() as usize;
+            if due == blocks.len() {
+                break;
+            }
+            buffer.try_push(blocks[due].clone(), Origin::Orderer);
+            let batch = buffer.take(&tip_now);
+            prop_assert!(!batch.blocks.is_empty());
+            for buffered in &batch.blocks {
+                tip_now = tip_now.grown_by(&buffered.block);
+            }
+            buffer.stored(&batch.blocks, &tip_now);
+        }
+        prop_assert_eq!(tip_now.height, Height::new(12));
+        prop_assert_eq!(buffer.bytes(), 0);
+    }
+}

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Bounds and patience of the intake.
+
+use std::{num::NonZeroUsize, time::Duration};
+
+/// The settings of a [`DeliverService`](crate::DeliverService); every one holds for each channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Bytes of blocks that wait to be stored, from all producers together. When they are used up,
+    /// the orderer's stream and ranges from peers wait; the block that is due next is always
+    /// admitted, whatever its size. Default: 256 MiB.
+    pub buffer_bytes: NonZeroUsize,
+    /// The part of [`buffer_bytes`](Self::buffer_bytes) that blocks from the topic may use. When
+    /// it is used up they are dropped, and fetched again as a range. Default: 64 MiB.
+    pub topic_buffer_bytes: NonZeroUsize,
+    /// How far above the height blocks from the topic are kept, in blocks. Default: 1024.
+    pub window: u64,
+    /// How many different blocks are kept for one height. More than one means that orderers signed
+    /// two; the one that links is stored. Default: 4.
+    pub candidates_per_height: NonZeroUsize,
+    /// How many candidates from the topic are judged or fetched at one time. Further ones are
+    /// dropped. Default: 64.
+    pub candidates_at_work: NonZeroUsize,
+    /// Blocks that are stored by one append at most. Default: 256.
+    pub batch_blocks: NonZeroUsize,
+    /// Bytes that are stored by one append at most, unless one block has more. Default: 16 MiB.
+    pub batch_bytes: NonZeroUsize,
+    /// Stored blocks that wait to be published. When the queue is full a block is not published;
+    /// the other nodes fetch it when they see the height. Default: 256.
+    pub publish_queue: NonZeroUsize,
+    /// How long the chain may stand still while a peer is ahead before ranges are fetched from
+    /// peers. Default: 1 s.
+    pub catch_up_patience: Duration,
+    /// How many blocks one range has at most. Default: 256.
+    pub range_blocks: NonZeroUsize,
+    /// How long a peer that failed to give a range is left alone. Default: 5 s.
+    pub peer_rest: Duration,
+    /// How long a peer may take for the body of an announced block, or the next block of a range.
+    /// Default: 15 s.
+    pub fetch_timeout: Duration,
+    /// How long to wait after a failed append before the next attempt. Default: 1 s.
+    pub store_retry: Duration,
+    /// The pull loop.
+    pub provider: blocks_provider::Config,
+}
+
+/// Settings that contradict each other.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The topic may use more than there is.
+    #[error(
+        "topic_buffer_bytes ({topic}) must be less than buffer_bytes ({buffer}): the orderer's stream needs room of its own"
+    )]
+    TopicShare {
+        /// What the topic may use.
+        topic: NonZeroUsize,
+        /// What there is.
+        buffer: NonZeroUsize,
+    },
+    /// Nothing from the topic would be kept.
+    #[error("window must be 1 block at least")]
+    NoWindow,
+    /// A pause of no length would make a busy loop.
+    #[error("{key} must be longer than zero")]
+    ZeroDuration {
+        /// The setting.
+        key: &'static str,
+    },
+    /// The pull loop's settings.
+    #[error("provider: {0}")]
+    Provider(#[from] blocks_provider::ConfigError),
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let count = |n| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
+        Self {
+            buffer_bytes: count(256 << 20),
+            topic_buffer_bytes: count(64 << 20),
+            window: 1024,
+            candidates_per_height: count(4),
+            candidates_at_work: count(64),
+            batch_blocks: count(256),
+            batch_bytes: count(16 << 20),
+            publish_queue: count(256),
+            catch_up_patience: Duration::from_secs(1),
+            range_blocks: count(256),
+            peer_rest: Duration::from_secs(5),
+            fetch_timeout: Duration::from_secs(15),
+            store_retry: Duration::from_secs(1),
+            provider: blocks_provider::Config::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Checks that the settings fit together.
+    ///
+    /// # Errors
+    ///
+    /// Names the setting that does not.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.topic_buffer_bytes >= self.buffer_bytes {
+            return Err(ConfigError::TopicShare {
+                topic: self.topic_buffer_bytes,
+                buffer: self.buffer_bytes,
+            });
+        }
+        if self.window == 0 {
+            return Err(ConfigError::NoWindow);
+        }
+        for (key, value) in [
+            ("catch_up_patience", self.catch_up_patience),
+            ("peer_rest", self.peer_rest),
+            ("fetch_timeout", self.fetch_timeout),
+            ("store_retry", self.store_retry),
+        ] {
+            if value.is_zero() {
+                return Err(ConfigError::ZeroDuration { key });
+            }
+        }
+        Ok(self.provider.validate()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_these() {
+        let expected = "Config { buffer_bytes: 268435456, topic_buffer_bytes: 67108864, window: 1024, \
+             candidates_per_height: 4, candidates_at_work: 64, batch_blocks: 256, batch_bytes: 16777216, \
+             publish_queue: 256, catch_up_patience: 1s, range_blocks: 256, peer_rest: 5s, fetch_timeout: 15s, \
+             store_retry: 1s, provider: Config { first_back_off: 100ms, longest_back_off: 10s, seed: None } }";
+        assert_eq!(format!("{:?}", Config::default()), expected);
+        assert_eq!(Config::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_refused() {
+        let default = Config::default();
+        let greedy = Config {
+            topic_buffer_bytes: default.buffer_bytes,
+            ..default.clone()
+        };
+        assert!(matches!(
+            greedy.validate(),
+            Err(ConfigError::TopicShare { .. })
+        ));
+        let narrow = Config {
+            window: 0,
+            ..default.clone()
+        };
+        assert_eq!(narrow.validate(), Err(ConfigError::NoWindow));
+        let hasty = Config {
+            store_retry: Duration::ZERO,
+            ..default.clone()
+        };
+        assert_eq!(
+            hasty.validate(),
+            Err(ConfigError::ZeroDuration { key: "store_retry" })
+        );
+        let provider = blocks_provider::Config {
+            first_back_off: Duration::ZERO,
+            ..default.provider
+        };
+        assert!(matches!(
+            Config {
+                provider,
+                ..default
+            }
+            .validate(),
+            Err(ConfigError::Provider(_))
+        ));
+    }
+}

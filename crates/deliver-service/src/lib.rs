@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The intake of blocks per channel, and the life cycle of the pull loop.
+#![doc = include_str!("../README.md")]
+
+mod buffer;
+mod catch_up;
+mod config;
+mod error;
+mod intake;
+mod orderer;
+mod publisher;
+mod service;
+mod stats;
+mod topic;
+mod writer;
+
+pub use self::{
+    config::{Config, ConfigError},
+    error::{JoinError, StartError, StopError},
+    service::{ChannelParts, ChannelState, DeliverService},
+    stats::{ChannelStats, Origin},
+};

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Hands stored blocks to the gossip network, beside the writer.
+
+use std::sync::Arc;
+
+use block_api::{GossipChannel, GossipError, VerifiedBlock};
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use crate::intake::Intake;
+
+/// Publishes until the writer has gone and its queue is empty.
+pub(crate) async fn run(
+    intake: Arc<Intake>,
+    gossip: Arc<dyn GossipChannel>,
+    mut queue: mpsc::Receiver<VerifiedBlock>,
+) {
+    while let Some(block) = queue.recv().await {
+        match gossip.publish(&block).await {
+            Ok(()) => {
+                debug!(channel = %intake.channel, block.number = %block.number(), "block published")
+            }
+            Err(GossipError::Closed) => break,
+            Err(error) => {
+                // The others fetch it when they see the height.
+                intake.counters.unpublished.add(1);
+                warn!(channel = %intake.channel, block.number = %block.number(), %error, "block not published");
+            }
+        }
+    }
+}

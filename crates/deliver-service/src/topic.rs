@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The gossip topic as a producer: judges candidates, answers the network, fetches announced bodies.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+use block_api::{
+    Answer, Block, Candidate, ChannelStatus, Delivery, Endpoint, GossipChannel, GossipEvent,
+    NodeId, Rejection, StreamRequest, Verdict, VerifiedBlock, VerifyError,
+};
+use futures::StreamExt;
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinSet,
+    time::timeout,
+};
+use tracing::{Instrument, debug, info};
+
+use crate::{
+    Origin,
+    buffer::Push,
+    intake::{Intake, JudgeError},
+};
+
+/// What the nodes of a channel say of themselves.
+#[derive(Debug, Default)]
+pub(crate) struct Peers {
+    statuses: Mutex<BTreeMap<NodeId, ChannelStatus>>,
+    changed: Notify,
+}
+
+impl Peers {
+    pub(crate) fn all(&self) -> BTreeMap<NodeId, ChannelStatus> {
+        self.statuses
+            .lock()
+            .expect("invariant: no holder of this lock panics")
+            .clone()
+    }
+
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    fn heard(&self, from: NodeId, status: Option<ChannelStatus>) {
+        let mut statuses = self
+            .statuses
+            .lock()
+            .expect("invariant: no holder of this lock panics");
+        match status {
+            Some(status) => statuses.insert(from, status),
+            None => statuses.remove(&from),
+        };
+        drop(statuses);
+        self.changed.notify_one();
+    }
+}
+
+/// Takes the events of a channel until they end or the channel is cancelled.
+pub(crate) async fn run(
+    intake: Arc<Intake>,
+    gossip: Arc<dyn GossipChannel>,
+    mut events: mpsc::Receiver<GossipEvent>,
+    peers: Arc<Peers>,
+) {
+    let mut at_work = JoinSet::new();
+    loop {
+        let event = tokio::select! {
+            biased;
+            () = intake.cancel.cancelled() => break,
+            Some(done) = at_work.join_next(), if !at_work.is_empty() => {
+                if let Err(error) = done && error.is_panic() {
+                    std::panic::resume_unwind(error.into_panic());
+                }
+                continue;
+            }
+            event = events.recv() => event,
+        };
+        match event {
+            Some(GossipEvent::Candidate(candidate)) => {
+                if at_work.len() >= intake.config.candidates_at_work.get()
+                    || !is_wanted(&intake, candidate.block())
+                {
+                    intake.counters.ignored.add(1);
+                    candidate.answer(Answer::Ignore);
+                    continue;
+                }
+                let task = take_in(intake.clone(), gossip.clone(), candidate);
+                at_work.spawn(task.in_current_span());
+            }
+            Some(GossipEvent::Status { from, status }) => peers.heard(from, Some(status)),
+            Some(GossipEvent::Left(node)) => peers.heard(node, None),
+            None => break,
+        }
+    }
+    at_work.shutdown().await;
+}
+
+/// Whether a block is worth being judged: it is not known, and not too far ahead.
+fn is_wanted(intake: &Intake, block: &Block) -> bool {
+    !intake.buffer.knows(block.number(), &block.header_hash())
+        && intake.buffer.in_window(block.number())
+}
+
+/// Judges a candidate, answers, and brings its block into the buffer.
+async fn take_in(intake: Arc<Intake>, gossip: Arc<dyn GossipChannel>, candidate: Candidate) {
+    let number = candidate.block().number();
+    let judged = match candidate.block().has_data() {
+        true => intake
+            .verify_ahead(candidate.block())
+            .await
+            .map(Some)
+            .map_err(rejection),
+        false => match intake.verify_announcement(candidate.block()).await {
+            Ok(Verdict::Accepted(_)) => Ok(None),
+            Ok(Verdict::Rejected(rejection)) => Err(Some(rejection)),
+            Ok(Verdict::AwaitsConfig(_)) | Err(_) => Err(None),
+        },
+    };
+    match judged {
+        Err(Some(rejection)) => {
+            intake.counters.rejected.add(1);
+            info!(channel = %intake.channel, from = %candidate.from(), %rejection, "candidate rejected");
+            candidate.answer(Answer::Reject);
+        }
+        Err(None) => {
+            intake.counters.ignored.add(1);
+            candidate.answer(Answer::Ignore);
+        }
+        Ok(Some(verified)) => {
+            candidate.answer(Answer::Accept);
+            keep(&intake, verified, Origin::Topic);
+        }
+        Ok(None) => {
+            let from = candidate.from().clone();
+            let announcement = candidate.answer(Answer::Accept);
+            let fetched = timeout(
+                intake.config.fetch_timeout,
+                fetch(&intake, &*gossip, &from, &announcement),
+            )
+            .await;
+            // Without the body, it comes with a range.
+            match fetched {
+                Ok(Some(block)) => match intake.verify_ahead(&block).await {
+                    Ok(verified) => keep(&intake, verified, Origin::Pull),
+                    Err(error) => {
+                        intake.counters.rejected.add(1);
+                        info!(channel = %intake.channel, %from, %error, "the body of an announced block was refused");
+                    }
+                },
+                Ok(None) | Err(_) => {
+                    debug!(channel = %intake.channel, block.number = %number, %from, "announced block not fetched");
+                }
+            }
+        }
+    }
+}
+
+/// The rule that a block breaks; `None` when it was not judged.
+fn rejection(error: JudgeError) -> Option<Rejection> {
+    match error {
+        JudgeError::Verify(VerifyError::Rejected(rejection)) => Some(rejection),
+        JudgeError::Verify(_) | JudgeError::Closed => None,
+    }
+}
+
+fn keep(intake: &Intake, verified: VerifiedBlock, origin: Origin) {
+    let number = verified.number();
+    let pushed = intake.buffer.try_push(verified, origin);
+    if pushed == Push::Full {
+        debug!(channel = %intake.channel, block.number = %number, "no room for a block from the topic");
+    }
+}
+
+/// Fetches the body of an announced block from the node that announced it.
+async fn fetch(
+    intake: &Intake,
+    gossip: &dyn GossipChannel,
+    from: &NodeId,
+    announcement: &Block,
+) -> Option<Block> {
+    let number = announcement.number();
+    if intake.buffer.knows(number, &announcement.header_hash()) {
+        return None;
+    }
+    let source = gossip.source(from)?;
+    let request = StreamRequest::range(intake.channel.clone(), number, number);
+    let mut stream = source.open(&Endpoint::of_node(from), &request).await.ok()?;
+    match stream.next().await? {
+        Ok(Delivery::Block(block)) if block.header_hash() == announcement.header_hash() => {
+            Some(block)
+        }
+        Ok(_) | Err(_) => None,
+    }
+}

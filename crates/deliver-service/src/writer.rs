@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The one writer of a channel: from the buffer into the store, in order, then to gossip.
+
+use std::sync::Arc;
+
+use block_api::{AppendError, ChainInfo, VerifiedBlock};
+use tokio::{sync::mpsc, time::sleep};
+use tracing::{debug, error, info, warn};
+
+use crate::{Origin, buffer::Buffered, intake::Intake};
+
+/// Writes until the channel is cancelled, then what is due and waits already.
+pub(crate) async fn run(intake: Arc<Intake>, publish: mpsc::Sender<VerifiedBlock>) {
+    loop {
+        let batch = intake.buffer.take(&intake.store.info());
+        for unlinked in &batch.unlinked {
+            intake.counters.unlinked.add(1);
+            warn!(
+                channel = %intake.channel,
+                block.number = %unlinked.block.number(),
+                block.hash = %unlinked.block.header_hash(),
+                origin = ?unlinked.origin,
+                "a signed block does not link to the chain"
+            );
+        }
+        if batch.blocks.is_empty() {
+            if !batch.unlinked.is_empty() {
+                continue;
+            }
+            tokio::select! {
+                biased;
+                () = intake.buffer.ready() => {}
+                // Nothing is due: what waits behind a gap is fetched again after a restart.
+                () = intake.cancel.cancelled() => break,
+            }
+            continue;
+        }
+        let Some(tip) = append(&intake, &batch.blocks).await else {
+            break;
+        };
+        if !take_into_force(&intake, &batch.blocks) {
+            break;
+        }
+        intake.buffer.stored(&batch.blocks, &tip);
+        intake.applied.send_replace(tip.height);
+        for Buffered { block, origin } in batch.blocks {
+            intake.counters.stored(origin, block.block().raw().len());
+            debug!(channel = %intake.channel, block.number = %block.number(), ?origin, "block stored");
+            // What came from peers has been passed on by the network, or is asked for as a range.
+            if origin == Origin::Orderer && publish.try_send(block).is_err() {
+                intake.counters.unpublished.add(1);
+            }
+        }
+    }
+    intake.buffer.close();
+}
+
+/// Appends a batch, however often it takes. `None` when the channel closes before it is stored.
+async fn append(intake: &Intake, batch: &[Buffered]) -> Option<ChainInfo> {
+    loop {
+        let blocks = batch
+            .iter()
+            .map(|buffered| buffered.block.clone())
+            .collect();
+        match intake.store.append(blocks).await {
+            Ok(tip) => {
+                if intake.storage_failure.send_replace(None).is_some() {
+                    info!(channel = %intake.channel, height = %tip.height, "the store works again");
+                }
+                return Some(tip);
+            }
+            Err(error) if error.is_retryable() => {
+                intake.counters.failed_appends.add(1);
+                error!(channel = %intake.channel, %error, "the store failed; trying again");
+                intake.storage_failure.send_replace(Some(error.to_string()));
+            }
+            Err(AppendError::Closed) => return None,
+            Err(error) => {
+                // The buffer gave what links, so the store changed under its only writer.
+                error!(channel = %intake.channel, %error, "the store refuses what links; the channel stops");
+                intake.storage_failure.send_replace(Some(error.to_string()));
+                return None;
+            }
+        }
+        tokio::select! {
+            () = intake.cancel.cancelled() => return None,
+            () = sleep(intake.config.store_retry) => {}
+        }
+    }
+}
+
+/// Takes the configuration of stored config blocks into force. `false` when that is not possible,
+/// which ends the channel: nothing after it could be judged.
+fn take_into_force(intake: &Intake, batch: &[Buffered]) -> bool {
+    for block in batch
+        .iter()
+        .map(|buffered| &buffered.block)
+        .filter(|block| block.is_config())
+    {
+        if let Err(rejection) = intake.verifier.apply_config(block) {
+            error!(channel = %intake.channel, %rejection, "a stored configuration cannot be taken into force; the channel stops");
+            intake
+                .storage_failure
+                .send_replace(Some(rejection.to_string()));
+            return false;
+        }
+        info!(channel = %intake.channel, block.number = %block.number(), "configuration in force");
+    }
+    true
+}

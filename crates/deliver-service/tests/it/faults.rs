@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Orderers and stores that fail.
+
+use std::sync::Arc;
+
+use block_api::{
+    DeliverStatus,
+    testing::{Opening, Step, TestChain, within},
+};
+use gossip_memory::Link;
+use tokio::sync::Notify;
+
+use crate::harness::{ORDERER, chain, has, network};
+
+/// Covers: HND-02, NEW-01, ORD-06
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_is_tried_again_and_nothing_is_published_before() {
+    let blocks = chain(10, 100);
+    let (_, nodes) = network(2, &blocks[0], Link::default()).await;
+    nodes[0].store.fail_appends(3);
+    nodes[0].orders(&blocks[1..], Step::Hang);
+    nodes[0].pull().await;
+    let failing = async {
+        while nodes[0].state().await.storage_failure.is_none() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    within("the failure", failing).await;
+    assert_eq!(
+        nodes[1].state().await.chain.height.get(),
+        1,
+        "what is not stored is not published"
+    );
+    for node in &nodes {
+        node.reaches(10).await;
+        has(node, &blocks).await;
+    }
+    let state = nodes[0].state().await;
+    assert_eq!(
+        (state.stats.failed_appends, state.storage_failure),
+        (3, None)
+    );
+    assert_eq!(
+        nodes[0].orderer.requests().len(),
+        1,
+        "the stream goes on meanwhile"
+    );
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+/// Covers: HND-01, HND-02, VER-17, VER-19, CFT-25
+#[tokio::test(start_paused = true)]
+async fn what_the_verifier_rejects_is_neither_stored_nor_published() {
+    let blocks = chain(6, 100);
+    let (_, nodes) = network(2, &blocks[0], Link::default()).await;
+    nodes[0].orders(
+        &[blocks[1].clone(), TestChain::forged(&blocks[2])],
+        Step::Hang,
+    );
+    nodes[0].orders(&[blocks[2].without_data()], Step::Hang);
+    nodes[0].orders(&blocks[2..], Step::Hang);
+    nodes[0].pull().await;
+    for node in &nodes {
+        node.reaches(6).await;
+        has(node, &blocks).await;
+    }
+    assert_eq!(nodes[0].state().await.stats.rejected, 1);
+    assert_eq!(nodes[1].state().await.stats.rejected, 0);
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+/// Covers: INT-01, CFT-21, CFT-22
+#[tokio::test(start_paused = true)]
+async fn streams_that_break_anywhere_lose_and_repeat_nothing() {
+    let blocks = chain(25, 100);
+    let (_, nodes) = network(2, &blocks[0], Link::default()).await;
+    for end in 2..25 {
+        let then = match end % 3 {
+            0 => Step::Break,
+            1 => Step::Status(DeliverStatus::Unavailable),
+            _ => Step::Status(DeliverStatus::Success),
+        };
+        nodes[0].orders(&blocks[end - 1..end], then);
+        nodes[0].orderer.script(ORDERER, Opening::Refused);
+    }
+    nodes[0].orders(&blocks[24..], Step::Hang);
+    nodes[0].pull().await;
+    for node in &nodes {
+        node.reaches(25).await;
+        has(node, &blocks).await;
+    }
+    assert_eq!(nodes[0].state().await.stats.from_orderer, 24);
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+/// Covers: NEW-03
+#[tokio::test(start_paused = true)]
+async fn a_puller_whose_orderer_is_gone_is_fed_by_its_peers() {
+    let blocks = chain(20, 100);
+    let (_, nodes) = network(2, &blocks[0], Link::default()).await;
+    let gone = Arc::new(Notify::new());
+    nodes[0].orders(&blocks[1..5], Step::Until(gone.clone()));
+    nodes[0].orders(&blocks[20..], Step::Hang);
+    nodes[0].pull().await;
+    nodes[0].reaches(5).await;
+    // Another node pulls the rest; the first one gets it from there, then finds its orderer again.
+    nodes[1].reaches(5).await;
+    nodes[1].orders(&blocks[5..], Step::Hang);
+    nodes[1].pull().await;
+    nodes[0].reaches(20).await;
+    gone.notify_one();
+    within("the next stream", nodes[0].orderer.wait_for_requests(2)).await;
+    assert_eq!(
+        nodes[0].orderer.requests()[1].1.start,
+        block_api::Start::At(20.into())
+    );
+    has(&nodes[0], &blocks).await;
+    for node in nodes {
+        node.stop().await;
+    }
+}

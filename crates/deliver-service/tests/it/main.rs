@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The delivery service on a memory network, in paused time.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests, where clippy.toml allows it, stand outside the test functions"
+)]
+
+mod dissemination;
+mod faults;
+mod harness;
+mod life_cycle;
