@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The directory of a store: its file names, and changes to it that are whole or not at all.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use block_api::BlockNumber;
+
+use crate::error::OpenError;
+
+const SEGMENT_SUFFIX: &str = ".seg";
+const INDEX_SUFFIX: &str = ".idx";
+const TEMPORARY_SUFFIX: &str = ".tmp";
+
+/// How many digits a file name has: as many as the highest block number, so that names sort.
+const DIGITS: usize = 20;
+
+/// What a directory holds of a store.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    /// The first blocks of the segments, ascending.
+    pub(crate) segments: Vec<BlockNumber>,
+    /// Files that were not finished.
+    pub(crate) temporary: Vec<PathBuf>,
+}
+
+pub(crate) fn segment_path(dir: &Path, first: BlockNumber) -> PathBuf {
+    dir.join(format!("{:0DIGITS$}{SEGMENT_SUFFIX}", first.get()))
+}
+
+pub(crate) fn index_path(dir: &Path, first: BlockNumber) -> PathBuf {
+    dir.join(format!("{:0DIGITS$}{INDEX_SUFFIX}", first.get()))
+}
+
+pub(crate) fn head_path(dir: &Path) -> PathBuf {
+    dir.join("head")
+}
+
+pub(crate) fn lock_path(dir: &Path) -> PathBuf {
+    dir.join("lock")
+}
+
+/// Makes the directory, with those above it, if it is not there. What was made survives the end of
+/// the machine.
+pub(crate) fn create(dir: &Path) -> Result<(), OpenError> {
+    let missing: Vec<_> = dir
+        .ancestors()
+        .take_while(|ancestor| !ancestor.as_os_str().is_empty() && !ancestor.exists())
+        .collect();
+    fs::create_dir_all(dir).map_err(OpenError::io("create the directory", dir))?;
+    for made in missing {
+        let parent = made
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        sync(parent).map_err(OpenError::io("sync the directory", parent))?;
+    }
+    Ok(())
+}
+
+/// Lists the files of the store. Files of other names are none of its business.
+pub(crate) fn list(dir: &Path) -> Result<Listing, OpenError> {
+    let mut listing = Listing::default();
+    let entries = fs::read_dir(dir).map_err(OpenError::io("list the directory", dir))?;
+    for entry in entries {
+        let entry = entry.map_err(OpenError::io("list the directory", dir))?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        if let Some(first) = name.strip_suffix(SEGMENT_SUFFIX).and_then(number) {
+            listing.segments.push(first);
+        } else if let Some(of) = name.strip_suffix(TEMPORARY_SUFFIX)
+            && (of == "head"
+                || of
+                    .strip_suffix(SEGMENT_SUFFIX)
+                    .or(of.strip_suffix(INDEX_SUFFIX))
+                    .and_then(number)
+                    .is_some())
+        {
+            listing.temporary.push(entry.path());
+        }
+    }
+    listing.segments.sort_unstable();
+    Ok(listing)
+}
+
+/// Makes what was created, renamed or removed in a directory durable.
+pub(crate) fn sync(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Makes a file with this content, or replaces it: after an error or a crash there is the whole
+/// new file, or what was there before. The file is returned open for appending.
+pub(crate) fn write_whole(dir: &Path, path: &Path, content: &[u8]) -> io::Result<File> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(TEMPORARY_SUFFIX);
+    let temporary = PathBuf::from(temporary);
+    let written = write_new(&temporary, content).and_then(|file| {
+        fs::rename(&temporary, path)?;
+        sync(dir)?;
+        Ok(file)
+    });
+    if written.is_err() {
+        // What is left over is removed when the store is opened, if it cannot be removed here.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+fn write_new(path: &Path, content: &[u8]) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = OpenOptions::new()
+        .append(true)
+        .create_new(true)
+        .open(path)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    Ok(file)
+}
+
+fn number(digits: &str) -> Option<BlockNumber> {
+    (digits.len() == DIGITS && digits.bytes().all(|digit| digit.is_ascii_digit()))
+        .then(|| digits.parse().ok().map(BlockNumber::new))
+        .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_files_of_the_store_are_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in [
+            "head",
+            "lock",
+            "notes.txt",
+            "1.seg",
+            "x.tmp",
+            "99999999999999999999.seg",
+        ] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        for first in [300, 7, u64::MAX] {
+            fs::write(segment_path(dir.path(), BlockNumber::new(first)), "").unwrap();
+        }
+        let temporary = dir.path().join("00000000000000000007.idx.tmp");
+        fs::write(&temporary, "").unwrap();
+        let listing = list(dir.path()).unwrap();
+        assert_eq!(listing.segments, [7, 300, u64::MAX].map(BlockNumber::new));
+        assert_eq!(listing.temporary, [temporary]);
+    }
+
+    #[test]
+    fn errors_name_path_reason_and_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        let message = create(&file.join("store")).unwrap_err().to_string();
+        assert!(
+            message.starts_with("cannot create the directory /"),
+            "{message}"
+        );
+        assert!(message.contains("file/store: Not a directory"), "{message}");
+        assert!(
+            message.ends_with("; give a path at which there is a directory or nothing"),
+            "{message}"
+        );
+        let message = list(&dir.path().join("none")).unwrap_err().to_string();
+        assert!(
+            message.starts_with("cannot list the directory /"),
+            "{message}"
+        );
+        assert!(message.contains("none: No such file"), "{message}");
+    }
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("head");
+        fs::write(dir.path().join("head.tmp"), "left over").unwrap();
+        write_whole(dir.path(), &path, b"one").unwrap();
+        write_whole(dir.path(), &path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert!(list(dir.path()).unwrap().temporary.is_empty());
+    }
+}

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+//! An append-only block store in segment files.
+#![doc = include_str!("../README.md")]
+
+mod catalog;
+mod codec;
+mod config;
+mod dir;
+mod error;
+mod file;
+#[cfg(any(test, feature = "testing"))]
+mod fuzz;
+mod head;
+mod index;
+mod lock;
+mod preamble;
+mod read;
+mod record;
+mod recover;
+mod report;
+mod scan;
+mod settle;
+mod store;
+mod writer;
+
+#[cfg(any(test, feature = "testing"))]
+pub use self::fuzz::fuzz_segment;
+pub use self::{
+    config::{Config, ConfigError, Start, SyncPolicy, ValidConfig},
+    error::{DamagedRecord, OpenError, RecordFault, StorageError},
+    report::{HeadState, OpenReport, TornTail},
+    store::SegmentStore,
+};
