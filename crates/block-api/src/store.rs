@@ -129,6 +129,15 @@ pub enum AppendError {
         /// What the storage said.
         source: BoxError,
     },
+    /// The storage failed in a way that leaves open what it holds: it takes nothing more until it
+    /// was opened anew.
+    #[error("block {number} was not stored, nor will any other be: {source}")]
+    Unusable {
+        /// The first block of the batch.
+        number: BlockNumber,
+        /// What the storage said.
+        source: BoxError,
+    },
     /// The chain was closed.
     #[error("the block store was closed")]
     Closed,
@@ -139,7 +148,7 @@ impl AppendError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Storage { .. } => true,
-            Self::DoesNotLink { .. } | Self::Closed => false,
+            Self::DoesNotLink { .. } | Self::Unusable { .. } | Self::Closed => false,
         }
     }
 }

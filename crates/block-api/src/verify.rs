@@ -146,7 +146,7 @@ impl Rejection {
     }
 
     /// What is wrong, with the data that an operator needs.
-    pub fn reason(&self) -> &(dyn std::error::Error + Send + Sync) {
+    pub fn reason(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
         &*self.reason
     }
 }

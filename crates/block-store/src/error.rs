@@ -202,7 +202,7 @@ pub enum RecordFault {
 }
 
 /// Why the storage did not do what an append or a read asked: the cause in
-/// [`block_api::AppendError::Storage`] and [`block_api::ReadError::Storage`].
+/// [`block_api::AppendError::Storage`], [`block_api::AppendError::Unusable`] and [`block_api::ReadError::Storage`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {

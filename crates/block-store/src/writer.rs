@@ -135,10 +135,7 @@ impl Writer {
         };
         let grown = self.check_links(blocks)?;
         self.store(first, blocks)
-            .map_err(|source| AppendError::Storage {
-                number: first.number(),
-                source: source.into(),
-            })?;
+            .map_err(|source| append_error(first.number(), source))?;
         self.identity = self.identity_with(first);
         self.info = grown;
         self.note_head();
@@ -376,4 +373,15 @@ impl Active {
 /// The segment as it is written outside of tests.
 pub(crate) fn plain_file(file: File) -> Box<dyn WriteEnd> {
     Box::new(file)
+}
+
+/// What a storage error means for whoever appends: to try again, or not.
+fn append_error(number: BlockNumber, source: StorageError) -> AppendError {
+    let unusable = matches!(source, StorageError::Poisoned { .. });
+    let source = source.into();
+    if unusable {
+        AppendError::Unusable { number, source }
+    } else {
+        AppendError::Storage { number, source }
+    }
 }

@@ -76,8 +76,8 @@ async fn append(intake: &Intake, batch: &[Buffered]) -> Option<ChainInfo> {
             }
             Err(AppendError::Closed) => return None,
             Err(error) => {
-                // The buffer gave what links, so the store changed under its only writer.
-                error!(channel = %intake.channel, %error, "the store refuses what links; the channel stops");
+                // The storage is lost, or it changed under its only writer: no block can follow.
+                error!(channel = %intake.channel, %error, "the store takes no more blocks; the channel stops");
                 intake.storage_failure.send_replace(Some(error.to_string()));
                 return None;
             }

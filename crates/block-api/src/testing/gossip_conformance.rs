@@ -95,7 +95,11 @@ impl Node {
                     GossipEvent::Candidate(_) | GossipEvent::Left(_) => continue,
                 },
             };
-            if teller == *from && wanted(&status) {
+            if teller != *from {
+                // Another check may be waiting for it; the nodes come in any order.
+                self.heard.push((teller, status));
+            } else if wanted(&status) {
+                self.heard.extend(heard);
                 return status;
             }
         }

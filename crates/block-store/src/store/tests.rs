@@ -103,7 +103,7 @@ async fn raw_blocks(store: &SegmentStore) -> Vec<Bytes> {
 }
 
 fn cause(error: AppendError) -> StorageError {
-    let AppendError::Storage { source, .. } = error else {
+    let (AppendError::Storage { source, .. } | AppendError::Unusable { source, .. }) = error else {
         panic!("not an error of the storage: {error}")
     };
     *source.downcast().unwrap()
@@ -229,7 +229,9 @@ async fn a_failed_sync_ends_appending_until_the_store_is_opened_anew() {
         }
     ));
     for _ in 0..2 {
-        let error = cause(store.append(verified(&blocks[2..])).await.unwrap_err());
+        let error = store.append(verified(&blocks[2..])).await.unwrap_err();
+        assert!(!error.is_retryable(), "{error}");
+        let error = cause(error);
         assert!(
             matches!(
                 error,
