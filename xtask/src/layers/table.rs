@@ -143,18 +143,22 @@ pub(crate) const TABLE: &[Row] = &[
             &["block-api", "blocks-provider"],
         )
     },
-    row(
-        "dev-orderer",
-        "blockcast-dev-orderer",
-        3,
-        &[
-            "protos[grpc]",
-            "block-api",
-            "signer",
-            "channel-config",
-            "orderer-server",
-        ],
-    ),
+    Row {
+        // Its tests meet it as its clients do.
+        tests_may_use: &["orderer-client"],
+        ..row(
+            "dev-orderer",
+            "blockcast-dev-orderer",
+            3,
+            &[
+                "protos[grpc]",
+                "block-api",
+                "signer",
+                "channel-config",
+                "orderer-server",
+            ],
+        )
+    },
     Row {
         may_use: Allowed::Any,
         without: NOTHING,
@@ -163,6 +167,8 @@ pub(crate) const TABLE: &[Row] = &[
     Row {
         layer: None,
         may_use: Allowed::Any,
+        // It calls the fuzz bodies of their parsers.
+        tests_may_use: &["block-store[testing]", "gossip-libp2p[testing]"],
         without: NOTHING,
         ..row("e2e-tests", "e2e-tests", 0, &[])
     },

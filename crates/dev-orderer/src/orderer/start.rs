@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Starting a dev orderer: on a new network, or with a recorded chain.
+
+use std::{
+    future::{self, Future},
+    sync::Arc,
+};
+
+use block_api::{Block, Readers};
+use channel_config::{ChannelAccess, ChannelVerifier};
+use tokio::{
+    sync::Mutex,
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, info_span};
+
+use super::{DevOrderer, Mode, OrderingMode, tls_roots};
+use crate::{
+    broadcast::Admission,
+    chain::MemoryChain,
+    config::{Config, NodesConfig, ORDERER_ORGANIZATION},
+    network::Network,
+    nodes::{Common, Listeners, StartError},
+    ordering::Ordering,
+    pace::Pace,
+    pki::{KeyKind, Organization, OrganizationSpec, Role},
+    recorded::RecordedChain,
+};
+
+impl DevOrderer {
+    /// Starts an ordering service on a new network. It listens, and has its genesis block, when
+    /// this returns.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration contradicts itself, or a node cannot listen.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future starts nothing.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        config.validate()?;
+        let Config {
+            network,
+            nodes: nodes_config,
+            queue_bytes,
+        } = config;
+        let listeners = Listeners::bind(&nodes_config).await?;
+        let batch = network.batch.clone();
+        let network = Network::generate(network, &listeners.endpoints, nodes_config.clock.now())?;
+        let verifier =
+            Arc::new(ChannelVerifier::from_genesis(network.genesis()).map_err(Box::new)?);
+
+        let chains = chains(listeners.endpoints.len());
+        for chain in &chains {
+            chain.append(network.genesis());
+        }
+        let (ordering, handle) =
+            Ordering::new(&batch, queue_bytes.get(), network.writer(), chains.clone());
+        let admission = Arc::new(Admission::new(
+            verifier.clone(),
+            nodes_config.clock.clone(),
+            handle.clone(),
+        ));
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let common = Common {
+            config: &nodes_config,
+            channel: network.channel(),
+            readers: Arc::new(ChannelAccess::readers(&verifier).respecting_maintenance()),
+            broadcast: Some(admission.clone()),
+            client_roots: tls_roots(
+                [network.ordering()]
+                    .into_iter()
+                    .chain(network.applications()),
+            ),
+            stop: &stop,
+        };
+        let members = network.nodes().map(|(member, _)| member);
+        let nodes = listeners
+            .serve(&common, members, &chains, &mut tasks)
+            .await?;
+        tasks.spawn(
+            ordering
+                .run(stop.clone())
+                .instrument(info_span!("ordering", channel = %network.channel())),
+        );
+        Ok(Self {
+            channel: network.channel().clone(),
+            genesis: network.genesis().clone(),
+            nodes,
+            mode: Mode::Ordering(Box::new(OrderingMode {
+                configuration: Mutex::new(network.configuration()),
+                network,
+                verifier,
+                admission,
+                ordering: handle,
+                clock: nodes_config.clock,
+            })),
+            stop,
+            tasks,
+        })
+    }
+
+    /// Serves a recorded chain, byte for byte, to whom `readers` lets read. The genesis block is
+    /// there at once, the others at the pace. Nothing is ordered.
+    ///
+    /// The addresses in the recorded configuration are not those of the nodes here: clients need
+    /// overrides.
+    ///
+    /// # Errors
+    ///
+    /// When a node cannot listen.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future starts nothing.
+    pub async fn replay(
+        chain: RecordedChain,
+        pace: Pace,
+        readers: Arc<dyn Readers>,
+        nodes_config: NodesConfig,
+    ) -> Result<Self, StartError> {
+        let at_once = match pace {
+            Pace::AllAtOnce => chain.blocks().len(),
+            Pace::At(_) => 1,
+        };
+        Self::serve_recorded(
+            chain,
+            at_once,
+            pace,
+            future::ready(()),
+            readers,
+            nodes_config,
+        )
+        .await
+    }
+
+    /// Serves a recorded chain as [`replay`](Self::replay) does, except that until `begin` is done
+    /// there is the genesis block alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`replay`](Self::replay).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future starts nothing.
+    pub async fn replay_when(
+        begin: impl Future<Output = ()> + Send + 'static,
+        chain: RecordedChain,
+        pace: Pace,
+        readers: Arc<dyn Readers>,
+        nodes_config: NodesConfig,
+    ) -> Result<Self, StartError> {
+        Self::serve_recorded(chain, 1, pace, begin, readers, nodes_config).await
+    }
+
+    async fn serve_recorded(
+        chain: RecordedChain,
+        at_once: usize,
+        pace: Pace,
+        begin: impl Future<Output = ()> + Send + 'static,
+        readers: Arc<dyn Readers>,
+        nodes_config: NodesConfig,
+    ) -> Result<Self, StartError> {
+        let listeners = Listeners::bind(&nodes_config).await?;
+        let spec = OrganizationSpec::new(ORDERER_ORGANIZATION, []);
+        let pki = |err| StartError::Network(crate::NetworkError::Pki(err));
+        let organization =
+            Organization::generate(&spec, KeyKind::EcdsaP256, nodes_config.clock.now())
+                .map_err(pki)?;
+        let members = listeners
+            .endpoints
+            .iter()
+            .enumerate()
+            .map(|(index, endpoint)| {
+                organization.issue_reached_by(
+                    &format!("orderer{index}"),
+                    Role::Orderer,
+                    &[endpoint.host()],
+                )
+            })
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(pki)?;
+        let chains = chains(listeners.endpoints.len());
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let channel = chain.channel().clone();
+        let common = Common {
+            config: &nodes_config,
+            channel: &channel,
+            readers,
+            broadcast: None,
+            client_roots: tls_roots([&organization]),
+            stop: &stop,
+        };
+        let genesis = chain
+            .blocks()
+            .first()
+            .expect("invariant: a recorded chain has its genesis block")
+            .clone();
+        let blocks = chain.into_blocks();
+        for block in blocks.iter().take(at_once) {
+            append(&chains, block);
+        }
+        let nodes = listeners
+            .serve(&common, members.iter(), &chains, &mut tasks)
+            .await?;
+        let replaying = replay(blocks, at_once, pace, chains.clone());
+        tasks.spawn(until_stopped(
+            async {
+                begin.await;
+                replaying.await
+            },
+            chains,
+            stop.clone(),
+        ));
+        Ok(Self {
+            channel,
+            genesis,
+            nodes,
+            mode: Mode::Replay(Box::new(organization)),
+            stop,
+            tasks,
+        })
+    }
+}
+
+fn chains(count: usize) -> Vec<Arc<MemoryChain>> {
+    (0..count).map(|_| Arc::new(MemoryChain::new())).collect()
+}
+
+fn append(chains: &[Arc<MemoryChain>], block: &Block) {
+    for chain in chains {
+        chain.append(block);
+    }
+}
+
+/// Puts the blocks from an index on on the chains, each at its time.
+async fn replay(blocks: Vec<Block>, from: usize, pace: Pace, chains: Vec<Arc<MemoryChain>>) {
+    let start = Instant::now();
+    for (index, block) in blocks.iter().enumerate().skip(from) {
+        sleep_until(start + pace.offset(index)).await;
+        append(&chains, block);
+    }
+}
+
+/// Replays until told to stop, and closes the chains then.
+async fn until_stopped(
+    replaying: impl Future<Output = ()>,
+    chains: Vec<Arc<MemoryChain>>,
+    stop: CancellationToken,
+) {
+    let replaying = async {
+        replaying.await;
+        // A chain that has come to its end stays open, as that of an orderer without work does.
+        future::pending::<()>().await;
+    };
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => {}
+        () = replaying => {}
+    }
+    for chain in &chains {
+        chain.close();
+    }
+}
