@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A configuration as a tree that people can read.
+
+use std::{collections::BTreeSet, fmt};
+
+use prost::Message;
+use protos::{
+    common::{
+        BlockDataHashingStructure, Capabilities, ConfigGroup, Consortium, HashingAlgorithm,
+        OrdererAddresses, Orderers,
+    },
+    etcdraft,
+    msp::{FabricMspConfig, FabricOuIdentifier, MspConfig},
+    orderer::{
+        BatchSize, BatchTimeout, ChannelRestrictions, ConsensusType, KafkaBrokers,
+        consensus_type::State,
+    },
+    peer::{Acls, AnchorPeers},
+    smartbft,
+};
+
+use crate::{
+    certificate::Certificate,
+    config::{CHANNEL, ChannelConfig},
+};
+
+/// A configuration as a tree: groups, and in each its values and policies as text.
+///
+/// Its `Display` form is the tree with two spaces a level.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigTree {
+    /// The channel.
+    pub channel: String,
+    /// How many times the configuration was changed.
+    pub sequence: u64,
+    /// The outermost group.
+    pub root: ConfigNode,
+}
+
+/// A group of a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigNode {
+    /// Its name.
+    pub name: String,
+    /// How many times the set of its members changed.
+    pub version: u64,
+    /// The policy that changes need.
+    pub mod_policy: String,
+    /// The values, by name.
+    pub values: Vec<ConfigLeaf>,
+    /// The policies, by name.
+    pub policies: Vec<ConfigLeaf>,
+    /// The groups in it, by name.
+    pub groups: Vec<Self>,
+}
+
+/// A value or a policy of a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigLeaf {
+    /// Its name.
+    pub name: String,
+    /// How many times it changed.
+    pub version: u64,
+    /// The policy that changes need.
+    pub mod_policy: String,
+    /// Its content, a line each.
+    pub lines: Vec<String>,
+}
+
+impl ConfigTree {
+    pub(super) fn new(config: &ChannelConfig) -> Self {
+        Self {
+            channel: config.channel.to_string(),
+            sequence: config.sequence,
+            root: ConfigNode::new(config, CHANNEL, &format!("/{CHANNEL}"), &config.group),
+        }
+    }
+}
+
+impl ConfigNode {
+    fn new(config: &ChannelConfig, name: &str, path: &str, group: &ConfigGroup) -> Self {
+        let values = group.values.iter().map(|(name, value)| ConfigLeaf {
+            name: name.clone(),
+            version: value.version,
+            mod_policy: value.mod_policy.clone(),
+            lines: value_lines(name, &value.value),
+        });
+        let policies = group.policies.iter().map(|(name, policy)| ConfigLeaf {
+            name: name.clone(),
+            version: policy.version,
+            mod_policy: policy.mod_policy.clone(),
+            lines: config
+                .policy_text(&format!("{path}/{name}"))
+                .into_iter()
+                .collect(),
+        });
+        let groups = group
+            .groups
+            .iter()
+            .map(|(name, group)| Self::new(config, name, &format!("{path}/{name}"), group));
+        Self {
+            name: name.to_owned(),
+            version: group.version,
+            mod_policy: group.mod_policy.clone(),
+            values: values.collect(),
+            policies: policies.collect(),
+            groups: groups.collect(),
+        }
+    }
+
+    fn write(&self, f: &mut fmt::Formatter<'_>, indent: usize) -> fmt::Result {
+        writeln!(f, "{:indent$}{} (version {})", "", self.name, self.version)?;
+        let inner = indent + 2;
+        for (kind, leaf) in self
+            .values
+            .iter()
+            .map(|v| ("", v))
+            .chain(self.policies.iter().map(|p| ("policy ", p)))
+        {
+            write!(
+                f,
+                "{:inner$}{kind}{} (version {}):",
+                "", leaf.name, leaf.version
+            )?;
+            match leaf.lines.as_slice() {
+                [line] => writeln!(f, " {line}")?,
+                lines => {
+                    writeln!(f)?;
+                    let deeper = inner + 2;
+                    lines
+                        .iter()
+                        .try_for_each(|line| writeln!(f, "{:deeper$}{line}", ""))?;
+                }
+            }
+        }
+        self.groups
+            .iter()
+            .try_for_each(|group| group.write(f, inner))
+    }
+}
+
+impl fmt::Display for ConfigTree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "channel {}, sequence {}", self.channel, self.sequence)?;
+        self.root.write(f, 0)
+    }
+}
+
+/// The content of a value. What has no known name or does not parse is told by its length.
+fn value_lines(name: &str, bytes: &[u8]) -> Vec<String> {
+    let lines = match name {
+        "HashingAlgorithm" => lines(bytes, |value: HashingAlgorithm| vec![value.name]),
+        "BlockDataHashingStructure" => lines(bytes, |value: BlockDataHashingStructure| {
+            vec![format!("width {}", value.width)]
+        }),
+        "OrdererAddresses" | "Endpoints" => lines(bytes, |value: OrdererAddresses| value.addresses),
+        "Consortium" => lines(bytes, |value: Consortium| vec![value.name]),
+        "Capabilities" => lines(bytes, |value: Capabilities| {
+            value.capabilities.into_keys().collect()
+        }),
+        "KafkaBrokers" => lines(bytes, |value: KafkaBrokers| value.brokers),
+        "ChannelRestrictions" => lines(bytes, |value: ChannelRestrictions| {
+            vec![format!("at most {} channels", value.max_count)]
+        }),
+        "BatchTimeout" => lines(bytes, |value: BatchTimeout| vec![value.timeout]),
+        "BatchSize" => lines(bytes, |value: BatchSize| {
+            vec![
+                format!("max_message_count {}", value.max_message_count),
+                format!("absolute_max_bytes {}", value.absolute_max_bytes),
+                format!("preferred_max_bytes {}", value.preferred_max_bytes),
+            ]
+        }),
+        "ConsensusType" => lines(bytes, consensus_lines),
+        "Orderers" => lines(bytes, |value: Orderers| {
+            let consenters = value.consenter_mapping.iter();
+            consenters
+                .map(|node| {
+                    let subject = subject(&node.identity);
+                    format!(
+                        "{}: {}:{} {} [{subject}]",
+                        node.id, node.host, node.port, node.msp_id
+                    )
+                })
+                .collect()
+        }),
+        "AnchorPeers" => lines(bytes, |value: AnchorPeers| {
+            value
+                .anchor_peers
+                .iter()
+                .map(|peer| format!("{}:{}", peer.host, peer.port))
+                .collect()
+        }),
+        "ACLs" => lines(bytes, |value: Acls| {
+            value
+                .acls
+                .iter()
+                .map(|(name, resource)| format!("{name}: {}", resource.policy_ref))
+                .collect()
+        }),
+        "MSP" => msp_lines(bytes),
+        _ => None,
+    };
+    lines.unwrap_or_else(|| vec![format!("{} bytes", bytes.len())])
+}
+
+fn lines<M: Message + Default>(
+    bytes: &[u8],
+    to_lines: impl FnOnce(M) -> Vec<String>,
+) -> Option<Vec<String>> {
+    M::decode(bytes).ok().map(to_lines)
+}
+
+fn consensus_lines(value: ConsensusType) -> Vec<String> {
+    let state = State::try_from(value.state).map_or("unknown state", |state| state.as_str_name());
+    let mut lines = vec![value.r#type.clone(), state.to_owned()];
+    if value.r#type == "etcdraft"
+        && let Ok(metadata) = etcdraft::ConfigMetadata::decode(value.metadata.as_ref())
+    {
+        for node in &metadata.consenters {
+            lines.push(format!(
+                "consenter {}:{} [{}]",
+                node.host,
+                node.port,
+                subject(&node.server_tls_cert)
+            ));
+        }
+        if let Some(options) = &metadata.options {
+            lines.push(format!(
+                "tick_interval {}, election_tick {}, heartbeat_tick {}, max_inflight_blocks {}, snapshot_interval_size {}",
+                options.tick_interval,
+                options.election_tick,
+                options.heartbeat_tick,
+                options.max_inflight_blocks,
+                options.snapshot_interval_size
+            ));
+        }
+    } else if value.r#type == "BFT"
+        && let Ok(options) = smartbft::Options::decode(value.metadata.as_ref())
+    {
+        lines.push(format!(
+            "request_batch_max_count {}, request_batch_max_bytes {}, request_batch_max_interval {}",
+            options.request_batch_max_count,
+            options.request_batch_max_bytes,
+            options.request_batch_max_interval
+        ));
+        lines.push(format!(
+            "leader_heartbeat_timeout {}, view_change_timeout {}, decisions_per_leader {}",
+            options.leader_heartbeat_timeout,
+            options.view_change_timeout,
+            options.decisions_per_leader
+        ));
+    } else {
+        lines.push(format!("{} bytes of metadata", value.metadata.len()));
+    }
+    lines
+}
+
+fn msp_lines(bytes: &[u8]) -> Option<Vec<String>> {
+    let outer = MspConfig::decode(bytes).ok()?;
+    if outer.r#type != 0 {
+        return Some(vec![format!(
+            "type {}, {} bytes",
+            outer.r#type,
+            outer.config.len()
+        )]);
+    }
+    let msp = FabricMspConfig::decode(outer.config).ok()?;
+    let mut lines = vec![format!("id {}", msp.name)];
+    let certificates = [
+        ("root", &msp.root_certs),
+        ("intermediate", &msp.intermediate_certs),
+        ("admin", &msp.admins),
+        ("TLS root", &msp.tls_root_certs),
+        ("TLS intermediate", &msp.tls_intermediate_certs),
+    ];
+    for (kind, certificates) in certificates {
+        lines.extend(
+            certificates
+                .iter()
+                .map(|certificate| format!("{kind} [{}]", subject(certificate))),
+        );
+    }
+    if !msp.revocation_list.is_empty() {
+        lines.push(format!("{} revocation lists", msp.revocation_list.len()));
+    }
+    let unit = |unit: &FabricOuIdentifier| unit.organizational_unit_identifier.clone();
+    lines.extend(
+        msp.organizational_unit_identifiers
+            .iter()
+            .map(|needed| format!("unit {}", unit(needed))),
+    );
+    if let Some(nodes) = &msp.fabric_node_ous {
+        let units = [
+            &nodes.client_ou_identifier,
+            &nodes.peer_ou_identifier,
+            &nodes.admin_ou_identifier,
+            &nodes.orderer_ou_identifier,
+        ];
+        let units: BTreeSet<String> = units.into_iter().flatten().map(unit).collect();
+        let units: Vec<String> = units.into_iter().collect();
+        lines.push(format!(
+            "node units {}: {}",
+            if nodes.enable { "on" } else { "off" },
+            units.join(", ")
+        ));
+    }
+    Some(lines)
+}
+
+fn subject(pem: &[u8]) -> String {
+    Certificate::from_pem(pem)
+        .map_or_else(|error| error.to_string(), |certificate| certificate.subject)
+}

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Channel configuration, MSPs and policies of Hyperledger Fabric, and the block verifier built from them.
+#![doc = include_str!("../README.md")]
+
+mod access;
+mod certificate;
+mod config;
+mod der;
+mod duration;
+mod key;
+mod msp;
+mod pem;
+mod policy;
+#[cfg(test)]
+mod test_support;
+mod verifier;
+
+pub use self::{
+    access::{AccessError, ChannelAccess, ChannelReaders},
+    certificate::CertificateError,
+    config::{
+        BatchSize, Capabilities, ChannelConfig, ConfigError, ConfigLeaf, ConfigNode, ConfigTree,
+        ConsensusState, ConsensusType, Consenter, OrdererConfig, OrdererEndpoint, Organisation,
+    },
+    key::{KeyError, SignatureError},
+    msp::{
+        ChainError, Identity, IdentityError, Msp, MspError, MspVersion, Msps, Role,
+        SerializedIdentity,
+    },
+    policy::{PolicyError, SignedData},
+    verifier::{
+        BlockError, ChannelVerifier, EnvelopeError, SignatureReport, SignerInfo, SignerKind,
+        verify_chain_step,
+    },
+};

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Finds PEM blocks in text as leniently as Go does.
+
+const BEGIN: &[u8] = b"-----BEGIN ";
+const END: &[u8] = b"-----END ";
+const DASHES: &[u8] = b"-----";
+
+/// The content of the first PEM block of any type, and the bytes behind it; `None` when there is
+/// no block (semantics §2.6: what stands before and after the block does not matter).
+pub(crate) fn first_block(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    let mut rest = text;
+    loop {
+        let after_begin = rest.get(line_start(rest, BEGIN)? + BEGIN.len()..)?;
+        let (kind, body) = split_line(after_begin);
+        rest = body;
+        let Some(kind) = kind.strip_suffix(DASHES) else {
+            continue;
+        };
+        let Some(end) = line_start(body, END) else {
+            continue;
+        };
+        let (content, trailer) = body.split_at(end);
+        let (trailer, behind) = split_line(trailer);
+        if trailer
+            .strip_prefix(END)
+            .and_then(|line| line.strip_suffix(DASHES))
+            != Some(kind)
+        {
+            continue;
+        }
+        if let Some(decoded) = base64(without_headers(content)) {
+            return Some((decoded, behind));
+        }
+    }
+}
+
+/// The contents of all PEM blocks.
+pub(crate) fn blocks(text: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let (block, behind) = first_block(rest)?;
+        rest = behind;
+        Some(block)
+    })
+}
+
+/// Where the first line that begins with `prefix` starts.
+fn line_start(text: &[u8], prefix: &[u8]) -> Option<usize> {
+    let mut start = 0;
+    loop {
+        let line = text.get(start..)?;
+        if line.starts_with(prefix) {
+            return Some(start);
+        }
+        start += line.iter().position(|byte| *byte == b'\n')? + 1;
+    }
+}
+
+/// The first line without its white space at the end, and what comes after it.
+fn split_line(text: &[u8]) -> (&[u8], &[u8]) {
+    let end = text
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .unwrap_or(text.len());
+    let (line, rest) = text.split_at(end);
+    (line.trim_ascii_end(), rest.get(1..).unwrap_or_default())
+}
+
+/// Skips `name: value` lines at the beginning of a block.
+fn without_headers(mut content: &[u8]) -> &[u8] {
+    loop {
+        let (line, rest) = split_line(content);
+        if !line.contains(&b':') {
+            return content;
+        }
+        content = rest;
+    }
+}
+
+/// Decodes padded base64, ignoring white space.
+fn base64(text: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len() / 4 * 3);
+    let (mut sum, mut digits, mut padding) = (0u32, 0u32, 0u32);
+    for byte in text
+        .iter()
+        .filter(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
+    {
+        let digit = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            b'=' => {
+                padding += 1;
+                continue;
+            }
+            _ => return None,
+        };
+        if padding > 0 {
+            return None;
+        }
+        sum = sum << 6 | u32::from(digit);
+        digits += 1;
+        if digits == 4 {
+            out.extend_from_slice(sum.to_be_bytes().get(1..)?);
+            (sum, digits) = (0, 0);
+        }
+    }
+    // What is left over has two or three digits, which are one or two bytes.
+    match (digits, padding) {
+        (0, 0) => {}
+        (2, 2) => out.push((sum >> 4) as u8),
+        (3, 1) => out.extend_from_slice(&((sum >> 2) as u16).to_be_bytes()),
+        _ => return None,
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn decode(text: &str) -> Option<Vec<u8>> {
+        first_block(text.as_bytes()).map(|(content, _)| content)
+    }
+
+    #[test]
+    fn finds_the_first_block_whatever_stands_around_it() {
+        let block = "-----BEGIN CERTIFICATE-----\naGVs\r\nbG8=\n-----END CERTIFICATE-----\n";
+        assert_eq!(decode(block).unwrap(), b"hello");
+        assert_eq!(
+            decode(&format!("subject: x\n{block}garbage")).unwrap(),
+            b"hello"
+        );
+        assert_eq!(
+            decode("-----BEGIN -----\naGk=\n-----END -----").unwrap(),
+            b"hi"
+        );
+        assert_eq!(
+            decode("-----BEGIN X-----\nA: b\n\naGk=\n-----END X-----").unwrap(),
+            b"hi"
+        );
+        assert_eq!(
+            decode(&format!("-----BEGIN A-----\n!\n-----END A-----\n{block}")).unwrap(),
+            b"hello"
+        );
+        assert_eq!(blocks(block.repeat(3).as_bytes()).count(), 3);
+    }
+
+    #[test]
+    fn refuses_what_is_no_block() {
+        for bad in [
+            "",
+            "hello",
+            "-----BEGIN X-----",
+            "-----BEGIN X-----\naGk=",
+            "-----BEGIN X-----\naGk=\n-----END Y-----",
+            "-----BEGIN X-----\naGk\n-----END X-----",
+            "-----BEGIN X-----\naG=k\n-----END X-----",
+            "x-----BEGIN X-----\naGk=\n-----END X-----",
+        ] {
+            assert_eq!(decode(bad), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(text in proptest::collection::vec(any::<u8>(), 0..300)) {
+            drop(first_block(&text));
+        }
+    }
+}

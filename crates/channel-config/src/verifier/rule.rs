@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The rules that a block can break, one variant each.
+
+use block_api::{BlockNumber, ChannelId, DataHash, HeaderHash, wire::WireError};
+
+use crate::{
+    config::ConfigError,
+    verifier::{envelope::EnvelopeError, signatures::SignatureReport},
+};
+
+/// How many signatures a block may have: many times the size of any ordering service, and few
+/// enough that checking them all takes no time that matters.
+pub(super) const MAX_SIGNATURES: usize = 256;
+
+/// A rule that a block breaks.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum BlockError {
+    /// The slot of the signatures is not there (VER-14).
+    #[error("the block has no metadata, so it has no signatures")]
+    NoMetadata,
+    /// The slot of the signatures does not parse.
+    #[error("the metadata slot of the signatures does not parse: {source}")]
+    MalformedMetadata {
+        /// What is wrong, and at which byte of the slot.
+        source: WireError,
+    },
+    /// There is no transaction (VER-12).
+    #[error("the block is empty: it has no transaction")]
+    Empty,
+    /// A transaction is not in the one form that makes the data hash unambiguous (VER-13, VER-20).
+    #[error("transaction {index} is not well formed: {source}")]
+    NotWellFormed {
+        /// Which transaction.
+        index: usize,
+        /// What is wrong with it.
+        source: EnvelopeError,
+    },
+    /// The first transaction is for another channel (MCS-08).
+    #[error("the block is one of channel {actual:?}, not of {expected}")]
+    OtherChannel {
+        /// The channel of the verifier.
+        expected: ChannelId,
+        /// What the transaction says.
+        actual: String,
+    },
+    /// The data is not what the header says (VER-17).
+    #[error("the data has the hash {actual}, the header says {claimed}")]
+    DataHash {
+        /// What the header says, in hexadecimal.
+        claimed: String,
+        /// What the data has.
+        actual: DataHash,
+    },
+    /// More signatures than any ordering service makes.
+    #[error("the block has more than {MAX_SIGNATURES} signatures")]
+    TooManySignatures,
+    /// The header of a signature does not parse, which condemns the block and not just the
+    /// signature (semantics §2.4).
+    #[error("the {kind} of signature {index} does not parse: {source}")]
+    MalformedSignatureHeader {
+        /// Which signature.
+        index: usize,
+        /// Signature header or identifier header.
+        kind: &'static str,
+        /// What is wrong with it.
+        source: WireError,
+    },
+    /// The signatures are not enough (VER-09, VER-19).
+    #[error("the signatures do not satisfy {path} ({policy}): {report}")]
+    PolicyNotSatisfied {
+        /// The path of the policy.
+        path: &'static str,
+        /// The policy as text.
+        policy: String,
+        /// What each signature is.
+        report: SignatureReport,
+    },
+    /// The block has the number of the trusted block, but is another one.
+    #[error("the trusted block has the header hash {expected}, this one {actual}")]
+    OtherGenesis {
+        /// The header hash of the trusted block.
+        expected: HeaderHash,
+        /// That of this block.
+        actual: HeaderHash,
+    },
+    /// The block is older than the trusted block.
+    #[error(
+        "the block is older than the trusted config block {trusted}, so nothing is known of it"
+    )]
+    BeforeTrusted {
+        /// The trusted block.
+        trusted: BlockNumber,
+    },
+    /// The block says that a block after it is its newest config block.
+    #[error("the block names {index} as its newest config block, which comes after it")]
+    LastConfigAhead {
+        /// The number that it names.
+        index: BlockNumber,
+    },
+    /// The block says that the configuration of an older config block is in force than is.
+    #[error(
+        "the block names {index} as its newest config block, but there is a newer one below it: {known}"
+    )]
+    LastConfigBehind {
+        /// The number that it names.
+        index: BlockNumber,
+        /// The newest config block below the block.
+        known: BlockNumber,
+    },
+    /// A config block without data: nobody could follow the change.
+    #[error("the block says that it is a config block, but came without its data")]
+    ConfigWithoutData,
+    /// The configuration in a config block cannot be taken.
+    #[error("the configuration in the block cannot be taken into force: {0}")]
+    Config(Box<ConfigError>),
+    /// Another config block of this number is in force.
+    #[error("the config block in force has the header hash {expected}, this one {actual}")]
+    OtherConfigBlock {
+        /// The header hash of the one in force.
+        expected: HeaderHash,
+        /// That of this block.
+        actual: HeaderHash,
+    },
+    /// The configuration changes how blocks are judged.
+    #[error(
+        "the configuration changes how blocks are judged, which this release does not follow: {}; \
+         the node stops at this block and goes on with a release that does",
+        changes.join("; ")
+    )]
+    ChangeUnsupported {
+        /// What it changes.
+        changes: Vec<String>,
+    },
+    /// The number is not the next one (VER-16).
+    #[error("the block has the number {actual}, expected was {expected}")]
+    Number {
+        /// The next number.
+        expected: BlockNumber,
+        /// That of the block.
+        actual: BlockNumber,
+    },
+    /// The block does not link to the one before it (VER-18).
+    #[error(
+        "the block names {claimed} as the header hash of the block before it, which has {expected}"
+    )]
+    PreviousHash {
+        /// The header hash of the block before.
+        expected: HeaderHash,
+        /// What the block says, in hexadecimal.
+        claimed: String,
+    },
+}
+
+impl BlockError {
+    /// The short name of the rule, the same in every message and metric.
+    pub fn rule(&self) -> &'static str {
+        match self {
+            Self::NoMetadata | Self::MalformedMetadata { .. } => "metadata",
+            Self::Empty | Self::NotWellFormed { .. } => "well-formed",
+            Self::OtherChannel { .. } => "channel",
+            Self::DataHash { .. } => "data-hash",
+            Self::TooManySignatures
+            | Self::MalformedSignatureHeader { .. }
+            | Self::PolicyNotSatisfied { .. } => "signatures",
+            Self::OtherGenesis { .. } | Self::BeforeTrusted { .. } => "genesis",
+            Self::LastConfigAhead { .. }
+            | Self::LastConfigBehind { .. }
+            | Self::ConfigWithoutData => "last-config",
+            Self::Config(_) | Self::OtherConfigBlock { .. } => "config",
+            Self::ChangeUnsupported { .. } => "config-change-unsupported",
+            Self::Number { .. } => "number",
+            Self::PreviousHash { .. } => "previous-hash",
+        }
+    }
+}
+
+impl From<ConfigError> for BlockError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(Box::new(error))
+    }
+}
