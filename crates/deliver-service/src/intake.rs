@@ -28,7 +28,7 @@ pub(crate) struct Intake {
     pub(crate) verifier: Arc<dyn BlockVerifier>,
     pub(crate) buffer: Buffer,
     pub(crate) counters: Counters,
-    /// The height up to which blocks are stored and their configuration is in force.
+    /// The height up to which blocks are stored and counted, and their configuration is in force.
     pub(crate) applied: watch::Sender<Height>,
     /// What the storage said when the last append failed; `None` while it works.
     pub(crate) storage_failure: watch::Sender<Option<String>>,

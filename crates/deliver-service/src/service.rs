@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, panic::resume_unwind, sync::Arc};
 
 use block_api::{
     Block, BlockNumber, BlockReader, BlockSource, BlockStore, BlockVerifier, ChainInfo, ChannelId,
-    ChannelStatus, Gossip, GossipChannel, HeaderHash, JoinRequest, Membership, NodeId, ReadLimits,
-    Readers, Signer, VerifiedBlock,
+    ChannelStatus, Gossip, GossipChannel, HeaderHash, Height, JoinRequest, Membership, NodeId,
+    ReadLimits, Readers, Signer, VerifiedBlock,
 };
 use blocks_provider::{BlocksProvider, ProviderHandle, PullState};
 use tokio::{
@@ -272,6 +272,27 @@ impl DeliverService {
         for channel in joined.into_values() {
             channel.stop().await;
         }
+    }
+
+    /// Waits until a channel has this height: its blocks are stored and counted, and their
+    /// configuration is in force. `false` when the channel was not joined, or ended before.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn wait_for_height(&self, channel: &ChannelId, height: Height) -> bool {
+        let Some(joined) = self
+            .inner
+            .channels
+            .lock()
+            .await
+            .joined
+            .get(channel)
+            .cloned()
+        else {
+            return false;
+        };
+        joined.intake.wait_until_applied(height).await.is_ok()
     }
 
     /// How a channel stands; `None` when it was not joined.

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use block_api::{
@@ -14,7 +15,7 @@ use futures::StreamExt;
 use tokio::{
     sync::{Notify, mpsc},
     task::JoinSet,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tracing::{Instrument, debug, info};
 
@@ -23,6 +24,11 @@ use crate::{
     buffer::Push,
     intake::{Intake, JudgeError},
 };
+
+/// How long to wait before the holders of an announced block are asked again; it doubles each time.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+/// What the wait never exceeds.
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// What the nodes of a channel say of themselves.
 #[derive(Debug, Default)]
@@ -86,7 +92,7 @@ pub(crate) async fn run(
                     candidate.answer(Answer::Ignore);
                     continue;
                 }
-                let task = take_in(intake.clone(), gossip.clone(), candidate);
+                let task = take_in(intake.clone(), gossip.clone(), peers.clone(), candidate);
                 at_work.spawn(task.in_current_span());
             }
             Some(GossipEvent::Status { from, status }) => peers.heard(from, Some(status)),
@@ -104,7 +110,12 @@ fn is_wanted(intake: &Intake, block: &Block) -> bool {
 }
 
 /// Judges a candidate, answers, and brings its block into the buffer.
-async fn take_in(intake: Arc<Intake>, gossip: Arc<dyn GossipChannel>, candidate: Candidate) {
+async fn take_in(
+    intake: Arc<Intake>,
+    gossip: Arc<dyn GossipChannel>,
+    peers: Arc<Peers>,
+    candidate: Candidate,
+) {
     let number = candidate.block().number();
     let judged = match candidate.block().has_data() {
         true => intake
@@ -137,7 +148,7 @@ async fn take_in(intake: Arc<Intake>, gossip: Arc<dyn GossipChannel>, candidate:
             let announcement = candidate.answer(Answer::Accept);
             let fetched = timeout(
                 intake.config.fetch_timeout,
-                fetch(&intake, &*gossip, &from, &announcement),
+                fetch(&intake, &*gossip, &peers, &from, &announcement),
             )
             .await;
             // Without the body, it comes with a range.
@@ -173,20 +184,45 @@ fn keep(intake: &Intake, verified: VerifiedBlock, origin: Origin) {
     }
 }
 
-/// Fetches the body of an announced block from the node that announced it.
+/// Fetches the body of an announced block, from the node that announced it or another one that says
+/// it is as high. An announcement is passed on before the body is there, so that whoever was asked may
+/// not have it for a moment more: they are asked again until the block came by any way.
 async fn fetch(
     intake: &Intake,
     gossip: &dyn GossipChannel,
+    peers: &Peers,
     from: &NodeId,
     announcement: &Block,
 ) -> Option<Block> {
     let number = announcement.number();
-    if intake.buffer.knows(number, &announcement.header_hash()) {
-        return None;
+    let mut pause = SHORTEST_PAUSE;
+    loop {
+        let statuses = peers.all().into_iter();
+        let holders = statuses.filter(|(_, status)| status.height.next_block() > number);
+        let others = holders.map(|(node, _)| node).filter(|node| node != from);
+        for node in [from.clone()].into_iter().chain(others) {
+            if intake.buffer.knows(number, &announcement.header_hash()) {
+                return None;
+            }
+            if let Some(block) = fetch_from(intake, gossip, &node, announcement).await {
+                return Some(block);
+            }
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
-    let source = gossip.source(from)?;
+}
+
+async fn fetch_from(
+    intake: &Intake,
+    gossip: &dyn GossipChannel,
+    node: &NodeId,
+    announcement: &Block,
+) -> Option<Block> {
+    let number = announcement.number();
+    let source = gossip.source(node)?;
     let request = StreamRequest::range(intake.channel.clone(), number, number);
-    let mut stream = source.open(&Endpoint::of_node(from), &request).await.ok()?;
+    let mut stream = source.open(&Endpoint::of_node(node), &request).await.ok()?;
     match stream.next().await? {
         Ok(Delivery::Block(block)) if block.header_hash() == announcement.header_hash() => {
             Some(block)

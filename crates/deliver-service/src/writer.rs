@@ -42,12 +42,18 @@ pub(crate) async fn run(intake: Arc<Intake>, publish: mpsc::Sender<VerifiedBlock
             break;
         }
         intake.buffer.stored(&batch.blocks, &tip);
-        intake.applied.send_replace(tip.height);
-        for Buffered { block, origin } in batch.blocks {
-            intake.counters.stored(origin, block.block().raw().len());
+        for Buffered { block, origin } in &batch.blocks {
+            intake.counters.stored(*origin, block.block().raw().len());
             debug!(channel = %intake.channel, block.number = %block.number(), ?origin, "block stored");
-            // What came from peers has been passed on by the network, or is asked for as a range.
-            if origin == Origin::Orderer && publish.try_send(block).is_err() {
+        }
+        intake.applied.send_replace(tip.height);
+        // What came from peers has been passed on by the network, or is asked for as a range.
+        for Buffered { block, .. } in batch
+            .blocks
+            .into_iter()
+            .filter(|stored| stored.origin == Origin::Orderer)
+        {
+            if publish.try_send(block).is_err() {
                 intake.counters.unpublished.add(1);
             }
         }

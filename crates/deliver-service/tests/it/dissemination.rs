@@ -67,6 +67,33 @@ async fn big_blocks_are_announced_and_pulled() {
     }
 }
 
+/// The announcement comes long before its sender has the body.
+#[tokio::test(start_paused = true)]
+async fn a_body_is_asked_for_until_the_announcer_has_it() {
+    let blocks = chain(4, 300_000);
+    let network = MemoryNetwork::new(5);
+    let mut nodes = Vec::new();
+    for name in ["a", "b", "c"] {
+        nodes.push(Node::start(&network, name, &blocks[0], Config::default()).await);
+    }
+    let slow = Link {
+        latency: Duration::from_millis(120),
+        ..Link::default()
+    };
+    network.link(&nodes[0].id(), &nodes[1].id(), slow);
+    network.link(&nodes[1].id(), &nodes[2].id(), Link::default());
+    nodes[1].meets(2).await;
+    nodes[0].orders(&blocks[1..], Step::Hang);
+    nodes[0].pull().await;
+    nodes[2].reaches(4).await;
+    has(&nodes[2], &blocks).await;
+    let stats = nodes[2].state().await.stats;
+    assert_eq!((stats.from_pull, stats.from_catch_up), (3, 0));
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lossy_network_still_brings_everything() {
     let blocks = chain(120, 500);

@@ -101,9 +101,13 @@ impl Node {
 
     pub(crate) async fn reaches(&self, height: u64) {
         let what = format!("height {height} of {}", self.id());
-        within(&what, self.store.wait_for(Height::new(height)))
-            .await
-            .unwrap();
+        let reached = self
+            .service
+            .wait_for_height(&self.channel, Height::new(height));
+        assert!(
+            within(&what, reached).await,
+            "the channel ended before {what}"
+        );
     }
 
     pub(crate) async fn state(&self) -> ChannelState {
