@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The client: names its endpoints, and opens streams on them.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use async_trait::async_trait;
+use block_api::{BlockSource, BlockStream, Clock, Endpoint, Signer, SourceError, StreamRequest};
+
+use crate::{
+    broadcast::BroadcastSession,
+    config::{Config, ConfigError, OrdererEndpoint},
+    connect_any::{AllEndpointsFailed, shuffled},
+    connection::{Connection, Target},
+    connector::{Connector, TcpConnector},
+    seek::signed_request,
+    stream::{Limits, deliver},
+};
+
+/// A client of one ordering service. Cheap to clone; clones share the endpoints.
+///
+/// Each stream has a connection of its own, which is closed when the stream is dropped. The client
+/// starts no task but those of its streams, and they end with them.
+#[derive(Clone)]
+pub struct OrdererClient {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: Config,
+    signer: Arc<dyn Signer>,
+    clock: Arc<dyn Clock>,
+    connector: Arc<dyn Connector>,
+    tls_cert_hash: Option<[u8; 32]>,
+    targets: Arc<RwLock<Targets>>,
+}
+
+/// The endpoints in the order in which they were given, and how each is reached.
+#[derive(Debug, Default)]
+struct Targets {
+    order: Vec<Endpoint>,
+    by_endpoint: BTreeMap<Endpoint, Target>,
+}
+
+impl OrdererClient {
+    /// A client that dials over TCP.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration cannot work: TLS without roots (H15), a certificate or key that is
+    /// none, a limit out of range.
+    pub fn new(
+        config: Config,
+        signer: Arc<dyn Signer>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let targets = Targets::resolve(&config.endpoints, &config, &clock)?;
+        let shared = Shared {
+            tls_cert_hash: config.tls.certificate_hash(),
+            config,
+            signer,
+            clock,
+            connector: Arc::new(TcpConnector),
+            targets: Arc::new(RwLock::new(targets)),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// The same client, over another network.
+    #[must_use]
+    pub fn with_connector(self, connector: Arc<dyn Connector>) -> Self {
+        let Shared {
+            config,
+            signer,
+            clock,
+            tls_cert_hash,
+            targets,
+            ..
+        } = &*self.shared;
+        let shared = Shared {
+            config: config.clone(),
+            signer: signer.clone(),
+            clock: clock.clone(),
+            connector,
+            tls_cert_hash: *tls_cert_hash,
+            targets: targets.clone(),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Replaces the endpoints, of all clones: a config block may name others. Streams that are open
+    /// go on.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new); the endpoints are then as before.
+    pub fn set_endpoints(&self, endpoints: &[OrdererEndpoint]) -> Result<(), ConfigError> {
+        let targets = Targets::resolve(endpoints, &self.shared.config, &self.shared.clock)?;
+        *self
+            .shared
+            .targets
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = targets;
+        Ok(())
+    }
+
+    /// Opens a stream on any endpoint, tried one after the other in random order.
+    ///
+    /// # Errors
+    ///
+    /// When no endpoint could be reached; the error has the cause of each.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the attempt up.
+    pub async fn connect_any(
+        &self,
+        request: &StreamRequest,
+    ) -> Result<(Endpoint, BlockStream), AllEndpointsFailed> {
+        let mut causes = Vec::new();
+        for endpoint in shuffled(self.endpoints()) {
+            match self.open(&endpoint, request).await {
+                Ok(stream) => return Ok((endpoint, stream)),
+                Err(error) => causes.push((endpoint, error)),
+            }
+        }
+        Err(AllEndpointsFailed::new(causes))
+    }
+
+    /// Opens a session in which envelopes are submitted for ordering.
+    ///
+    /// # Errors
+    ///
+    /// When the endpoint cannot be reached.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the attempt up.
+    pub async fn broadcast(&self, endpoint: &Endpoint) -> Result<BroadcastSession, SourceError> {
+        let connection = self.connect(endpoint).await?;
+        Ok(BroadcastSession::start(endpoint.clone(), connection, &self.shared.config).await)
+    }
+
+    async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, SourceError> {
+        let target = self.target(endpoint)?;
+        Connection::open(&target, &*self.shared.connector, &self.shared.config).await
+    }
+
+    fn target(&self, endpoint: &Endpoint) -> Result<Target, SourceError> {
+        let targets = self
+            .shared
+            .targets
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let target = targets.by_endpoint.get(endpoint);
+        target.cloned().ok_or_else(|| SourceError::UnknownEndpoint {
+            endpoint: endpoint.clone(),
+        })
+    }
+}
+
+#[async_trait]
+impl BlockSource for OrdererClient {
+    fn endpoints(&self) -> Vec<Endpoint> {
+        self.shared
+            .targets
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .order
+            .clone()
+    }
+
+    async fn open(
+        &self,
+        endpoint: &Endpoint,
+        request: &StreamRequest,
+    ) -> Result<BlockStream, SourceError> {
+        let Shared {
+            config,
+            signer,
+            clock,
+            tls_cert_hash,
+            ..
+        } = &*self.shared;
+        let target = self.target(endpoint)?;
+        // A request that cannot be signed costs no connection.
+        let envelope = signed_request(
+            &**signer,
+            request,
+            config.error_response,
+            *tls_cert_hash,
+            clock.now(),
+        )
+        .await
+        .map_err(|source| SourceError::Sign {
+            endpoint: endpoint.clone(),
+            source,
+        })?;
+        let connection = Connection::open(&target, &*self.shared.connector, config).await?;
+        Ok(deliver(
+            endpoint.clone(),
+            connection,
+            envelope,
+            Limits::of(request, config),
+        )
+        .await)
+    }
+}
+
+impl fmt::Debug for OrdererClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OrdererClient")
+            .field("endpoints", &self.endpoints())
+            .field("connector", &self.shared.connector)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Targets {
+    fn resolve(
+        endpoints: &[OrdererEndpoint],
+        config: &Config,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self, ConfigError> {
+        let mut targets = Self::default();
+        for OrdererEndpoint {
+            endpoint,
+            tls_roots,
+        } in endpoints
+        {
+            let found = config
+                .overrides
+                .iter()
+                .find(|entry| entry.from == *endpoint);
+            let address = found.map_or(endpoint, |entry| &entry.to);
+            let roots = found
+                .and_then(|entry| entry.tls_roots.as_ref())
+                .unwrap_or(tls_roots);
+            let target = Target {
+                endpoint: endpoint.clone(),
+                address: address.clone(),
+                tls: config.tls.for_target(endpoint, address, roots, clock)?,
+            };
+            // An endpoint that is named twice is one endpoint.
+            if targets
+                .by_endpoint
+                .insert(endpoint.clone(), target)
+                .is_none()
+            {
+                targets.order.push(endpoint.clone());
+            }
+        }
+        Ok(targets)
+    }
+}

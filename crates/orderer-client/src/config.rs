@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a client is told: its endpoints, its TLS, its limits.
+
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+
+use block_api::Endpoint;
+use protos::grpc::MAX_MESSAGE_BYTES;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// The shortest keepalive interval: an orderer answers faster pings with GOAWAY.
+pub(crate) const SHORTEST_KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// The largest window that HTTP/2 knows.
+const LARGEST_WINDOW: u32 = (1 << 31) - 1;
+
+/// What a client is told.
+///
+/// Everything but the endpoints has a default, so that a configuration is written
+/// `Config { endpoints, tls, ..Config::default() }`.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The endpoints of the ordering service. Default: none.
+    pub endpoints: Vec<OrdererEndpoint>,
+    /// Whether and how connections are encrypted. Default: [`Tls::Plain`].
+    pub tls: Tls,
+    /// Endpoints that are reached at another address than the one they are named by. The first
+    /// entry for an endpoint counts. Default: none.
+    pub overrides: Vec<AddressOverride>,
+    /// The limit on dialling, the TLS handshake and the HTTP/2 preface together. Default: 3 s.
+    pub connect_timeout: Duration,
+    /// The limit on the first message of an answer that the orderer can give at once: to a request
+    /// that starts with the oldest or newest block, or that does not wait for a missing one.
+    /// `None` is no limit. Default: 30 s.
+    pub initial_timeout: Option<Duration>,
+    /// The limit on every message after the first, and on the first one of a request that may have
+    /// to wait for its block. A channel may rest for hours, so that `None`, no limit, is the
+    /// default; a dead connection is found by TCP and by the keepalive. Requests that do not wait
+    /// are then held to `initial_timeout` between two messages, too.
+    pub idle_timeout: Option<Duration>,
+    /// After so long without a frame from the orderer an HTTP/2 ping is sent. At least 60 s,
+    /// because an orderer closes the connection of who pings faster. Default: 60 s.
+    pub keepalive_interval: Duration,
+    /// So long a ping may stay unanswered. Default: 20 s.
+    pub keepalive_timeout: Duration,
+    /// The size of a message, in bytes, above which the stream fails. Default: 100 MiB, which is
+    /// Fabric's own limit.
+    pub max_message_bytes: NonZeroUsize,
+    /// How many bytes of one stream the orderer may have on the way: with 50 ms there and back,
+    /// 4 MiB, the default, let 80 MB/s through. It also bounds what waits here for a consumer that
+    /// is slower than the orderer.
+    pub stream_window_bytes: u32,
+    /// The same for the connection, which carries one stream only. Default: 8 MiB.
+    pub connection_window_bytes: u32,
+    /// What the orderer shall do while it has no leader. Default: [`ErrorResponse::Strict`].
+    pub error_response: ErrorResponse,
+}
+
+/// An endpoint and the certificates that its TLS certificate must lead to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrdererEndpoint {
+    /// Where the orderer listens, as the channel's configuration writes it.
+    pub endpoint: Endpoint,
+    /// The TLS roots, and intermediates, of the orderer's organisation. The roots of the machine
+    /// are never used, so that with TLS there must be one at least (H15).
+    pub tls_roots: Vec<CertificateDer<'static>>,
+}
+
+/// Whether and how connections are encrypted.
+#[derive(Debug, Clone, Default)]
+pub enum Tls {
+    /// Not at all.
+    #[default]
+    Plain,
+    /// The orderer proves who it is.
+    Server,
+    /// Both sides prove who they are; the request is bound to the client's certificate.
+    Mutual {
+        /// The client's certificate, and intermediates after it.
+        certificates: Vec<CertificateDer<'static>>,
+        /// Its key.
+        key: Arc<PrivateKeyDer<'static>>,
+    },
+}
+
+/// An endpoint that is reached at another address than the one it is named by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddressOverride {
+    /// The endpoint as it is named.
+    pub from: Endpoint,
+    /// Where it is dialled; the TLS certificate must be for this host.
+    pub to: Endpoint,
+    /// The TLS roots there; `None` keeps those of the endpoint.
+    pub tls_roots: Option<Vec<CertificateDer<'static>>>,
+}
+
+/// What an orderer does with a stream while it cannot order: it has no leader, or is halted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ErrorResponse {
+    /// It ends the stream with SERVICE_UNAVAILABLE.
+    #[default]
+    Strict,
+    /// It serves the blocks that it has.
+    BestEffort,
+}
+
+/// A configuration that cannot work.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// TLS is on and an endpoint has no roots (H15).
+    #[error(
+        "endpoint {endpoint} has no TLS root certificate: give the TLS CA of the orderer's organisation, or turn TLS \
+         off; the roots of the machine are not used"
+    )]
+    NoTlsRoots {
+        /// The endpoint.
+        endpoint: Endpoint,
+    },
+    /// A root certificate cannot be used.
+    #[error("TLS root certificate {position} of endpoint {endpoint} cannot be used: {source}")]
+    TlsRoot {
+        /// The endpoint.
+        endpoint: Endpoint,
+        /// Which certificate, counted from 1.
+        position: usize,
+        /// What is wrong with it.
+        source: rustls::Error,
+    },
+    /// Mutual TLS without a client certificate.
+    #[error("mutual TLS needs a client certificate and its key, and no certificate is given")]
+    NoClientCertificate,
+    /// The client's certificate and key do not go together, or cannot be used.
+    #[error("the client's TLS certificate and key cannot be used: {source}")]
+    ClientCertificate {
+        /// What is wrong.
+        source: rustls::Error,
+    },
+    /// TLS has no protocol version in common with itself, which no set of our own does.
+    #[error("TLS cannot be set up: {source}")]
+    Tls {
+        /// What is wrong.
+        source: rustls::Error,
+    },
+    /// A host is neither a name nor an address that a certificate can be for.
+    #[error("the host of {endpoint} is no name that a TLS certificate can be for")]
+    ServerName {
+        /// The endpoint that is dialled.
+        endpoint: Endpoint,
+    },
+    /// Pings come too fast.
+    #[error(
+        "the keepalive interval is {} ms: orderers close the connection of a client that pings more often than every \
+         60 s, so make it 60 s or longer",
+        interval.as_millis()
+    )]
+    KeepaliveTooShort {
+        /// The interval.
+        interval: Duration,
+    },
+    /// A time limit is zero.
+    #[error(
+        "{field} is zero, so that nothing could ever be in time: make it longer, or leave it out"
+    )]
+    ZeroTimeout {
+        /// Which one.
+        field: &'static str,
+    },
+    /// A window is zero, or larger than HTTP/2 allows.
+    #[error("{field} is {bytes} bytes, and an HTTP/2 window has 1 to {LARGEST_WINDOW}")]
+    Window {
+        /// Which one.
+        field: &'static str,
+        /// Its size.
+        bytes: u32,
+    },
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            endpoints: Vec::new(),
+            tls: Tls::Plain,
+            overrides: Vec::new(),
+            connect_timeout: Duration::from_secs(3),
+            initial_timeout: Some(Duration::from_secs(30)),
+            idle_timeout: None,
+            keepalive_interval: SHORTEST_KEEPALIVE,
+            keepalive_timeout: Duration::from_secs(20),
+            max_message_bytes: NonZeroUsize::new(MAX_MESSAGE_BYTES)
+                .expect("invariant: 100 MiB are not zero"),
+            stream_window_bytes: 4 << 20,
+            connection_window_bytes: 8 << 20,
+            error_response: ErrorResponse::Strict,
+        }
+    }
+}
+
+impl Config {
+    /// Checks the limits; what TLS needs is checked where it is built.
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        if self.keepalive_interval < SHORTEST_KEEPALIVE {
+            return Err(ConfigError::KeepaliveTooShort {
+                interval: self.keepalive_interval,
+            });
+        }
+        let timeouts = [
+            ("connect_timeout", Some(self.connect_timeout)),
+            ("initial_timeout", self.initial_timeout),
+            ("idle_timeout", self.idle_timeout),
+            ("keepalive_timeout", Some(self.keepalive_timeout)),
+        ];
+        for (field, timeout) in timeouts {
+            if timeout.is_some_and(|timeout| timeout.is_zero()) {
+                return Err(ConfigError::ZeroTimeout { field });
+            }
+        }
+        let windows = [
+            ("stream_window_bytes", self.stream_window_bytes),
+            ("connection_window_bytes", self.connection_window_bytes),
+        ];
+        for (field, bytes) in windows {
+            if !(1..=LARGEST_WINDOW).contains(&bytes) {
+                return Err(ConfigError::Window { field, bytes });
+            }
+        }
+        Ok(())
+    }
+}

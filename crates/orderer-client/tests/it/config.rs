@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a configuration must be, and what it is by default.
+
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+
+use block_api::{BlockSource as _, FixedClock};
+use orderer_client::{
+    AddressOverride, Config, ConfigError, ErrorResponse, OrdererClient, OrdererEndpoint, Tls,
+    parse_pem_certificates, parse_pem_key,
+};
+use rustls::pki_types::CertificateDer;
+
+use crate::support::{
+    clock, endpoint, fixture,
+    pki::{certificates, mutual_client_tls, orderer_roots},
+    test_signer,
+};
+
+fn secured(tls_roots: Vec<CertificateDer<'static>>) -> Config {
+    let endpoint = endpoint("localhost:7050");
+    Config {
+        endpoints: vec![OrdererEndpoint {
+            endpoint,
+            tls_roots,
+        }],
+        tls: Tls::Server,
+        ..Config::default()
+    }
+}
+
+fn error(config: Config) -> ConfigError {
+    OrdererClient::new(config, test_signer(), clock()).expect_err("this cannot work")
+}
+
+/// The keepalive is no shorter than 60 s, since an orderer answers faster pings with GOAWAY.
+#[test]
+fn the_defaults() {
+    let Config {
+        endpoints,
+        tls,
+        overrides,
+        connect_timeout,
+        initial_timeout,
+        idle_timeout,
+        keepalive_interval,
+        keepalive_timeout,
+        max_message_bytes,
+        stream_window_bytes,
+        connection_window_bytes,
+        error_response,
+    } = Config::default();
+    assert!(endpoints.is_empty() && overrides.is_empty());
+    assert!(matches!(tls, Tls::Plain));
+    assert_eq!(connect_timeout, Duration::from_secs(3));
+    assert_eq!(initial_timeout, Some(Duration::from_secs(30)));
+    assert_eq!(idle_timeout, None);
+    assert_eq!(keepalive_interval, Duration::from_secs(60));
+    assert_eq!(keepalive_timeout, Duration::from_secs(20));
+    assert_eq!(max_message_bytes, NonZeroUsize::new(104_857_600).unwrap());
+    assert_eq!(
+        (stream_window_bytes, connection_window_bytes),
+        (4_194_304, 8_388_608)
+    );
+    assert_eq!(error_response, ErrorResponse::Strict);
+}
+
+#[test]
+fn limits_that_cannot_work_are_refused() {
+    let zero = Duration::ZERO;
+    let rows = [
+        (
+            Config {
+                keepalive_interval: Duration::from_millis(59_999),
+                ..Config::default()
+            },
+            "the keepalive interval is 59999 ms",
+        ),
+        (
+            Config {
+                connect_timeout: zero,
+                ..Config::default()
+            },
+            "connect_timeout is zero",
+        ),
+        (
+            Config {
+                initial_timeout: Some(zero),
+                ..Config::default()
+            },
+            "initial_timeout is zero",
+        ),
+        (
+            Config {
+                idle_timeout: Some(zero),
+                ..Config::default()
+            },
+            "idle_timeout is zero",
+        ),
+        (
+            Config {
+                keepalive_timeout: zero,
+                ..Config::default()
+            },
+            "keepalive_timeout is zero",
+        ),
+        (
+            Config {
+                stream_window_bytes: 0,
+                ..Config::default()
+            },
+            "stream_window_bytes is 0 bytes",
+        ),
+        (
+            Config {
+                connection_window_bytes: 1 << 31,
+                ..Config::default()
+            },
+            "connection_window_bytes is 2147483648",
+        ),
+    ];
+    for (config, expected) in rows {
+        let text = error(config).to_string();
+        assert!(text.starts_with(expected), "{text}");
+    }
+}
+
+/// Without roots, the machine's would say whom to trust (H15).
+#[test]
+fn tls_without_roots_is_an_error() {
+    let refused = error(secured(Vec::new()));
+    assert!(
+        matches!(&refused, ConfigError::NoTlsRoots { endpoint } if endpoint.as_str() == "localhost:7050")
+    );
+    assert!(refused.to_string().contains("TLS CA"), "{refused}");
+    // Those of an override count, also when there are none.
+    let localhost = endpoint("localhost:7050");
+    let entry = |tls_roots| AddressOverride {
+        from: localhost.clone(),
+        to: endpoint("relay:1"),
+        tls_roots,
+    };
+    let with = |config: Config, entry| Config {
+        overrides: vec![entry],
+        ..config
+    };
+    assert!(
+        OrdererClient::new(
+            with(secured(Vec::new()), entry(Some(orderer_roots()))),
+            test_signer(),
+            clock()
+        )
+        .is_ok()
+    );
+    assert!(
+        OrdererClient::new(
+            with(secured(orderer_roots()), entry(None)),
+            test_signer(),
+            clock()
+        )
+        .is_ok()
+    );
+    let refused = error(with(secured(orderer_roots()), entry(Some(Vec::new()))));
+    assert!(
+        matches!(refused, ConfigError::NoTlsRoots { .. }),
+        "{refused}"
+    );
+}
+
+#[test]
+fn certificates_that_are_none_are_refused() {
+    let mut roots = orderer_roots();
+    roots.push(CertificateDer::from(b"no certificate".to_vec()));
+    let refused = error(secured(roots));
+    assert!(
+        matches!(refused, ConfigError::TlsRoot { position: 2, .. }),
+        "{refused}"
+    );
+
+    let Tls::Mutual {
+        certificates: chain,
+        key,
+    } = mutual_client_tls("org1/user1")
+    else {
+        unreachable!()
+    };
+    let with = |tls| Config {
+        tls,
+        ..secured(orderer_roots())
+    };
+    let refused = error(with(Tls::Mutual {
+        certificates: Vec::new(),
+        key: key.clone(),
+    }));
+    assert_eq!(refused, ConfigError::NoClientCertificate);
+    let other = Arc::new(parse_pem_key(&fixture("msp/org2/user1/tls/client.key")).unwrap());
+    let refused = error(with(Tls::Mutual {
+        certificates: chain.clone(),
+        key: other,
+    }));
+    assert!(
+        matches!(refused, ConfigError::ClientCertificate { .. }),
+        "{refused}"
+    );
+    assert!(
+        OrdererClient::new(
+            with(Tls::Mutual {
+                certificates: chain,
+                key
+            }),
+            test_signer(),
+            clock()
+        )
+        .is_ok()
+    );
+}
+
+#[test]
+fn pem_is_parsed_from_values() {
+    assert_eq!(certificates("msp/relay0/ca.crt").len(), 1);
+    let both = [
+        fixture("msp/relay0/ca.crt"),
+        fixture("msp/org1/user1/tls/ca.crt"),
+    ]
+    .concat();
+    assert_eq!(parse_pem_certificates(&both).unwrap().len(), 2);
+    let nothing = parse_pem_certificates(&fixture("msp/relay0/server.key")).unwrap_err();
+    assert_eq!(
+        nothing.to_string(),
+        "there is no certificate in the PEM text"
+    );
+    let nothing = parse_pem_key(&both).unwrap_err();
+    assert_eq!(
+        nothing.to_string(),
+        "there is no private key in the PEM text"
+    );
+    let cut = &both[..both.len() - 40];
+    assert!(
+        parse_pem_certificates(cut)
+            .unwrap_err()
+            .to_string()
+            .contains("does not parse")
+    );
+}
+
+#[test]
+fn no_key_shows_in_a_debug_form() {
+    let tls = mutual_client_tls("org1/user1");
+    let Tls::Mutual { key, .. } = &tls else {
+        unreachable!()
+    };
+    let shown = format!("{tls:?}");
+    let bytes = format!("{:?}", &key.secret_der()[20..40]);
+    assert!(!shown.contains(bytes.trim_matches(['[', ']'])), "{shown}");
+}
+
+#[test]
+fn endpoints_can_be_replaced_for_all_clones() {
+    let (one, two) = (endpoint("one:1"), endpoint("two:2"));
+    let secure = |endpoint: &block_api::Endpoint, tls_roots| OrdererEndpoint {
+        endpoint: endpoint.clone(),
+        tls_roots,
+    };
+    let config = Config {
+        endpoints: vec![secure(&one, orderer_roots()), secure(&one, orderer_roots())],
+        tls: Tls::Server,
+        ..Config::default()
+    };
+    let client = OrdererClient::new(
+        config,
+        test_signer(),
+        Arc::new(FixedClock(std::time::UNIX_EPOCH)),
+    )
+    .unwrap();
+    let clone = client.clone();
+    assert_eq!(
+        clone.endpoints(),
+        std::slice::from_ref(&one),
+        "named twice is one endpoint"
+    );
+    client
+        .set_endpoints(&[secure(&two, orderer_roots()), secure(&one, orderer_roots())])
+        .unwrap();
+    assert_eq!(clone.endpoints(), [two.clone(), one.clone()]);
+    let refused = client
+        .set_endpoints(&[secure(&one, Vec::new())])
+        .unwrap_err();
+    assert!(
+        matches!(refused, ConfigError::NoTlsRoots { .. }),
+        "{refused}"
+    );
+    assert_eq!(clone.endpoints(), [two, one], "as before");
+}

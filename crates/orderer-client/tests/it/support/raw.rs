@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+//! HTTP/2 by hand, for what no well-behaved server does.
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PING: u8 = 6;
+pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const ACK: u8 = 1;
+
+/// A frame.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) payload: Vec<u8>,
+}
+
+/// A server's end of a connection.
+pub(crate) struct RawServer<T>(pub T);
+
+impl<T: AsyncRead + AsyncWrite + Unpin> RawServer<T> {
+    /// Takes a client's preface and sends settings, and nothing else.
+    pub(crate) async fn accept(mut io: T) -> Self {
+        let mut preface = [0; 24];
+        io.read_exact(&mut preface).await.unwrap();
+        assert!(preface.starts_with(b"PRI * HTTP/2.0"));
+        let mut server = Self(io);
+        server.send(SETTINGS, 0, &[]).await;
+        server
+    }
+
+    pub(crate) async fn send(&mut self, kind: u8, flags: u8, payload: &[u8]) {
+        let length = (payload.len() as u32).to_be_bytes();
+        let mut frame = vec![length[1], length[2], length[3], kind, flags, 0, 0, 0, 0];
+        frame.extend_from_slice(payload);
+        self.0.write_all(&frame).await.unwrap();
+    }
+
+    /// The next frame; `None` when the client is gone.
+    pub(crate) async fn receive(&mut self) -> Option<Frame> {
+        let mut head = [0; 9];
+        self.0.read_exact(&mut head).await.ok()?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; length as usize];
+        self.0.read_exact(&mut payload).await.ok()?;
+        Some(Frame {
+            kind: head[3],
+            flags: head[4],
+            payload,
+        })
+    }
+}

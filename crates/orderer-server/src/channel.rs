@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The channels that are served, which come and go while the server runs.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use block_api::{BlockReader, ChannelId, Readers};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Whether the node that serves a channel takes part in ordering it (semantics §6.4). A relay is
+/// always ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ConsenterState {
+    /// It does.
+    #[default]
+    Ready,
+    /// It has no leader or no quorum, or was halted: requests that are STRICT are refused, and cut
+    /// while they wait.
+    InError,
+}
+
+/// A channel that is served: its blocks, and who may have them.
+#[derive(Debug)]
+pub struct ServedChannel {
+    pub(crate) reader: Arc<dyn BlockReader>,
+    pub(crate) readers: Arc<dyn Readers>,
+    pub(crate) consenter: Option<watch::Receiver<ConsenterState>>,
+    /// Cancelled when the channel is served no more.
+    pub(crate) removed: CancellationToken,
+}
+
+/// The channels by their ids.
+#[derive(Debug, Default)]
+pub(crate) struct Channels(RwLock<BTreeMap<ChannelId, Arc<ServedChannel>>>);
+
+impl ServedChannel {
+    /// A channel that is always ready.
+    pub fn new(reader: Arc<dyn BlockReader>, readers: Arc<dyn Readers>) -> Self {
+        Self {
+            reader,
+            readers,
+            consenter: None,
+            removed: CancellationToken::new(),
+        }
+    }
+
+    /// The same channel, ready as long as its consenter is. When the sender is gone, the last state
+    /// stays.
+    #[must_use]
+    pub fn with_consenter(self, consenter: watch::Receiver<ConsenterState>) -> Self {
+        Self {
+            consenter: Some(consenter),
+            ..self
+        }
+    }
+
+    /// Whether the consenter is in error now.
+    pub(crate) fn in_error(&self) -> bool {
+        self.consenter
+            .as_ref()
+            .is_some_and(|consenter| *consenter.borrow() == ConsenterState::InError)
+    }
+
+    /// Waits until the consenter is in error.
+    pub(crate) async fn until_error(&self) {
+        if let Some(mut consenter) = self.consenter.clone()
+            && consenter
+                .wait_for(|state| *state == ConsenterState::InError)
+                .await
+                .is_ok()
+        {
+            return;
+        }
+        std::future::pending().await
+    }
+}
+
+impl Channels {
+    pub(crate) fn get(&self, id: &ChannelId) -> Option<Arc<ServedChannel>> {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(id)
+            .cloned()
+    }
+
+    pub(crate) fn add(&self, id: ChannelId, channel: ServedChannel) {
+        let mut channels = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(replaced) = channels.insert(id, Arc::new(channel)) {
+            replaced.removed.cancel();
+        }
+    }
+
+    pub(crate) fn remove(&self, id: &ChannelId) -> bool {
+        let removed = self
+            .0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(id);
+        if let Some(channel) = &removed {
+            channel.removed.cancel();
+        }
+        removed.is_some()
+    }
+}
