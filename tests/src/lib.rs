@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the end-to-end tests and the benchmarks share.
+
+pub mod bench;
+pub mod fixtures;
+pub mod fuzz;
