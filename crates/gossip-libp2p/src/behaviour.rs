@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The libp2p protocols of a node, set up for blocks among nodes that know each other.
+
+use std::{collections::BTreeSet, future::Future, pin::Pin, time::Duration};
+
+use block_api::BoxError;
+use libp2p::{
+    PeerId, Swarm, SwarmBuilder, allow_block_list,
+    allow_block_list::AllowedPeers,
+    connection_limits::{self, ConnectionLimits},
+    gossipsub, identify, noise, ping,
+    swarm::{self, NetworkBehaviour, behaviour::toggle::Toggle},
+    tcp, yamux,
+};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    config::{ValidConfig, WireLimits},
+    error::StartError,
+    streams,
+    topic::{TopicId, id_of},
+};
+
+/// What gossipsub is called with here.
+pub(crate) type Gossipsub = gossipsub::Behaviour<
+    gossipsub::IdentityTransform,
+    gossipsub::MaxCountSubscriptionFilter<OwnNames>,
+>;
+
+/// The protocols of a node. Who may not connect is refused by the first two, before the others
+/// hear of the connection: gossipsub would keep what it notes of a connection that is refused
+/// after it.
+#[derive(NetworkBehaviour)]
+pub(crate) struct Behaviour {
+    pub(crate) admission: Toggle<allow_block_list::Behaviour<AllowedPeers>>,
+    pub(crate) limits: connection_limits::Behaviour,
+    pub(crate) gossipsub: Gossipsub,
+    pub(crate) streams: streams::Behaviour,
+    pub(crate) identify: identify::Behaviour,
+    pub(crate) ping: ping::Behaviour,
+}
+
+/// Lets only topics be named whose names are hashes, so that their number bounds their size.
+///
+/// Every such topic is let through, joined or not: a peer says once what it subscribes to, and a
+/// name that was refused would not come again when this node joins the channel later.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct OwnNames;
+
+/// Spawns the tasks of libp2p where they are joined on stop.
+struct Tasks(TaskTracker);
+
+impl gossipsub::TopicSubscriptionFilter for OwnNames {
+    fn can_subscribe(&mut self, topic: &gossipsub::TopicHash) -> bool {
+        TopicId::from_name(topic.as_str()).is_some()
+    }
+}
+
+impl swarm::Executor for Tasks {
+    fn exec(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        // It ends with the connection that it drives; the tracker waits for that.
+        drop(self.0.spawn(future));
+    }
+}
+
+/// A swarm that does not listen yet. Its tasks run on `tasks`.
+pub(crate) fn swarm(
+    valid: &ValidConfig,
+    tasks: TaskTracker,
+) -> Result<Swarm<Behaviour>, StartError> {
+    let setup = |part| move |source: BoxError| StartError::Setup { part, source };
+    let config = &valid.config;
+    let builder = SwarmBuilder::with_existing_identity(config.identity.inner().clone())
+        .with_tokio()
+        .with_tcp(
+            tcp::Config::new().nodelay(true),
+            noise::Config::new,
+            yamux::Config::default,
+        )
+        .map_err(|error| setup("TCP with noise and yamux")(error.into()))?;
+    #[cfg(feature = "quic")]
+    let builder = builder.with_quic();
+    let builder = builder
+        .with_dns()
+        .map_err(|error| setup("DNS")(error.into()))?
+        .with_behaviour(|_| behaviour(valid))
+        .map_err(|error| setup("gossipsub")(error.into()))?;
+    Ok(builder
+        .with_swarm_config(|_| {
+            swarm::Config::with_executor(Tasks(tasks))
+                // A connection is kept however quiet it is; ping finds out when it is dead.
+                .with_idle_connection_timeout(Duration::MAX)
+        })
+        .with_connection_timeout(config.connect_timeout)
+        .build())
+}
+
+fn behaviour(valid: &ValidConfig) -> Result<Behaviour, BoxError> {
+    let config = &valid.config;
+    let max_peers = u32::try_from(config.max_peers.get()).unwrap_or(u32::MAX);
+    // gossipsub sends its subscriptions on the first connection to a peer only, so a second one
+    // that outlives the first would stay silent.
+    let limits = ConnectionLimits::default()
+        .with_max_established_per_peer(Some(1))
+        .with_max_established(Some(max_peers))
+        .with_max_pending_incoming(Some(max_peers));
+    let about = identify::Config::new("/blockcast/1".to_owned(), config.identity.inner().public())
+        .with_agent_version(concat!("blockcast/", env!("CARGO_PKG_VERSION")).to_owned())
+        // Addresses are no business of whoever is connected.
+        .with_hide_listen_addrs(true);
+    let pinging = ping::Config::new()
+        .with_interval(config.ping_interval)
+        .with_timeout(config.ping_timeout);
+    Ok(Behaviour {
+        admission: valid.admitted.as_ref().map(admitting).into(),
+        limits: connection_limits::Behaviour::new(limits),
+        gossipsub: gossipsub_behaviour(valid)?,
+        streams: streams::Behaviour::new(config.open_timeout),
+        identify: identify::Behaviour::new(about),
+        ping: ping::Behaviour::new(pinging),
+    })
+}
+
+fn admitting(peers: &BTreeSet<PeerId>) -> allow_block_list::Behaviour<AllowedPeers> {
+    let mut admission = allow_block_list::Behaviour::default();
+    for peer in peers {
+        admission.allow_peer(*peer);
+    }
+    admission
+}
+
+fn gossipsub_behaviour(valid: &ValidConfig) -> Result<Gossipsub, BoxError> {
+    let config = &valid.config;
+    let WireLimits {
+        control,
+        ids,
+        rpc,
+        history,
+        ..
+    } = valid.limits;
+    let max_topics = config.max_topics.get();
+    let settings = gossipsub::ConfigBuilder::default()
+        // Blocks prove themselves; an author would be one more thing to forge.
+        .validation_mode(gossipsub::ValidationMode::Anonymous)
+        .validate_messages()
+        .message_id_fn(id_of)
+        .max_transmit_size(rpc)
+        .max_control_message_size(control)
+        .max_control_messages_sent(ids)
+        // There is one IHAVE per topic, and the default hears ten of them per heartbeat.
+        .max_ihave_messages_heartbeat(max_topics.max(10))
+        .heartbeat_interval(config.heartbeat)
+        .heartbeat_initial_delay(config.heartbeat)
+        // A message is kept until it was judged, else it could not be forwarded.
+        .history_length(history)
+        .history_gossip(3)
+        .duplicate_cache_time(
+            config
+                .validation_timeout
+                .saturating_mul(4)
+                .max(Duration::from_secs(120)),
+        )
+        .mesh_n_low(config.mesh.low)
+        .mesh_n(config.mesh.target)
+        .mesh_n_high(config.mesh.high)
+        .mesh_outbound_min(config.mesh.outbound())
+        .retain_scores(config.mesh.target.min(4))
+        .flood_publish(true)
+        // A channel that is left and joined again is back in the mesh soon.
+        .unsubscribe_backoff(Duration::from_secs(1))
+        .connection_handler_queue_len(config.peer_queue.get())
+        .publish_queue_duration(config.validation_timeout)
+        .forward_queue_duration(config.validation_timeout)
+        .build()?;
+    let filter = gossipsub::MaxCountSubscriptionFilter {
+        filter: OwnNames,
+        max_subscribed_topics: max_topics,
+        max_subscriptions_per_request: max_topics,
+    };
+    Ok(Gossipsub::new_with_subscription_filter(
+        gossipsub::MessageAuthenticity::Anonymous,
+        settings,
+        filter,
+    )?)
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p::gossipsub::{TopicHash, TopicSubscriptionFilter};
+
+    use super::*;
+
+    #[test]
+    fn only_hashes_can_be_subscribed_to() {
+        let name = |text: &str| TopicHash::from_raw(text);
+        assert!(OwnNames.can_subscribe(&name(&"ab".repeat(32))));
+        assert!(!OwnNames.can_subscribe(&name("my-channel")));
+        assert!(!OwnNames.can_subscribe(&name(&"a".repeat(1 << 16))));
+    }
+}

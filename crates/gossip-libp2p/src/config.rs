@@ -1,0 +1,512 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a node is started with.
+
+use std::{collections::BTreeSet, num::NonZeroUsize, time::Duration};
+
+use block_api::NodeId;
+use libp2p::{Multiaddr, PeerId};
+
+use crate::{
+    error::ConfigError,
+    identity::{Keypair, peer_address, peer_id},
+    topic,
+};
+
+/// The settings of a node. [`Config::new`] gives every field its default.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The key of this node.
+    pub identity: Keypair,
+    /// Where it listens; port 0 takes any free one. Default: nowhere, so that it only dials.
+    pub listen: Vec<Multiaddr>,
+    /// Nodes that it keeps a connection to, each address with `/p2p/ID` at its end. Several
+    /// addresses of one node are tried together; its own address is skipped. Default: none.
+    pub peers: Vec<Multiaddr>,
+    /// Whom it talks to. Default: the static peers alone.
+    pub admission: Admission,
+    /// How many nodes may be connected. Default: 256.
+    pub max_peers: NonZeroUsize,
+    /// How many channels this node may join, and how many any other may name. Nodes of one network
+    /// should agree: the subscriptions of a node that names more are not heard. Default: 4096.
+    pub max_topics: NonZeroUsize,
+
+    /// A block whose relay form has at most so many bytes goes on the topic whole; of a longer one
+    /// only header and signatures do, and its data is pulled. Default: 64 KiB.
+    pub inline_limit: NonZeroUsize,
+    /// The longest block that is taken from a peer, in bytes of its relay form. Default: 104 MiB,
+    /// which is Fabric's limit for a message and some room.
+    pub max_block: NonZeroUsize,
+    /// The rhythm of gossipsub. Default: 700 ms.
+    pub heartbeat: Duration,
+    /// How many links gossipsub keeps per topic. Default: see [`MeshSize`].
+    pub mesh: MeshSize,
+    /// How long a candidate may wait for its answer; then it counts as ignored. The message is
+    /// kept for that long. Default: 5 s.
+    pub validation_timeout: Duration,
+    /// How many candidates may wait for an answer, over all channels; more are ignored.
+    /// Default: 1024.
+    pub max_validations: NonZeroUsize,
+    /// How many messages may wait to be sent to one peer; more are dropped, and the peer learns of
+    /// them by status. Default: 512.
+    pub peer_queue: NonZeroUsize,
+    /// How many events of a channel may wait to be read; what happens then is said at
+    /// [`Membership::events`](block_api::Membership::events). Default: 64.
+    pub event_queue: NonZeroUsize,
+    /// How many calls of handles may wait for the event loop; more wait for room. Default: 64.
+    pub command_queue: NonZeroUsize,
+
+    /// How often the status of a channel is looked at; it is told when it changed. Default: 1 s.
+    pub status_interval: Duration,
+    /// How often a peer is pinged. Default: 2 s.
+    pub ping_interval: Duration,
+    /// How long an answer to a ping may take. A connection on which none came for two intervals
+    /// and this long is closed. Default: 5 s.
+    pub ping_timeout: Duration,
+    /// How long a connection may take to be made, handshakes included. Default: 10 s.
+    pub connect_timeout: Duration,
+    /// How long a stream may take to be opened. Default: 5 s.
+    pub open_timeout: Duration,
+    /// How long the first answer to a request for blocks may take. Default: 10 s.
+    pub initial_timeout: Duration,
+    /// How long the stream may be silent after that. Default: 10 s.
+    pub idle_timeout: Duration,
+    /// How long a requester may leave what it was sent untaken before it is given up.
+    /// Default: 30 s.
+    pub serve_timeout: Duration,
+    /// How many requests for blocks are served at a time; more are told to come back.
+    /// Default: 32.
+    pub max_serving: NonZeroUsize,
+    /// How many of them may be of one peer. Default: 8.
+    pub max_serving_per_peer: NonZeroUsize,
+
+    /// The longest wait before the first attempt to dial a static peer again; it doubles with each
+    /// attempt, and the wait is a random part of it. Default: 200 ms.
+    pub redial_base: Duration,
+    /// What the wait never exceeds. Default: 10 s.
+    pub redial_cap: Duration,
+    /// How long stopping may take before it is forced. Default: 5 s.
+    pub stop_timeout: Duration,
+}
+
+/// Which nodes this one talks to. Others are refused before any protocol is spoken.
+///
+/// In this release access is by node id alone. [`JoinRequest::readers`](block_api::JoinRequest) and
+/// [`JoinRequest::signer`](block_api::JoinRequest) are kept with the channel and not asked yet, so
+/// every node that is admitted may have the blocks of every channel that it names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admission {
+    /// These nodes, and the static peers.
+    AllowList(BTreeSet<NodeId>),
+    /// Whoever comes. For tests, and for networks that let nobody in whom one does not trust.
+    Anyone,
+}
+
+/// How many peers of a topic gossipsub keeps in its mesh. A network of fewer nodes is fully meshed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MeshSize {
+    /// Below it, links are added. Default: 4.
+    pub low: usize,
+    /// What it aims at. Default: 6.
+    pub target: usize,
+    /// Above it, links are cut. Default: 12.
+    pub high: usize,
+}
+
+/// A configuration that holds together.
+#[derive(Debug, Clone)]
+pub(crate) struct ValidConfig {
+    pub(crate) config: Config,
+    pub(crate) peers: Vec<(PeerId, Multiaddr)>,
+    /// `None` admits anyone.
+    pub(crate) admitted: Option<BTreeSet<PeerId>>,
+    pub(crate) limits: WireLimits,
+}
+
+/// Sizes that follow from the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WireLimits {
+    /// The longest message on a topic.
+    pub(crate) message: usize,
+    /// All control messages and subscriptions of one RPC.
+    pub(crate) control: usize,
+    /// How many message ids one IHAVE or IWANT may name.
+    pub(crate) ids: usize,
+    /// The longest RPC.
+    pub(crate) rpc: usize,
+    /// How many heartbeats a message is kept.
+    pub(crate) history: usize,
+}
+
+/// What the signatures of a block may need beside its inline part. A signature with its signer's
+/// certificate takes about 1 KiB; large ordering services have some tens.
+const SIGNATURES_ROOM: usize = 64 * 1024;
+
+/// One subscription in an RPC: the name of the topic, and some twelve bytes around it.
+const SUBSCRIPTION: usize = topic::NAME_LENGTH + 16;
+
+/// One message id in an RPC: 32 bytes, and two around them.
+const MESSAGE_ID: usize = 40;
+
+/// gossipsub's default for all control messages of an RPC; never less than that.
+const CONTROL_ROOM: usize = 16 * 1024;
+
+/// gossipsub 0.50 holds the size limit of an RPC against all that its reader has buffered, which
+/// is up to 8 KiB more than the RPC. Twice that leaves room for the framing too.
+const READ_AHEAD: usize = 16 * 1024;
+
+impl Config {
+    /// The defaults, for a node with this key.
+    pub fn new(identity: Keypair) -> Self {
+        let size = |n| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
+        Self {
+            identity,
+            listen: Vec::new(),
+            peers: Vec::new(),
+            admission: Admission::AllowList(BTreeSet::new()),
+            max_peers: size(256),
+            max_topics: size(4096),
+            inline_limit: size(64 * 1024),
+            max_block: size(104 * 1024 * 1024),
+            heartbeat: Duration::from_millis(700),
+            mesh: MeshSize::default(),
+            validation_timeout: Duration::from_secs(5),
+            max_validations: size(1024),
+            peer_queue: size(512),
+            event_queue: size(64),
+            command_queue: size(64),
+            status_interval: Duration::from_secs(1),
+            ping_interval: Duration::from_secs(2),
+            ping_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(10),
+            open_timeout: Duration::from_secs(5),
+            initial_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(10),
+            serve_timeout: Duration::from_secs(30),
+            max_serving: size(32),
+            max_serving_per_peer: size(8),
+            redial_base: Duration::from_millis(200),
+            redial_cap: Duration::from_secs(10),
+            stop_timeout: Duration::from_secs(5),
+        }
+    }
+
+    /// Checks that the values hold together.
+    ///
+    /// # Errors
+    ///
+    /// The first field that does not, with the reason.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.clone().into_valid().map(drop)
+    }
+
+    pub(crate) fn wire_limits(&self) -> WireLimits {
+        WireLimits::of(self)
+    }
+
+    pub(crate) fn into_valid(self) -> Result<ValidConfig, ConfigError> {
+        let wrong = |field, value: &dyn std::fmt::Debug, reason| {
+            Err(ConfigError::Value {
+                field,
+                value: format!("{value:?}"),
+                reason,
+            })
+        };
+        let MeshSize { low, target, high } = self.mesh;
+        if low == 0 || low > target || target > high {
+            return wrong(
+                "mesh",
+                &self.mesh,
+                "it must hold that 1 <= low <= target <= high",
+            );
+        }
+        for (field, value) in [
+            ("heartbeat", self.heartbeat),
+            ("validation_timeout", self.validation_timeout),
+            ("status_interval", self.status_interval),
+            ("ping_interval", self.ping_interval),
+            ("ping_timeout", self.ping_timeout),
+            ("connect_timeout", self.connect_timeout),
+            ("open_timeout", self.open_timeout),
+            ("initial_timeout", self.initial_timeout),
+            ("idle_timeout", self.idle_timeout),
+            ("serve_timeout", self.serve_timeout),
+            ("redial_base", self.redial_base),
+            ("stop_timeout", self.stop_timeout),
+        ] {
+            if value.is_zero() {
+                return wrong(field, &value, "it must be longer than zero");
+            }
+        }
+        if self.redial_cap < self.redial_base {
+            return wrong(
+                "redial_cap",
+                &self.redial_cap,
+                "it must not be shorter than redial_base",
+            );
+        }
+        if self.max_block < self.inline_limit {
+            return wrong(
+                "max_block",
+                &self.max_block,
+                "it must not be smaller than inline_limit",
+            );
+        }
+        // The length of a frame has four bytes.
+        if u32::try_from(self.max_block.get()).is_err() {
+            return wrong("max_block", &self.max_block, "it must be less than 4 GiB");
+        }
+        if self.inline_limit.get() > 16 * 1024 * 1024 {
+            return wrong(
+                "inline_limit",
+                &self.inline_limit,
+                "it must be at most 16 MiB: bigger blocks are pulled",
+            );
+        }
+        if self.max_topics.get() > 65536 {
+            return wrong("max_topics", &self.max_topics, "it must be at most 65536");
+        }
+        let own = self.identity.peer_id();
+        let mut peers = Vec::new();
+        for address in &self.peers {
+            let (peer, address) = peer_address(address)?;
+            // One list for all nodes of a network names each of them too.
+            if peer != own {
+                peers.push((peer, address));
+            }
+        }
+        let admitted = match &self.admission {
+            Admission::Anyone => None,
+            Admission::AllowList(nodes) => {
+                let mut admitted: BTreeSet<PeerId> = peers.iter().map(|(peer, _)| *peer).collect();
+                for node in nodes {
+                    match peer_id(node) {
+                        Some(peer) => admitted.insert(peer),
+                        None => return wrong("admission", node, "it is no id of a libp2p node"),
+                    };
+                }
+                Some(admitted)
+            }
+        };
+        let limits = WireLimits::of(&self);
+        Ok(ValidConfig {
+            config: self,
+            peers,
+            admitted,
+            limits,
+        })
+    }
+}
+
+impl Default for MeshSize {
+    fn default() -> Self {
+        Self {
+            low: 4,
+            target: 6,
+            high: 12,
+        }
+    }
+}
+
+impl MeshSize {
+    /// How many links of a node must be ones that it dialled itself, within gossipsub's rules.
+    pub(crate) fn outbound(&self) -> usize {
+        (self.target / 2).min(self.low).min(2)
+    }
+}
+
+impl WireLimits {
+    fn of(config: &Config) -> Self {
+        let message = config.inline_limit.get() + SIGNATURES_ROOM;
+        // A node names all its topics in one RPC to a new peer.
+        let control = CONTROL_ROOM + config.max_topics.get() * SUBSCRIPTION;
+        let heartbeats = config
+            .validation_timeout
+            .as_nanos()
+            .div_ceil(config.heartbeat.as_nanos().max(1));
+        Self {
+            message,
+            control,
+            ids: (control / 2 / MESSAGE_ID).min(5000),
+            rpc: message.max(control) + READ_AHEAD,
+            // One more, for the heartbeat that falls into the wait: a message that is gone cannot
+            // be forwarded any more.
+            history: usize::try_from(heartbeats)
+                .unwrap_or(usize::MAX)
+                .saturating_add(2)
+                .max(5),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        Config::new(Keypair::from_seed([1; 32]))
+    }
+
+    fn size(n: usize) -> NonZeroUsize {
+        NonZeroUsize::new(n).unwrap()
+    }
+
+    #[test]
+    fn the_defaults_hold_together() {
+        let valid = config().into_valid().unwrap();
+        let limits = valid.limits;
+        assert_eq!(limits.message, 128 * 1024);
+        assert_eq!(limits.control, (16 + 320) * 1024);
+        assert_eq!(limits.ids, 4300);
+        assert!(limits.rpc >= limits.message + 8192 && limits.rpc >= limits.control + 8192);
+        assert!(valid.config.heartbeat * limits.history as u32 > valid.config.validation_timeout);
+        assert_eq!(valid.admitted, Some(BTreeSet::new()));
+        assert_eq!(MeshSize::default().outbound(), 2);
+        assert_eq!(
+            MeshSize {
+                low: 1,
+                target: 1,
+                high: 1
+            }
+            .outbound(),
+            0
+        );
+    }
+
+    #[test]
+    fn the_defaults_are_what_the_documentation_says() {
+        let printed = format!("{:?}", Config::new(Keypair::from_seed([1; 32])));
+        let (_, settings) = printed.split_once("listen: ").unwrap();
+        assert_eq!(
+            settings,
+            "[], peers: [], admission: AllowList({}), max_peers: 256, max_topics: 4096, \
+             inline_limit: 65536, max_block: 109051904, heartbeat: 700ms, \
+             mesh: MeshSize { low: 4, target: 6, high: 12 }, validation_timeout: 5s, \
+             max_validations: 1024, peer_queue: 512, event_queue: 64, command_queue: 64, \
+             status_interval: 1s, ping_interval: 2s, ping_timeout: 5s, connect_timeout: 10s, \
+             open_timeout: 5s, initial_timeout: 10s, idle_timeout: 10s, serve_timeout: 30s, \
+             max_serving: 32, max_serving_per_peer: 8, redial_base: 200ms, redial_cap: 10s, \
+             stop_timeout: 5s }"
+        );
+    }
+
+    #[test]
+    fn few_topics_make_small_control_messages() {
+        let limits = Config {
+            max_topics: size(1),
+            ..config()
+        }
+        .into_valid()
+        .unwrap()
+        .limits;
+        assert!(limits.control < 17 * 1024);
+        assert!(limits.ids * MESSAGE_ID < limits.control);
+    }
+
+    #[test]
+    fn static_peers_are_admitted_and_oneself_is_skipped() {
+        let other = Keypair::from_seed([2; 32]).peer_id();
+        let third = Keypair::from_seed([3; 32]);
+        let own = config().identity.peer_id();
+        let address = |peer| {
+            format!("/ip4/127.0.0.1/tcp/1/p2p/{peer}")
+                .parse::<Multiaddr>()
+                .unwrap()
+        };
+        let valid = Config {
+            peers: vec![address(other), address(own)],
+            admission: Admission::AllowList([third.node_id()].into()),
+            ..config()
+        };
+        let valid = valid.into_valid().unwrap();
+        assert_eq!(valid.peers, vec![(other, address(other))]);
+        assert_eq!(valid.admitted, Some([other, third.peer_id()].into()));
+    }
+
+    #[test]
+    fn what_does_not_hold_together_is_named() {
+        let rows = [
+            (
+                Config {
+                    mesh: MeshSize {
+                        low: 5,
+                        target: 4,
+                        high: 6,
+                    },
+                    ..config()
+                },
+                "mesh",
+            ),
+            (
+                Config {
+                    mesh: MeshSize {
+                        low: 0,
+                        target: 4,
+                        high: 6,
+                    },
+                    ..config()
+                },
+                "mesh",
+            ),
+            (
+                Config {
+                    heartbeat: Duration::ZERO,
+                    ..config()
+                },
+                "heartbeat",
+            ),
+            (
+                Config {
+                    redial_cap: Duration::from_millis(1),
+                    ..config()
+                },
+                "redial_cap",
+            ),
+            (
+                Config {
+                    max_block: size(100),
+                    ..config()
+                },
+                "max_block",
+            ),
+            (
+                Config {
+                    max_block: size(1 << 33),
+                    ..config()
+                },
+                "max_block",
+            ),
+            (
+                Config {
+                    inline_limit: size(1 << 25),
+                    ..config()
+                },
+                "inline_limit",
+            ),
+            (
+                Config {
+                    max_topics: size(1 << 20),
+                    ..config()
+                },
+                "max_topics",
+            ),
+            (
+                Config {
+                    peers: vec!["/ip4/127.0.0.1/tcp/1".parse().unwrap()],
+                    ..config()
+                },
+                "/ip4/127.0.0.1/tcp/1",
+            ),
+            (
+                Config {
+                    admission: Admission::AllowList([NodeId::new("nobody")].into()),
+                    ..config()
+                },
+                "nobody",
+            ),
+        ];
+        for (config, name) in rows {
+            let error = config.validate().unwrap_err().to_string();
+            assert!(error.contains(name), "{name}: {error}");
+        }
+    }
+}

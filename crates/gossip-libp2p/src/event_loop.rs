@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The one task that owns the swarm: it takes commands, judges what comes, and keeps the peers.
+
+mod messages;
+mod peers;
+mod start;
+mod topics;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::pending,
+    sync::Arc,
+    time::Duration,
+};
+
+use block_api::{Answer, Block, GossipError, GossipEvent, JoinRequest, NodeId};
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use libp2p::{
+    Multiaddr, PeerId, StreamProtocol, Swarm,
+    core::transport::ListenerId,
+    gossipsub::MessageId,
+    swarm::{DialError, ListenError, SwarmEvent},
+};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot, watch},
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, error, info};
+
+use self::peers::Peer;
+use crate::{
+    behaviour::{Behaviour, BehaviourEvent},
+    channels::{Channel, Shared, Told},
+    config::Config,
+    dialer::Dialer,
+    error::OpenError,
+    handle::Opener,
+    identity::node_id,
+    seen::Seen,
+    serve::Library,
+    stats::Counters,
+    streams::Opened,
+    topic::TopicId,
+    wire::StatusMessage,
+};
+
+/// How long closing connections in good order may take before they are dropped.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What handles ask for. Each answer may find nobody who waits for it any more.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Join {
+        request: JoinRequest,
+        reply: oneshot::Sender<Result<Joined, GossipError>>,
+    },
+    Leave {
+        topic: TopicId,
+        generation: u64,
+        reply: oneshot::Sender<()>,
+    },
+    Publish {
+        block: Published,
+        reply: oneshot::Sender<Result<(), GossipError>>,
+    },
+    Open {
+        peer: PeerId,
+        protocol: StreamProtocol,
+        opened: Opened,
+    },
+    AddPeer {
+        peer: PeerId,
+        address: Multiaddr,
+    },
+}
+
+/// What a handle of a channel is made of.
+pub(crate) type Joined = (Shared, mpsc::Receiver<GossipEvent>);
+
+/// A block to publish.
+#[derive(Debug)]
+pub(crate) struct Published {
+    pub(crate) topic: TopicId,
+    pub(crate) generation: u64,
+    /// The message for the topic; empty when it would be too long for it.
+    pub(crate) message: Vec<u8>,
+    /// Header and signatures.
+    pub(crate) attestation: Block,
+}
+
+/// What the tasks of a node report.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// A peer told how it stands.
+    Status {
+        peer: PeerId,
+        message: StatusMessage,
+    },
+    /// The newest block of a channel was read, or could not be.
+    Tip {
+        topic: TopicId,
+        generation: u64,
+        seen: Told,
+        tip: Option<Block>,
+    },
+}
+
+/// What handles see of the event loop without asking.
+pub(crate) struct Views {
+    pub(crate) peers: watch::Receiver<BTreeSet<NodeId>>,
+    pub(crate) addresses: watch::Receiver<Vec<Multiaddr>>,
+    pub(crate) counters: Arc<Counters>,
+}
+
+pub(crate) struct EventLoop {
+    swarm: Swarm<Behaviour>,
+    config: Arc<Config>,
+    listeners: Vec<ListenerId>,
+    commands: mpsc::Receiver<Command>,
+    opener: Opener,
+    reports: mpsc::Receiver<Report>,
+    reporting: mpsc::Sender<Report>,
+    tasks: TaskTracker,
+    cancel: CancellationToken,
+    counters: Arc<Counters>,
+    dialer: Dialer,
+    peers: BTreeMap<PeerId, Peer>,
+    connected: watch::Sender<BTreeSet<NodeId>>,
+    addresses: watch::Sender<Vec<Multiaddr>>,
+    channels: BTreeMap<TopicId, Channel>,
+    library: watch::Sender<Library>,
+    seen: Seen,
+    /// Candidates that wait for an answer, at most `max_validations`.
+    validations: FuturesUnordered<BoxFuture<'static, Validated>>,
+    /// Channels whose events wait for room in their queue, one entry each.
+    room: FuturesUnordered<BoxFuture<'static, Room>>,
+    serving: Arc<Semaphore>,
+    refusing: Arc<Semaphore>,
+    /// Grows with each joining and each status.
+    version: u64,
+}
+
+/// The answer to a candidate.
+struct Validated {
+    id: MessageId,
+    source: PeerId,
+    answer: Answer,
+}
+
+/// Room in the queue of a channel; none when nobody reads it any more.
+struct Room {
+    topic: TopicId,
+    generation: u64,
+    permit: Option<mpsc::OwnedPermit<GossipEvent>>,
+}
+
+impl EventLoop {
+    /// Runs until it is cancelled.
+    pub(crate) async fn run(mut self) {
+        let mut ticks = interval(self.config.status_interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let cancel = self.cancel.clone();
+        loop {
+            let redial = self.dialer.next();
+            // The arms take turns at random: with a fixed order, a busy publisher would keep the
+            // network waiting.
+            tokio::select! {
+                () = cancel.cancelled() => break,
+                Some(validated) = self.validations.next() => self.handle_validated(validated),
+                Some(room) = self.room.next() => self.handle_room(room),
+                Some(command) = self.commands.recv() => self.handle_command(command),
+                Some(report) = self.reports.recv() => self.handle_report(report),
+                () = until(redial) => self.dial_due(),
+                _ = ticks.tick() => self.handle_tick(),
+                event = self.swarm.select_next_some() => self.handle_swarm_event(event),
+            }
+        }
+        self.close().await;
+    }
+
+    /// Leaves every channel and hangs up.
+    async fn close(mut self) {
+        self.commands.close();
+        while self.commands.try_recv().is_ok() {}
+        self.channels.clear();
+        self.peers.clear();
+        self.connected.send_replace(BTreeSet::new());
+        for listener in &self.listeners {
+            self.swarm.remove_listener(*listener);
+        }
+        let connected: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
+        for peer in connected {
+            // Err says that it hung up first.
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+        let closed = async {
+            while self.swarm.network_info().num_peers() > 0 {
+                self.swarm.select_next_some().await;
+            }
+        };
+        if timeout(CLOSE_TIMEOUT, closed).await.is_err() {
+            debug!("connections are dropped that did not close");
+        }
+    }
+
+    fn handle_command(&mut self, command: Command) {
+        match command {
+            Command::Join { request, reply } => {
+                let joined = self.join(request);
+                if let Err(Ok((shared, _))) = reply.send(joined) {
+                    // Whoever joined does not wait any more, so nobody will leave.
+                    self.leave(shared.topic, shared.generation);
+                }
+            }
+            Command::Leave {
+                topic,
+                generation,
+                reply,
+            } => {
+                self.leave(topic, generation);
+                let _ = reply.send(());
+            }
+            Command::Publish { block, reply } => {
+                let _ = reply.send(self.publish(block));
+            }
+            Command::Open {
+                peer,
+                protocol,
+                opened,
+            } => {
+                if self.peers.contains_key(&peer) {
+                    self.swarm
+                        .behaviour_mut()
+                        .streams
+                        .open(peer, protocol, opened);
+                } else {
+                    let _ = opened.send(Err(OpenError::NotConnected));
+                }
+            }
+            Command::AddPeer { peer, address } => {
+                if peer != *self.swarm.local_peer_id() {
+                    if let Some(admission) = self.swarm.behaviour_mut().admission.as_mut() {
+                        admission.allow_peer(peer);
+                    }
+                    let connected = self.peers.contains_key(&peer);
+                    self.dialer.add(peer, address, connected, Instant::now());
+                }
+            }
+        }
+    }
+
+    fn handle_report(&mut self, report: Report) {
+        match report {
+            Report::Status { peer, message } => self.handle_status(peer, message),
+            Report::Tip {
+                topic,
+                generation,
+                seen,
+                tip,
+            } => self.handle_tip(topic, generation, seen, tip),
+        }
+    }
+
+    fn handle_tick(&mut self) {
+        self.hang_up_on_the_dead();
+        let topics: Vec<TopicId> = self.channels.keys().copied().collect();
+        for topic in topics {
+            self.look(topic);
+        }
+    }
+
+    fn handle_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.handle_behaviour_event(event),
+            SwarmEvent::ConnectionEstablished {
+                peer_id,
+                connection_id,
+                ..
+            } => {
+                self.connected(peer_id, connection_id);
+            }
+            SwarmEvent::ConnectionClosed {
+                peer_id,
+                num_established: 0,
+                cause,
+                ..
+            } => {
+                let cause = cause.map(tracing::field::display);
+                info!(peer = %peer_id, cause, "peer disconnected");
+                self.disconnected(peer_id);
+            }
+            SwarmEvent::IncomingConnectionError { error, peer_id, .. } => {
+                if let ListenError::Denied { .. } = error {
+                    self.counters.connections_refused.increment();
+                }
+                debug!(peer = ?peer_id, %error, "incoming connection failed");
+            }
+            SwarmEvent::OutgoingConnectionError {
+                peer_id: Some(peer),
+                error,
+                ..
+            } => {
+                if let DialError::Denied { .. } = error {
+                    self.counters.connections_refused.increment();
+                }
+                debug!(%peer, %error, "dialling failed");
+                self.dialer.failed(&peer, Instant::now());
+            }
+            SwarmEvent::NewListenAddr { address, .. } => {
+                info!(%address, "listening");
+                self.addresses
+                    .send_modify(|addresses| addresses.push(address));
+            }
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                self.addresses
+                    .send_modify(|addresses| addresses.retain(|known| *known != address));
+            }
+            SwarmEvent::ListenerClosed {
+                addresses, reason, ..
+            } => {
+                let reason = reason.err().map(tracing::field::display);
+                error!(?addresses, reason, "listener closed");
+            }
+            // What begins and has no result yet, and addresses that others claim.
+            SwarmEvent::ConnectionClosed { .. }
+            | SwarmEvent::IncomingConnection { .. }
+            | SwarmEvent::OutgoingConnectionError { .. }
+            | SwarmEvent::ListenerError { .. }
+            | SwarmEvent::Dialing { .. }
+            | SwarmEvent::NewExternalAddrCandidate { .. }
+            | SwarmEvent::ExternalAddrConfirmed { .. }
+            | SwarmEvent::ExternalAddrExpired { .. }
+            | SwarmEvent::NewExternalAddrOfPeer { .. }
+            | _ => {}
+        }
+    }
+
+    fn dial_due(&mut self) {
+        while let Some((peer, addresses)) = self.dialer.take_due(Instant::now()) {
+            self.dial(peer, addresses);
+        }
+    }
+
+    fn next_version(&mut self) -> u64 {
+        self.version += 1;
+        self.version
+    }
+
+    fn show_peers(&self) {
+        self.connected
+            .send_replace(self.peers.keys().map(node_id).collect());
+    }
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The peers of a node: their connections, what they are told, and what they are served.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use block_api::ChannelStatus;
+use libp2p::{
+    Multiaddr, PeerId,
+    swarm::{
+        ConnectionId,
+        dial_opts::{DialOpts, PeerCondition},
+    },
+};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, debug_span, info, warn};
+
+use super::EventLoop;
+use crate::{
+    serve::{refuse, serve},
+    status::{Outbox, hear, tell},
+    streams::{Incoming, STATUS},
+    topic::TopicId,
+    wire::StatusMessage,
+};
+
+/// Of how many channels the tip is kept with a status that came too early; of more, only the rest
+/// of the status is.
+const EARLY_TIPS: usize = 64;
+
+/// A connected node.
+#[derive(Debug)]
+pub(super) struct Peer {
+    connection: ConnectionId,
+    /// When it was last known to live.
+    last_seen: Instant,
+    /// What it subscribed to, by which it takes part in a channel.
+    pub(super) topics: BTreeSet<TopicId>,
+    /// Statuses of channels that it did not subscribe to yet: the two ways race. They are told
+    /// when the subscription comes, so that whoever hears of a node reaches it by the topic.
+    pub(super) early: BTreeMap<TopicId, ChannelStatus>,
+    pub(super) outbox: watch::Sender<Outbox>,
+    /// Ends the task that hears its statuses.
+    hearing: Option<CancellationToken>,
+    serving: Arc<Semaphore>,
+    /// Ends every task that is about this peer.
+    gone: CancellationToken,
+}
+
+impl EventLoop {
+    pub(super) fn dial(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        let options = DialOpts::peer_id(peer)
+            .condition(PeerCondition::DisconnectedAndNotDialing)
+            .addresses(addresses)
+            .build();
+        if let Err(error) = self.swarm.dial(options) {
+            debug!(%peer, %error, "not dialled");
+            self.dialer.failed(&peer, Instant::now());
+        }
+    }
+
+    pub(super) fn connected(&mut self, peer: PeerId, connection: ConnectionId) {
+        let now = Instant::now();
+        info!(%peer, "peer connected");
+        self.dialer.connected(&peer, now);
+        let (outbox, news) = watch::channel(Outbox::new());
+        let gone = self.cancel.child_token();
+        let told = tell(peer, news, self.opener.clone(), self.config.idle_timeout);
+        let told = gone.clone().run_until_cancelled_owned(told);
+        self.tasks
+            .spawn(told.instrument(debug_span!("tell", %peer)));
+        let state = Peer {
+            connection,
+            last_seen: now,
+            topics: BTreeSet::new(),
+            early: BTreeMap::new(),
+            outbox,
+            hearing: None,
+            serving: Arc::new(Semaphore::new(self.config.max_serving_per_peer.get())),
+            gone,
+        };
+        self.peers.insert(peer, state);
+        self.show_peers();
+    }
+
+    pub(super) fn disconnected(&mut self, peer: PeerId) {
+        self.dialer.disconnected(&peer, Instant::now());
+        let Some(state) = self.peers.remove(&peer) else {
+            return;
+        };
+        self.show_peers();
+        for topic in &state.topics {
+            self.remove_member(peer, *topic);
+        }
+    }
+
+    /// A peer answered a ping.
+    pub(super) fn lives(&mut self, peer: &PeerId, connection: ConnectionId) {
+        if let Some(state) = self.peers.get_mut(peer)
+            && state.connection == connection
+        {
+            state.last_seen = Instant::now();
+        }
+    }
+
+    /// Closes the connections on which pings find no answer any more.
+    pub(super) fn hang_up_on_the_dead(&mut self) {
+        let patience = self.config.ping_interval * 2 + self.config.ping_timeout;
+        for (peer, state) in &self.peers {
+            if state.last_seen.elapsed() > patience {
+                warn!(%peer, "peer does not answer pings, connection closed");
+                self.swarm.close_connection(state.connection);
+            }
+        }
+    }
+
+    /// A peer opened a stream.
+    pub(super) fn incoming(&mut self, incoming: Incoming) {
+        let Incoming {
+            peer,
+            protocol,
+            mut stream,
+        } = incoming;
+        // Its connection closed meanwhile.
+        let Some(state) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        let counters = self.counters.clone();
+        if protocol == STATUS {
+            let reporting = self.reporting.clone();
+            let patience = self.config.idle_timeout;
+            // One stream at a time: a new one means that the peer gave the old one up.
+            let hearing = state.gone.child_token();
+            if let Some(old) = state.hearing.replace(hearing.clone()) {
+                old.cancel();
+            }
+            let heard = async move { hear(peer, stream, reporting, patience, &counters).await };
+            let heard = hearing.run_until_cancelled_owned(heard);
+            self.tasks
+                .spawn(heard.instrument(debug_span!("hear", %peer)));
+            return;
+        }
+        let patience = self.config.serve_timeout;
+        let gone = state.gone.clone();
+        let span = debug_span!("serve", %peer);
+        let permits = (
+            state.serving.clone().try_acquire_owned(),
+            self.serving.clone().try_acquire_owned(),
+        );
+        if let (Ok(of_peer), Ok(of_all)) = permits {
+            let library = self.library.subscribe();
+            let served = async move {
+                if let Err(error) = serve(&mut stream, &library, patience, &counters).await {
+                    debug!(%error, "request for blocks broke off");
+                }
+                drop((of_peer, of_all));
+            };
+            self.tasks
+                .spawn(gone.run_until_cancelled_owned(served).instrument(span));
+            return;
+        }
+        counters.requests_refused.increment();
+        // Saying no takes a task as well; beyond so many the stream is just dropped.
+        if let Ok(permit) = self.refusing.clone().try_acquire_owned() {
+            let refused = async move {
+                if let Err(error) = refuse(&mut stream, patience).await {
+                    debug!(%error, "refusal not delivered");
+                }
+                drop(permit);
+            };
+            self.tasks
+                .spawn(gone.run_until_cancelled_owned(refused).instrument(span));
+        }
+    }
+
+    /// A peer told how it stands.
+    pub(super) fn handle_status(&mut self, peer: PeerId, message: StatusMessage) {
+        self.counters.statuses.increment();
+        let StatusMessage { topic, mut status } = message;
+        let Some(state) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        let Some(channel) = self.channels.get_mut(&topic) else {
+            return;
+        };
+        if state.topics.contains(&topic) {
+            channel.tell(peer, status);
+            self.wait_for_room(topic);
+        } else {
+            if state.early.len() >= EARLY_TIPS {
+                status.tip = None;
+            }
+            state.early.insert(topic, status);
+        }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.gone.cancel();
+    }
+}

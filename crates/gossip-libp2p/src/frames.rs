@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Frames on a stream: a kind, a length, and so many bytes.
+//!
+//! ```text
+//! kind 1 | length 4, big-endian | payload …
+//! ```
+//!
+//! Every wait has a limit. A buffer grows with what really comes, never by what a length claims.
+
+use std::{io, time::Duration};
+
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// A request for a range of blocks.
+pub(crate) const REQUEST: u8 = 1;
+/// A block in its relay form.
+pub(crate) const BLOCK: u8 = 2;
+/// The end of an answer.
+pub(crate) const END: u8 = 3;
+/// The status of a node in a channel.
+pub(crate) const STATUS: u8 = 4;
+
+const HEAD: usize = 5;
+
+/// How much is asked of the stream at once, and the size that a buffer begins with.
+const CHUNK: usize = 64 * 1024;
+
+/// A payload that comes slower than this, in bytes per second, is given up: a sender that trickles
+/// would hold the receiver for ever.
+const SLOWEST: u64 = 16 * 1024;
+
+/// One frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Frame {
+    pub(crate) kind: u8,
+    pub(crate) payload: Vec<u8>,
+}
+
+/// How long a reader waits.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// For the first byte of a frame; `None` is for ever.
+    pub(crate) first: Option<Duration>,
+    /// For the next bytes within a frame.
+    pub(crate) next: Duration,
+}
+
+/// A frame did not come or go.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FrameError {
+    #[error("nothing came for {} ms", after.as_millis())]
+    NothingCame { after: Duration },
+    #[error("a frame did not come whole: nothing, or too little, came for {} ms", after.as_millis())]
+    Stalled { after: Duration },
+    #[error("the other side took nothing for {} ms", after.as_millis())]
+    NotTaken { after: Duration },
+    #[error("a frame claims {claimed} bytes, the limit is {limit}")]
+    TooLong { claimed: usize, limit: usize },
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Reads a frame whose payload has at most `limit` bytes; `None` when the stream ends before it.
+pub(crate) async fn read_frame<R>(
+    stream: &mut R,
+    limit: usize,
+    patience: Patience,
+) -> Result<Option<Frame>, FrameError>
+where
+    R: AsyncRead + Unpin,
+{
+    let stalled = |_| FrameError::Stalled {
+        after: patience.next,
+    };
+    let mut kind = [0];
+    let first = stream.read(&mut kind);
+    let count = match patience.first {
+        None => first.await?,
+        Some(after) => timeout(after, first)
+            .await
+            .map_err(|_| FrameError::NothingCame { after })??,
+    };
+    if count == 0 {
+        return Ok(None);
+    }
+    let mut length = [0; HEAD - 1];
+    timeout(patience.next, stream.read_exact(&mut length))
+        .await
+        .map_err(stalled)??;
+    let claimed = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+    if claimed > limit {
+        return Err(FrameError::TooLong { claimed, limit });
+    }
+    let [kind] = kind;
+    Ok(Some(Frame {
+        kind,
+        payload: read_payload(stream, claimed, patience.next).await?,
+    }))
+}
+
+/// Writes a frame whose payload is these parts, one after the other, without putting them together.
+pub(crate) async fn write_frame<W>(
+    stream: &mut W,
+    kind: u8,
+    parts: &[&[u8]],
+    patience: Duration,
+) -> Result<(), FrameError>
+where
+    W: AsyncWrite + Unpin,
+{
+    let claimed = parts.iter().map(|part| part.len()).sum();
+    let length = u32::try_from(claimed).map_err(|_| FrameError::TooLong {
+        claimed,
+        limit: u32::MAX as usize,
+    })?;
+    let [a, b, c, d] = length.to_be_bytes();
+    let head = [kind, a, b, c, d];
+    for mut part in std::iter::once(head.as_slice()).chain(parts.iter().copied()) {
+        // Whoever takes bytes, however few, is given time for the next ones.
+        while !part.is_empty() {
+            let taken = timeout(patience, stream.write(part))
+                .await
+                .map_err(|_| FrameError::NotTaken { after: patience })??;
+            if taken == 0 {
+                return Err(io::Error::from(io::ErrorKind::WriteZero).into());
+            }
+            part = part.get(taken..).unwrap_or_default();
+        }
+    }
+    Ok(())
+}
+
+/// Sends what was written on its way.
+pub(crate) async fn flush<W>(stream: &mut W, patience: Duration) -> Result<(), FrameError>
+where
+    W: AsyncWrite + Unpin,
+{
+    Ok(timeout(patience, stream.flush())
+        .await
+        .map_err(|_| FrameError::NotTaken { after: patience })??)
+}
+
+async fn read_payload<R>(
+    stream: &mut R,
+    length: usize,
+    patience: Duration,
+) -> Result<Vec<u8>, FrameError>
+where
+    R: AsyncRead + Unpin,
+{
+    let deadline = Instant::now() + patience + Duration::from_secs(length as u64 / SLOWEST);
+    let mut payload: Vec<u8> = Vec::new();
+    while payload.len() < length {
+        let have = payload.len();
+        if have == payload.capacity() {
+            // Doubled as it fills, and never beyond what is to come: the last buffer fits exactly.
+            payload.reserve_exact(have.max(CHUNK).min(length - have));
+        }
+        payload.resize((have + CHUNK).min(payload.capacity()).min(length), 0);
+        let free = payload.get_mut(have..).unwrap_or_default();
+        let limit = deadline.min(Instant::now() + patience);
+        let count = timeout_at(limit, stream.read(free))
+            .await
+            .map_err(|_| FrameError::Stalled { after: patience })??;
+        if count == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        payload.truncate(have + count);
+    }
+    Ok(payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    use futures::io::Cursor;
+    use proptest::prelude::*;
+    use tokio::time::{Sleep, sleep};
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const PATIENCE: Patience = Patience {
+        first: Some(Duration::from_secs(2)),
+        next: SECOND,
+    };
+
+    /// Gives `burst` bytes after each pause, and never ends.
+    struct Trickle {
+        bytes: Vec<u8>,
+        burst: usize,
+        pause: Duration,
+        waiting: Option<Pin<Box<Sleep>>>,
+    }
+
+    impl Trickle {
+        fn new(bytes: Vec<u8>, burst: usize, pause: Duration) -> Self {
+            Self {
+                bytes,
+                burst,
+                pause,
+                waiting: None,
+            }
+        }
+    }
+
+    impl AsyncRead for Trickle {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buffer: &mut [u8],
+        ) -> Poll<io::Result<usize>> {
+            let pause = self.pause;
+            let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(pause)));
+            std::task::ready!(waiting.as_mut().poll(cx));
+            let count = self.burst.min(buffer.len()).min(self.bytes.len());
+            if count == 0 {
+                return Poll::Pending;
+            }
+            self.waiting = None;
+            let rest = self.bytes.split_off(count);
+            buffer[..count].copy_from_slice(&self.bytes);
+            self.bytes = rest;
+            Poll::Ready(Ok(count))
+        }
+    }
+
+    /// Takes nothing.
+    struct Stuck;
+
+    impl AsyncWrite for Stuck {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    async fn written(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
+        let mut out = Cursor::new(Vec::new());
+        write_frame(&mut out, kind, parts, SECOND).await.unwrap();
+        flush(&mut out, SECOND).await.unwrap();
+        out.into_inner()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn frames_come_back_and_the_end_is_clean() {
+        let big = vec![7; 3 * CHUNK + 5];
+        let mut bytes = written(BLOCK, &[&big, b"tail"]).await;
+        bytes.extend(written(END, &[]).await);
+        let mut stream = Cursor::new(bytes);
+        let frame = read_frame(&mut stream, usize::MAX, PATIENCE)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!((frame.kind, frame.payload.len()), (BLOCK, big.len() + 4));
+        assert!(frame.payload.ends_with(b"\x07tail"));
+        assert_eq!(
+            frame.payload.capacity(),
+            frame.payload.len(),
+            "no byte more than needed"
+        );
+        let end = read_frame(&mut stream, 0, PATIENCE).await.unwrap().unwrap();
+        assert_eq!(
+            end,
+            Frame {
+                kind: END,
+                payload: vec![]
+            }
+        );
+        assert_eq!(read_frame(&mut stream, 0, PATIENCE).await.unwrap(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_claimed_length_is_neither_believed_nor_waited_for() {
+        let huge = [BLOCK, 0xff, 0xff, 0xff, 0xff];
+        let error = read_frame(&mut Cursor::new(huge), 100, PATIENCE)
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(
+                error,
+                FrameError::TooLong {
+                    claimed: 0xffff_ffff,
+                    limit: 100
+                }
+            ),
+            "{error}"
+        );
+        let cut_off = read_frame(&mut Cursor::new(huge), usize::MAX, PATIENCE)
+            .await
+            .unwrap_err();
+        assert!(matches!(cut_off, FrameError::Io(_)), "{cut_off}");
+        for cut in 1..5 {
+            let error = read_frame(&mut Cursor::new(&huge[..cut]), usize::MAX, PATIENCE).await;
+            assert!(matches!(error, Err(FrameError::Io(_))), "{error:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_silent_is_given_up() {
+        let never = Duration::from_secs(1 << 30);
+        let nothing = read_frame(&mut Trickle::new(vec![], 1, never), 10, PATIENCE).await;
+        assert!(
+            matches!(nothing, Err(FrameError::NothingCame { .. })),
+            "{nothing:?}"
+        );
+        let head_only = Trickle::new(vec![BLOCK, 0, 0, 0, 9, 1], 6, Duration::ZERO);
+        let stalled = read_frame(&mut { head_only }, 10, PATIENCE).await;
+        assert!(
+            matches!(stalled, Err(FrameError::Stalled { .. })),
+            "{stalled:?}"
+        );
+        let stuck = write_frame(&mut Stuck, BLOCK, &[], SECOND).await;
+        assert!(
+            matches!(stuck, Err(FrameError::NotTaken { .. })),
+            "{stuck:?}"
+        );
+        let stuck = flush(&mut Stuck, SECOND).await;
+        assert!(
+            matches!(stuck, Err(FrameError::NotTaken { .. })),
+            "{stuck:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trickle_is_given_up_although_each_byte_is_in_time() {
+        let bytes = written(BLOCK, &[&[1; 1000]]).await;
+        let began = Instant::now();
+        let stalled = read_frame(
+            &mut Trickle::new(bytes.clone(), 5, SECOND / 2),
+            1000,
+            PATIENCE,
+        )
+        .await;
+        assert!(
+            matches!(stalled, Err(FrameError::Stalled { .. })),
+            "{stalled:?}"
+        );
+        assert!(began.elapsed() < 3 * SECOND);
+        let fast = read_frame(&mut Trickle::new(bytes, 500, SECOND / 4), 1000, PATIENCE).await;
+        assert!(fast.is_ok(), "{fast:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_give_frames_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            runtime.block_on(async {
+                let mut stream = Cursor::new(&bytes);
+                let patience = Patience { first: None, next: SECOND };
+                while let Ok(Some(frame)) = read_frame(&mut stream, 100, patience).await {
+                    assert!(frame.payload.len() <= 100);
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What one holds of a node, and of a channel that it joined.
+
+use std::{
+    collections::BTreeSet,
+    panic::resume_unwind,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use block_api::{
+    BlockSource, BoxError, ChannelId, Gossip, GossipChannel, GossipError, JoinRequest, Membership,
+    NodeId, VerifiedBlock,
+};
+use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol};
+use tokio::{
+    sync::{Mutex, mpsc, oneshot, watch},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+use tracing::warn;
+
+use crate::{
+    channels::Shared,
+    config::Config,
+    error::{AddPeerError, OpenError, StartError},
+    event_loop::{Command, EventLoop, Published},
+    identity::{peer_address, peer_id},
+    source::PeerSource,
+    stats::{Counters, Stats},
+    streams::Opened,
+    wire::{Form, encode},
+};
+
+/// A node of a libp2p gossip network. Cloning gives another handle of the same node, which stops
+/// when it is told to or when the last handle, of it or of its channels, is dropped.
+#[derive(Debug, Clone)]
+pub struct Libp2pGossip {
+    inner: Arc<Inner>,
+}
+
+/// Asks the event loop for streams.
+#[derive(Debug, Clone)]
+pub(crate) struct Opener {
+    commands: mpsc::Sender<Command>,
+    patience: Duration,
+}
+
+#[derive(Debug)]
+struct Inner {
+    node: NodeId,
+    config: Arc<Config>,
+    commands: mpsc::Sender<Command>,
+    peers: watch::Receiver<BTreeSet<NodeId>>,
+    addresses: watch::Receiver<Vec<Multiaddr>>,
+    counters: Arc<Counters>,
+    tasks: TaskTracker,
+    cancel: CancellationToken,
+    event_loop: Mutex<Option<JoinHandle<()>>>,
+    _stops_when_dropped: DropGuard,
+}
+
+/// A channel that this node joined.
+#[derive(Debug)]
+struct JoinedChannel {
+    inner: Arc<Inner>,
+    channel: ChannelId,
+    shared: Shared,
+    max_message: usize,
+}
+
+impl Libp2pGossip {
+    /// Starts a node. On return it listens, and dials its static peers.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration does not hold together, or an address cannot be listened on.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with I/O and time.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops what was started.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let valid = config.into_valid()?;
+        let cancel = CancellationToken::new();
+        let stops_when_dropped = cancel.clone().drop_guard();
+        let tasks = TaskTracker::new();
+        let config = Arc::new(valid.config.clone());
+        let (commands, wishes) = mpsc::channel(config.command_queue.get());
+        let opener = Opener {
+            commands: commands.clone(),
+            patience: config.open_timeout,
+        };
+        let (mut event_loop, views) =
+            EventLoop::new(valid, wishes, opener, tasks.clone(), cancel.clone())?;
+        event_loop.listen().await?;
+        let event_loop = tasks.spawn(event_loop.run());
+        let inner = Inner {
+            node: config.identity.node_id(),
+            config,
+            commands,
+            peers: views.peers,
+            addresses: views.addresses,
+            counters: views.counters,
+            tasks,
+            cancel,
+            event_loop: Mutex::new(Some(event_loop)),
+            _stops_when_dropped: stops_when_dropped,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Where it listens, with the ports that it got.
+    pub fn listen_addrs(&self) -> Vec<Multiaddr> {
+        self.inner.addresses.borrow().clone()
+    }
+
+    /// The same addresses with the id of this node, as other nodes need them.
+    pub fn peer_addrs(&self) -> Vec<Multiaddr> {
+        let own = self.inner.config.identity.peer_id();
+        self.listen_addrs()
+            .into_iter()
+            .filter_map(|address| address.with_p2p(own).ok())
+            .collect()
+    }
+
+    /// The connected nodes, and their coming and going.
+    pub fn peers(&self) -> watch::Receiver<BTreeSet<NodeId>> {
+        self.inner.peers.clone()
+    }
+
+    /// What was counted until now.
+    pub fn stats(&self) -> Stats {
+        self.inner.counters.snapshot()
+    }
+
+    /// Admits a node and keeps a connection to it from here on, as to a static peer.
+    ///
+    /// # Errors
+    ///
+    /// When the address does not end with `/p2p/ID`, or the node was stopped.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped future may have added the peer or not.
+    pub async fn add_peer(&self, address: Multiaddr) -> Result<(), AddPeerError> {
+        let (peer, address) = peer_address(&address)?;
+        let command = Command::AddPeer { peer, address };
+        self.inner
+            .commands
+            .send(command)
+            .await
+            .map_err(|_| AddPeerError::Closed)
+    }
+}
+
+#[async_trait]
+impl Gossip for Libp2pGossip {
+    fn node_id(&self) -> NodeId {
+        self.inner.node.clone()
+    }
+
+    async fn join(&self, request: JoinRequest) -> Result<Membership, GossipError> {
+        let channel = request.channel.clone();
+        let (reply, joined) = oneshot::channel();
+        self.inner.send(Command::Join { request, reply }).await?;
+        let (shared, events) = joined.await.map_err(|_| GossipError::Closed)??;
+        let max_message = self.inner.config.wire_limits().message;
+        let channel = JoinedChannel {
+            inner: self.inner.clone(),
+            channel,
+            shared,
+            max_message,
+        };
+        Ok(Membership {
+            channel: Arc::new(channel),
+            events,
+        })
+    }
+
+    async fn stop(&self) {
+        let Inner {
+            tasks,
+            cancel,
+            event_loop,
+            config,
+            ..
+        } = &*self.inner;
+        cancel.cancel();
+        tasks.close();
+        let stopped = async {
+            if let Some(event_loop) = event_loop.lock().await.take()
+                && let Err(error) = event_loop.await
+                && error.is_panic()
+            {
+                resume_unwind(error.into_panic());
+            }
+            tasks.wait().await;
+        };
+        if timeout(config.stop_timeout, stopped).await.is_err() {
+            warn!(
+                tasks = tasks.len(),
+                "gossip tasks outlived the time for stopping"
+            );
+        }
+    }
+}
+
+#[async_trait]
+impl GossipChannel for JoinedChannel {
+    async fn publish(&self, block: &VerifiedBlock) -> Result<(), GossipError> {
+        if self.shared.left.is_cancelled() {
+            return Err(GossipError::Closed);
+        }
+        let whole = block.block().relay();
+        let attestation = block.block().without_data().with_signatures_slot_only();
+        let mut message = if whole.len() <= self.inner.config.inline_limit.get() {
+            encode(Form::Whole, whole.len(), &whole)
+        } else {
+            encode(Form::Announcement, whole.len(), &attestation.relay())
+        };
+        if message.len() > self.max_message {
+            // Peers see by the status that there is a new block, and fetch it.
+            warn!(
+                channel = %self.channel, block.number = %block.number(), bytes = message.len(),
+                "signatures too long to be announced"
+            );
+            self.inner.counters.publish_dropped.increment();
+            message.clear();
+        }
+        let (reply, published) = oneshot::channel();
+        let Shared {
+            topic, generation, ..
+        } = self.shared;
+        let block = Published {
+            topic,
+            generation,
+            message,
+            attestation,
+        };
+        self.inner.send(Command::Publish { block, reply }).await?;
+        published.await.map_err(|_| GossipError::Closed)?
+    }
+
+    fn set_pulling(&self, pulling: bool) {
+        self.shared.pulling.store(pulling, Ordering::Relaxed);
+    }
+
+    fn source(&self, node: &NodeId) -> Option<Arc<dyn BlockSource>> {
+        let peer = peer_id(node)?;
+        let connected =
+            !self.shared.left.is_cancelled() && self.shared.members.borrow().contains(&peer);
+        connected.then(|| {
+            Arc::new(PeerSource {
+                peer,
+                channel: self.channel.clone(),
+                topic: self.shared.topic,
+                opener: self.inner.opener(),
+                config: self.inner.config.clone(),
+            }) as Arc<dyn BlockSource>
+        })
+    }
+
+    async fn leave(&self) {
+        let (reply, left) = oneshot::channel();
+        let Shared {
+            topic, generation, ..
+        } = self.shared;
+        // A network that was stopped has left every channel.
+        if self
+            .inner
+            .send(Command::Leave {
+                topic,
+                generation,
+                reply,
+            })
+            .await
+            .is_ok()
+        {
+            let _ = left.await;
+        }
+    }
+}
+
+impl Inner {
+    async fn send(&self, command: Command) -> Result<(), GossipError> {
+        if self.cancel.is_cancelled() {
+            return Err(GossipError::Closed);
+        }
+        self.commands
+            .send(command)
+            .await
+            .map_err(|_| GossipError::Closed)
+    }
+
+    fn opener(&self) -> Opener {
+        Opener {
+            commands: self.commands.clone(),
+            patience: self.config.open_timeout,
+        }
+    }
+}
+
+impl Opener {
+    /// Opens a stream to a connected peer.
+    pub(crate) async fn open(
+        &self,
+        peer: PeerId,
+        protocol: StreamProtocol,
+    ) -> Result<Stream, OpenError> {
+        let (opened, stream): (Opened, _) = oneshot::channel();
+        let asked = async {
+            let command = Command::Open {
+                peer,
+                protocol,
+                opened,
+            };
+            self.commands
+                .send(command)
+                .await
+                .map_err(|_| OpenError::Closed)?;
+            // Whoever drops the answer unsent is a connection that closed.
+            stream.await.map_err(|_| OpenError::NotConnected)?
+        };
+        timeout(self.patience, asked)
+            .await
+            .map_err(|_| OpenError::TimedOut)?
+    }
+}
+
+/// An error of this backend, as callers see it.
+pub(crate) fn backend(channel: &ChannelId, source: impl Into<BoxError>) -> GossipError {
+    GossipError::Backend {
+        channel: channel.clone(),
+        source: source.into(),
+    }
+}

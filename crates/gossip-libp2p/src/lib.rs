@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The libp2p backend of the gossip seam: blocks on gossipsub topics, ranges over streams.
+#![doc = include_str!("../README.md")]
+
+mod behaviour;
+mod channels;
+mod config;
+mod dialer;
+mod error;
+mod event_loop;
+mod frames;
+mod handle;
+mod identity;
+mod seen;
+mod serve;
+mod source;
+mod stats;
+mod status;
+mod streams;
+mod topic;
+mod wire;
+
+#[cfg(any(test, feature = "testing"))]
+pub use self::wire::fuzz_wire;
+pub use self::{
+    config::{Admission, Config, MeshSize},
+    error::{AddPeerError, AddressError, ConfigError, StartError},
+    handle::Libp2pGossip,
+    identity::{Keypair, node_id, peer_id},
+    stats::Stats,
+};
+pub use libp2p::{Multiaddr, PeerId};

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Counters of what a node did and refused.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What a node counted since it started. Counters only grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Blocks and announcements that were put on a topic.
+    pub published: u64,
+    /// Publications that a full queue kept from at least all peers, or that were too long for the
+    /// topic; peers learn of such blocks by status.
+    pub publish_dropped: u64,
+    /// Candidates that were handed to a channel.
+    pub candidates: u64,
+    /// Candidates that nobody could be asked about, because a queue was full.
+    pub candidates_dropped: u64,
+    /// Candidates that were answered accept.
+    pub accepted: u64,
+    /// Candidates that were answered ignore, or not in time.
+    pub ignored: u64,
+    /// Candidates that were answered reject.
+    pub rejected: u64,
+    /// Messages, statuses and requests that are not understood.
+    pub malformed: u64,
+    /// Statuses that came.
+    pub statuses: u64,
+    /// Connections that were refused: not admitted, or one too many.
+    pub connections_refused: u64,
+    /// Requests for blocks that were served, to whatever end.
+    pub requests_served: u64,
+    /// Requests for blocks that were told to come back.
+    pub requests_refused: u64,
+    /// Blocks that were sent on request.
+    pub blocks_served: u64,
+}
+
+macro_rules! counters {
+    ($($name:ident),+ $(,)?) => {
+        /// The counters themselves, shared by the tasks of a node.
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $(pub(crate) $name: Counter,)+
+        }
+
+        impl Counters {
+            pub(crate) fn snapshot(&self) -> Stats {
+                Stats { $($name: self.$name.0.load(Ordering::Relaxed),)+ }
+            }
+        }
+    };
+}
+
+/// A number that grows.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+counters!(
+    published,
+    publish_dropped,
+    candidates,
+    candidates_dropped,
+    accepted,
+    ignored,
+    rejected,
+    malformed,
+    statuses,
+    connections_refused,
+    requests_served,
+    requests_refused,
+    blocks_served,
+);
+
+impl Counter {
+    pub(crate) fn increment(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}

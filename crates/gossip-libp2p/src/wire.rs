@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The bytes that travel between nodes. Every form begins with a version; what a reader does not
+//! know in a form of its own version, it skips.
+
+mod message;
+mod range;
+mod status;
+
+pub(crate) use self::{
+    message::{COPY_AT, Form, encode, parse},
+    range::{RangeRequest, parse_end, put_end},
+    status::{StatusMessage, UnreadableStatus},
+};
+
+/// The version that this release writes, and the only one it reads.
+pub(crate) const VERSION: u8 = 1;
+
+/// What a fuzzer calls: every parser of what strangers send. It must not panic.
+#[cfg(any(test, feature = "testing"))]
+pub fn fuzz_wire(data: &[u8]) {
+    let bytes = bytes::Bytes::copy_from_slice(data);
+    drop(parse(bytes.clone()));
+    drop(RangeRequest::parse(data));
+    drop(StatusMessage::parse(&bytes));
+    let _ = parse_end(data);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_parser_panic(mut data in proptest::collection::vec(any::<u8>(), 0..300), known in any::<bool>()) {
+            if let (true, Some(version)) = (known, data.first_mut()) {
+                *version = VERSION;
+            }
+            fuzz_wire(&data);
+        }
+    }
+}

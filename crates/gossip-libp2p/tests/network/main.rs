@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Nodes over TCP on loopback.
+
+mod access;
+mod blocks;
+#[cfg(test)]
+mod hostile;
+mod life;
+#[cfg(test)]
+mod member;
+#[path = "../support/mod.rs"]
+#[cfg(test)]
+mod support;
