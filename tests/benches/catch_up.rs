@@ -9,8 +9,8 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use block_api::{
-    BlockReader, BlockStore, Clock, Height, StreamRequest, Start, SystemClock,
-    testing::OpenReaders, VerifiedBlock,
+    BlockReader, BlockStore, Clock, Height, Start, StreamRequest, SystemClock, VerifiedBlock,
+    testing::OpenReaders,
 };
 use block_store::SegmentStore;
 use channel_config::{ChannelAccess, ChannelVerifier};
@@ -66,7 +66,11 @@ struct Rig {
 #[expect(clippy::print_stdout, reason = "the rows are what a benchmark is for")]
 async fn main() -> Result<()> {
     let args = Args::parse();
-    let (rounds, blocks) = if args.smoke { (1, 20) } else { (args.rounds, args.blocks) };
+    let (rounds, blocks) = if args.smoke {
+        (1, 20)
+    } else {
+        (args.rounds, args.blocks)
+    };
     let mut rows = Vec::new();
     for (case, blocks, bytes, target) in [
         ("catch-up size=101KB", blocks, 100_000, TARGET_LARGE),
@@ -97,8 +101,14 @@ impl Rig {
         let chain = maker.chain(blocks, bytes).await?;
         let signer = maker.network().client().signer();
         let nodes = NodesConfig::new(clock.clone());
-        let orderer = DevOrderer::replay(chain, Pace::AllAtOnce, Arc::new(OpenReaders), nodes).await?;
-        Ok(Self { orderer, signer, clock, height: Height::new(blocks as u64 + 1) })
+        let orderer =
+            DevOrderer::replay(chain, Pace::AllAtOnce, Arc::new(OpenReaders), nodes).await?;
+        Ok(Self {
+            orderer,
+            signer,
+            clock,
+            height: Height::new(blocks as u64 + 1),
+        })
     }
 
     /// Blocks in a second.
@@ -128,7 +138,9 @@ impl Rig {
             async move {
                 let tcp = TcpStream::connect(address).await?;
                 tcp.set_nodelay(true)?;
-                Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(connector.connect(name, tcp).await?))
+                Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(
+                    connector.connect(name, tcp).await?,
+                ))
             }
         });
         let client_config = ClientConfig::default();
@@ -137,15 +149,27 @@ impl Rig {
             .initial_connection_window_size(client_config.connection_window_bytes)
             .connect_with_connector(dial)
             .await?;
-        let mut client = AtomicBroadcastClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let request = StreamRequest::blocks_from(self.orderer.channel().clone(), Start::At(1.into()));
-        let envelope = seek_envelope(&*self.signer, &request, None, self.clock.now(), Nonce::random()).await?;
+        let mut client =
+            AtomicBroadcastClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let request =
+            StreamRequest::blocks_from(self.orderer.channel().clone(), Start::At(1.into()));
+        let envelope = seek_envelope(
+            &*self.signer,
+            &request,
+            None,
+            self.clock.now(),
+            Nonce::random(),
+        )
+        .await?;
         // The half that sends stays open, as an orderer's client leaves it.
         let requests = tokio_stream::iter([envelope]).chain(tokio_stream::pending());
         let mut responses = client.deliver(requests).await?.into_inner();
         for _ in 1..self.height.get() {
             let response = responses.next().await.context("the stream ended early")??;
-            ensure!(matches!(response.parse()?, DeliverMessage::Block(_)), "no block");
+            ensure!(
+                matches!(response.parse()?, DeliverMessage::Block(_)),
+                "no block"
+            );
         }
         Ok(began.elapsed())
     }
@@ -155,10 +179,15 @@ impl Rig {
         let genesis = self.orderer.genesis();
         let dir = tempfile::tempdir()?;
         let channel = self.orderer.channel().clone();
-        let (store, _) = SegmentStore::open(dir.path().join("chain"), block_store::Config::new(channel.clone()))?;
+        let (store, _) = SegmentStore::open(
+            dir.path().join("chain"),
+            block_store::Config::new(channel.clone()),
+        )?;
         let store = Arc::new(store);
         let verifier = Arc::new(ChannelVerifier::from_genesis(genesis)?);
-        store.append(vec![VerifiedBlock::new(genesis.clone(), &*verifier)?]).await?;
+        store
+            .append(vec![VerifiedBlock::new(genesis.clone(), &*verifier)?])
+            .await?;
         let client = ClientConfig {
             endpoints: vec![OrdererEndpoint {
                 endpoint: self.orderer.endpoint().clone(),
@@ -183,8 +212,11 @@ impl Rig {
             })
             .await?;
         let began = Instant::now();
-        service.start_deliver_for_channel(&channel, store.clone()).await?;
-        let waited = tokio::time::timeout(Duration::from_secs(300), store.wait_for(self.height)).await;
+        service
+            .start_deliver_for_channel(&channel, store.clone())
+            .await?;
+        let waited =
+            tokio::time::timeout(Duration::from_secs(300), store.wait_for(self.height)).await;
         let elapsed = began.elapsed();
         waited.context("the chain did not arrive within five minutes")??;
         service.stop().await;

@@ -20,7 +20,16 @@ const TELLING: &[u8] = &[0x00, 0x01, 0x07, 0x0a, 0x12, 0x1a, 0x30, 0x7f, 0x80, 0
 
 fn corpus() -> Vec<Vec<u8>> {
     let mut files = Vec::new();
-    let folders = ["raft", "bft", "bft-other-node", "verdicts/raft", "verdicts/bft", "seek", "msp/org1/user1/msp/signcerts", "msp/org1/user1/msp/keystore"];
+    let folders = [
+        "raft",
+        "bft",
+        "bft-other-node",
+        "verdicts/raft",
+        "verdicts/bft",
+        "seek",
+        "msp/org1/user1/msp/signcerts",
+        "msp/org1/user1/msp/keystore",
+    ];
     for folder in folders.map(fixtures::path) {
         collect(&folder, &mut files);
     }
@@ -29,10 +38,15 @@ fn corpus() -> Vec<Vec<u8>> {
 }
 
 fn collect(folder: &Path, files: &mut Vec<Vec<u8>>) {
-    let mut entries: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut entries: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     entries.sort();
     for file in entries {
-        let text = file.extension().is_some_and(|extension| extension == "txt" || extension == "csv" || extension == "json");
+        let text = file.extension().is_some_and(|extension| {
+            extension == "txt" || extension == "csv" || extension == "json"
+        });
         if !text && fs::metadata(&file).unwrap().len() <= LARGEST {
             files.push(fs::read(&file).unwrap());
         }
@@ -48,7 +62,9 @@ fn mutated(rng: &mut StdRng, bytes: &[u8], other: &[u8]) -> Vec<u8> {
             1 if at < bytes.len() => bytes[at] = TELLING[rng.random_range(0..TELLING.len())],
             2 => bytes.truncate(at),
             3 => bytes.insert(at, TELLING[rng.random_range(0..TELLING.len())]),
-            4 if at < bytes.len() => drop(bytes.drain(at..bytes.len().min(at + rng.random_range(1..64)))),
+            4 if at < bytes.len() => {
+                drop(bytes.drain(at..bytes.len().min(at + rng.random_range(1..64))))
+            }
             _ => {
                 let from = rng.random_range(0..=other.len());
                 let to = other.len().min(from + rng.random_range(0..128));
@@ -69,7 +85,11 @@ fn run(name: &str) {
         for _ in 0..MUTATIONS {
             let bytes = mutated(&mut rng, bytes, other);
             let outcome = std::panic::catch_unwind(|| body(&bytes));
-            assert!(outcome.is_ok(), "{name} panics on a mutation of file {index}: {}", hex::encode(&bytes));
+            assert!(
+                outcome.is_ok(),
+                "{name} panics on a mutation of file {index}: {}",
+                hex::encode(&bytes)
+            );
         }
     }
 }
@@ -91,4 +111,12 @@ macro_rules! bodies {
     };
 }
 
-bodies!(block, deliver_response, config, verifier, segment, gossip, pem);
+bodies!(
+    block,
+    deliver_response,
+    config,
+    verifier,
+    segment,
+    gossip,
+    pem
+);

@@ -17,7 +17,11 @@ async fn overcome(fault: Fault, delivery: impl Fn(&mut Common)) -> deliver_servi
     let orderer = DevOrderer::start(config).await.unwrap();
     let verifier = ChannelVerifier::from_genesis(orderer.genesis()).unwrap();
     let signer = orderer.client().unwrap().signer();
-    let mut common = Common::of(&orderer, Arc::new(ChannelAccess::readers(&verifier)), signer);
+    let mut common = Common::of(
+        &orderer,
+        Arc::new(ChannelAccess::readers(&verifier)),
+        signer,
+    );
     delivery(&mut common);
     let (_dirs, mut nodes) = nodes(&common, 1).await;
     let node = nodes.pop().unwrap();
@@ -42,8 +46,14 @@ async fn connections_and_streams_that_fail() {
         Fault::Refuse { status: 503 },
         Fault::Refuse { status: 403 },
         Fault::Cut { after: 3 },
-        Fault::Status { after: 4, status: 200 },
-        Fault::Status { after: 4, status: 503 },
+        Fault::Status {
+            after: 4,
+            status: 200,
+        },
+        Fault::Status {
+            after: 4,
+            status: 503,
+        },
         Fault::Unset { after: 2 },
     ] {
         let stats = overcome(fault, |_| {}).await;
@@ -54,7 +64,10 @@ async fn connections_and_streams_that_fail() {
 /// Covers: NEW-10
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_hangs_is_left_by_the_idle_limit() {
-    overcome(Fault::Hang, |common| common.client.idle_timeout = Some(Duration::from_millis(300))).await;
+    overcome(Fault::Hang, |common| {
+        common.client.idle_timeout = Some(Duration::from_millis(300))
+    })
+    .await;
 }
 
 /// Covers: VER-16, VER-17, VER-18, VER-19, CFT-25, NEW-01

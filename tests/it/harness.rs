@@ -4,15 +4,17 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use block_api::{
-    Block, BlockReader, BlockStore, ChannelId, HeaderHash, Height, ReadLimits, Readers,
-    Signer, SystemClock, VerifiedBlock, testing::within,
+    Block, BlockReader, BlockStore, ChannelId, HeaderHash, Height, ReadLimits, Readers, Signer,
+    SystemClock, VerifiedBlock, testing::within,
 };
 use block_store::SegmentStore;
 use channel_config::ChannelVerifier;
 use deliver_service::{ChannelParts, ChannelState, Config, DeliverService};
 use dev_orderer::DevOrderer;
 use gossip_libp2p::{Admission, Keypair, Libp2pGossip};
-use orderer_client::{AddressOverride, Config as ClientConfig, OrdererClient, OrdererEndpoint, Tls};
+use orderer_client::{
+    AddressOverride, Config as ClientConfig, OrdererClient, OrdererEndpoint, Tls,
+};
 use tempfile::TempDir;
 
 /// A node with one channel.
@@ -35,10 +37,17 @@ pub(crate) struct Common {
 
 impl Common {
     /// Nodes of the network of this orderer.
-    pub(crate) fn of(orderer: &DevOrderer, readers: Arc<dyn Readers>, signer: Arc<dyn Signer>) -> Self {
+    pub(crate) fn of(
+        orderer: &DevOrderer,
+        readers: Arc<dyn Readers>,
+        signer: Arc<dyn Signer>,
+    ) -> Self {
         let endpoints = orderer
             .endpoints()
-            .map(|endpoint| OrdererEndpoint { endpoint: endpoint.clone(), tls_roots: orderer.tls_roots() })
+            .map(|endpoint| OrdererEndpoint {
+                endpoint: endpoint.clone(),
+                tls_roots: orderer.tls_roots(),
+            })
             .collect();
         Self {
             genesis: orderer.genesis().clone(),
@@ -59,9 +68,15 @@ impl Common {
     }
 
     /// Nodes whose orderers are the ones of the recorded configuration, reached at this one.
-    pub(crate) fn replayed(orderer: &DevOrderer, readers: Arc<dyn Readers>, signer: Arc<dyn Signer>) -> Self {
+    pub(crate) fn replayed(
+        orderer: &DevOrderer,
+        readers: Arc<dyn Readers>,
+        signer: Arc<dyn Signer>,
+    ) -> Self {
         let mut common = Self::of(orderer, readers, signer);
-        let config = ChannelVerifier::from_genesis(&common.genesis).unwrap().config();
+        let config = ChannelVerifier::from_genesis(&common.genesis)
+            .unwrap()
+            .config();
         let recorded = config.endpoints();
         common.client.overrides = recorded
             .iter()
@@ -87,14 +102,17 @@ impl Node {
     pub(crate) async fn start(common: &Common, dir: &Path, gossip: Libp2pGossip) -> Self {
         let verifier = Arc::new(ChannelVerifier::from_genesis(&common.genesis).unwrap());
         let channel = verifier.channel().clone();
-        let (store, _) = SegmentStore::open(dir, block_store::Config::new(channel.clone())).unwrap();
+        let (store, _) =
+            SegmentStore::open(dir, block_store::Config::new(channel.clone())).unwrap();
         if store.info().height == Height::ZERO {
             let genesis = VerifiedBlock::new(common.genesis.clone(), &*verifier).unwrap();
             store.append(vec![genesis]).await.unwrap();
         }
         let clock = Arc::new(SystemClock);
-        let source = OrdererClient::new(common.client.clone(), common.signer.clone(), clock).unwrap();
-        let service = DeliverService::new(common.delivery.clone(), Arc::new(gossip.clone())).unwrap();
+        let source =
+            OrdererClient::new(common.client.clone(), common.signer.clone(), clock).unwrap();
+        let service =
+            DeliverService::new(common.delivery.clone(), Arc::new(gossip.clone())).unwrap();
         let parts = ChannelParts {
             channel: channel.clone(),
             genesis: common.genesis.header_hash(),
@@ -105,16 +123,29 @@ impl Node {
             source: Arc::new(source),
         };
         service.join_channel(parts).await.unwrap();
-        Self { gossip, store, service, channel }
+        Self {
+            gossip,
+            store,
+            service,
+            channel,
+        }
     }
 
     pub(crate) async fn pull(&self) {
-        self.service.start_deliver_for_channel(&self.channel, Arc::new(self.store.clone())).await.unwrap();
+        self.service
+            .start_deliver_for_channel(&self.channel, Arc::new(self.store.clone()))
+            .await
+            .unwrap();
     }
 
     pub(crate) async fn reaches(&self, height: u64) -> HeaderHash {
-        let reached = self.service.wait_for_height(&self.channel, Height::new(height));
-        assert!(within("the height", reached).await, "the channel ended before height {height}");
+        let reached = self
+            .service
+            .wait_for_height(&self.channel, Height::new(height));
+        assert!(
+            within("the height", reached).await,
+            "the channel ended before height {height}"
+        );
         self.store.info().tip_hash.unwrap()
     }
 
@@ -126,7 +157,11 @@ impl Node {
     pub(crate) async fn blocks(&self) -> Vec<Block> {
         let mut blocks = Vec::new();
         loop {
-            let read = self.store.read((blocks.len() as u64).into(), ReadLimits::new(64, 1 << 20)).await.unwrap();
+            let read = self
+                .store
+                .read((blocks.len() as u64).into(), ReadLimits::new(64, 1 << 20))
+                .await
+                .unwrap();
             if read.is_empty() {
                 return blocks;
             }
@@ -143,7 +178,9 @@ impl Node {
 
 /// libp2p nodes on loopback: each dials the first one, and all are allowed.
 pub(crate) async fn gossip(count: u8) -> Vec<Libp2pGossip> {
-    let keys: Vec<Keypair> = (0..count).map(|index| Keypair::from_seed([index + 1; 32])).collect();
+    let keys: Vec<Keypair> = (0..count)
+        .map(|index| Keypair::from_seed([index + 1; 32]))
+        .collect();
     let allowed = keys.iter().map(Keypair::node_id).collect();
     let mut nodes: Vec<Libp2pGossip> = Vec::new();
     for key in keys {
@@ -160,7 +197,12 @@ pub(crate) async fn gossip(count: u8) -> Vec<Libp2pGossip> {
 pub(crate) async fn all_met(nodes: &[Node]) {
     for node in nodes {
         let mut peers = node.gossip.peers();
-        within("the connections", peers.wait_for(|peers| peers.len() + 1 >= nodes.len())).await.unwrap();
+        within(
+            "the connections",
+            peers.wait_for(|peers| peers.len() + 1 >= nodes.len()),
+        )
+        .await
+        .unwrap();
     }
 }
 

@@ -56,7 +56,12 @@ impl Row {
 
 /// The rows as a table for people.
 pub fn table(rows: &[Row]) -> String {
-    let width = rows.iter().map(|row| row.case.len()).max().unwrap_or(0).max(4);
+    let width = rows
+        .iter()
+        .map(|row| row.case.len())
+        .max()
+        .unwrap_or(0)
+        .max(4);
     let mut table = format!(
         "{:width$}  {:>10}  {:>10}  {:>6}  {:>6}  met  unit\n",
         "case", "value", "baseline", "ratio", "target"
@@ -82,7 +87,11 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let half = values.len() / 2;
     let upper = *values.get(half).expect("a median needs a value");
-    let lower = if values.len().is_multiple_of(2) { values.get(half - 1).copied() } else { None };
+    let lower = if values.len().is_multiple_of(2) {
+        values.get(half - 1).copied()
+    } else {
+        None
+    };
     lower.map_or(upper, |lower| f64::midpoint(lower, upper))
 }
 
@@ -92,14 +101,28 @@ mod tests {
 
     #[test]
     fn a_row_has_the_medians_and_says_whether_the_target_was_met() {
-        let rounds = [(50.0, 100.0), (90.0, 100.0), (60.0, 120.0)].map(|(value, baseline)| Round { value, baseline });
+        let rounds = [(50.0, 100.0), (90.0, 100.0), (60.0, 120.0)]
+            .map(|(value, baseline)| Round { value, baseline });
         let row = Row::new("case", "blocks/s", 0.5, &rounds);
-        assert_eq!((row.value, row.baseline, row.ratio, row.met), (60.0, 100.0, 0.5, true));
+        assert_eq!(
+            (row.value, row.baseline, row.ratio, row.met),
+            (60.0, 100.0, 0.5, true)
+        );
         assert!(!Row::new("case", "blocks/s", 0.51, &rounds).met);
         let json = serde_json::to_value(&row).unwrap();
-        let mut keys: Vec<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
+        let mut keys: Vec<_> = json
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
         keys.sort_unstable();
-        assert_eq!(keys, ["baseline", "case", "met", "ratio", "target", "unit", "value"]);
+        assert_eq!(
+            keys,
+            [
+                "baseline", "case", "met", "ratio", "target", "unit", "value"
+            ]
+        );
         assert_eq!(median(vec![3.0, 1.0]), 2.0);
         assert!(table(&[row]).contains("yes  blocks/s"));
     }

@@ -20,7 +20,9 @@ pub struct Recorded {
 
 /// The folder of the fixtures, or what is in it.
 pub fn path(name: impl AsRef<Path>) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures")
+        .join(name)
 }
 
 /// The blocks of a recorded chain, in order.
@@ -50,9 +52,18 @@ pub fn recorded(name: &str) -> Result<Vec<Recorded>> {
     let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
     text.lines()
         .map(|line| {
-            let number = line.split_whitespace().nth(1).context("a line has a number")?.parse()?;
-            let hash = line.split_whitespace().find_map(|word| word.strip_prefix("header_hash="));
-            Ok(Recorded { number, header_hash: hash.context("a line has a header hash")?.parse()? })
+            let number = line
+                .split_whitespace()
+                .nth(1)
+                .context("a line has a number")?
+                .parse()?;
+            let hash = line
+                .split_whitespace()
+                .find_map(|word| word.strip_prefix("header_hash="));
+            Ok(Recorded {
+                number,
+                header_hash: hash.context("a line has a header hash")?.parse()?,
+            })
         })
         .collect()
 }

@@ -30,7 +30,10 @@ pub const BODIES: &[(&str, Body)] = &[
 static VERIFIERS: LazyLock<Vec<ChannelVerifier>> = LazyLock::new(|| {
     let of = |name: &str| {
         let blocks = fixtures::chain(name).expect("the fixtures are in the tree");
-        let genesis = blocks.into_iter().next().expect("a chain has a genesis block");
+        let genesis = blocks
+            .into_iter()
+            .next()
+            .expect("a chain has a genesis block");
         ChannelVerifier::from_genesis(&genesis).expect("a recorded genesis block is one")
     };
     vec![of("raft"), of("bft")]
@@ -38,12 +41,17 @@ static VERIFIERS: LazyLock<Vec<ChannelVerifier>> = LazyLock::new(|| {
 
 /// Bytes as a block, and everything that is asked of one.
 pub fn block(data: &[u8]) {
-    let Ok(block) = Block::parse(Bytes::copy_from_slice(data)) else { return };
+    let Ok(block) = Block::parse(Bytes::copy_from_slice(data)) else {
+        return;
+    };
     let relayed = Block::parse(block.relay().to_bytes()).expect("what is relayed parses");
     assert_eq!(relayed.header_hash(), block.header_hash());
     assert_eq!(relayed.data_hash(), block.data_hash());
     assert_eq!(relayed.is_config(), block.is_config());
-    assert_eq!(block.with_all_slots(None).header_hash(), block.header_hash());
+    assert_eq!(
+        block.with_all_slots(None).header_hash(),
+        block.header_hash()
+    );
     assert!(!block.without_data().has_data());
     drop(block.channel_of_first_entry());
 }

@@ -175,6 +175,8 @@ pub(crate) const TABLE: &[Row] = &[
     Row {
         // It is the proof that the crates below it stand one by one.
         layer: None,
+        // Its test needs an ordering service to print the blocks of.
+        tests_may_use: &["dev-orderer"],
         without: without(&[
             "libp2p",
             "blockcast-blocks-provider",
