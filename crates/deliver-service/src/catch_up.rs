@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Ranges from peers as a producer: closes holes, and brings a node that is behind to the tip.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use block_api::{
-    BlockNumber, DeliverStatus, Delivery, Endpoint, GossipChannel, Height, NodeId, StreamRequest,
-    VerifyError,
+    Block, BlockNumber, ChannelStatus, DeliverStatus, Delivery, Endpoint, GossipChannel, Height,
+    NodeId, StreamRequest, VerifyError,
 };
 use futures::StreamExt;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -39,13 +39,22 @@ enum RangeError {
     Gone,
 }
 
+/// How a peer that failed to give a range stands.
+#[derive(Debug)]
+struct Failed {
+    /// It is left alone until then.
+    until: Instant,
+    /// How often it failed since it last gave a range.
+    times: u32,
+}
+
 /// Fetches ranges whenever a peer is ahead and nothing else brings the chain forward.
 pub(crate) async fn run(intake: Arc<Intake>, gossip: Arc<dyn GossipChannel>, peers: Arc<Peers>) {
-    let mut resting = BTreeMap::new();
+    let mut failed = BTreeMap::new();
     let cancel = intake.cancel.clone();
     tokio::select! {
         () = cancel.cancelled() => {}
-        () = catch_up(&intake, &*gossip, &peers, &mut resting) => {}
+        () = catch_up(&intake, &*gossip, &peers, &mut failed) => {}
     }
 }
 
@@ -53,7 +62,7 @@ async fn catch_up(
     intake: &Intake,
     gossip: &dyn GossipChannel,
     peers: &Peers,
-    resting: &mut BTreeMap<NodeId, Instant>,
+    failed: &mut BTreeMap<NodeId, Failed>,
 ) {
     let mut applied = intake.applied.subscribe();
     let mut patience = intake.config.catch_up_patience;
@@ -80,13 +89,15 @@ async fn catch_up(
             }
         }
         let now = Instant::now();
-        resting.retain(|_, until| *until > now);
-        let Some((peer, height)) = choose(peers, resting, intake.buffer.next()) else {
+        let known = peers.all();
+        // Leaving and coming back does not shorten a rest.
+        failed.retain(|node, failed| failed.until > now || known.contains_key(node));
+        let Some((peer, height)) = choose(known, failed, intake.buffer.next(), now) else {
             // Everyone who is ahead rests, or has pruned what is due.
-            let until = resting
-                .values()
+            let rests = failed.values().map(|failed| failed.until);
+            let until = rests
+                .filter(|until| *until > now)
                 .min()
-                .copied()
                 .unwrap_or(now + intake.config.peer_rest);
             tokio::select! {
                 () = peers.changed() => {}
@@ -95,28 +106,41 @@ async fn catch_up(
             continue;
         };
         match range(intake, gossip, &peer, height).await {
-            // There is more where this came from.
-            Ok(()) => patience = std::time::Duration::ZERO,
+            Ok(()) => {
+                failed.remove(&peer);
+                // There is more where this came from.
+                patience = std::time::Duration::ZERO;
+            }
             Err(RangeError::Judge(JudgeError::Closed)) => return,
             Err(error) => {
                 info!(channel = %intake.channel, %peer, %error, "a range from a peer failed");
-                resting.insert(peer, Instant::now() + intake.config.peer_rest);
+                let until = Instant::now() + intake.config.peer_rest;
+                let failed = failed.entry(peer).or_insert(Failed { until, times: 0 });
+                failed.until = until;
+                failed.times = failed.times.saturating_add(1);
             }
         }
     }
 }
 
-/// The peer with the most to give from what is due on; `None` when nobody has that block.
+/// Of the peers that failed least often the one with the most to give from what is due on; `None`
+/// when nobody has that block. A height is only a claim: if it counted for more than failures, two
+/// peers that claim the highest would be asked in turns for ever.
 fn choose(
-    peers: &Peers,
-    resting: &BTreeMap<NodeId, Instant>,
+    peers: BTreeMap<NodeId, ChannelStatus>,
+    failed: &BTreeMap<NodeId, Failed>,
     due: BlockNumber,
+    now: Instant,
 ) -> Option<(NodeId, Height)> {
-    let able = peers.all().into_iter().filter(|(node, status)| {
-        status.first <= due && status.height.next_block() > due && !resting.contains_key(node)
+    let able = peers.into_iter().filter(|(node, status)| {
+        let rests = failed.get(node).is_some_and(|failed| failed.until > now);
+        status.first <= due && status.height.next_block() > due && !rests
     });
     able.map(|(node, status)| (node, status.height))
-        .max_by_key(|(_, height)| *height)
+        .min_by_key(|(node, height)| {
+            let times = failed.get(node).map_or(0, |failed| failed.times);
+            (times, Reverse(*height))
+        })
 }
 
 /// Fetches from what is due to the next block that waits already, or to the peer's tip.
@@ -159,18 +183,10 @@ async fn range(
             });
         }
         if !intake.buffer.knows(block.number(), &block.header_hash()) {
-            let verified = match intake.verify_in_order(block).await {
-                Ok(verified) => verified,
-                Err(error) => {
-                    if let JudgeError::Verify(VerifyError::Rejected(_)) = &error {
-                        intake.counters.rejected.add(1);
-                    }
-                    return Err(error.into());
-                }
-            };
-            if !intake.buffer.push(verified, Origin::CatchUp).await {
-                return Err(JudgeError::Closed.into());
-            }
+            // Where an earlier block of the range does not link, its configuration never comes into
+            // force, and the room that the later ones take is never given back.
+            let taken = timeout(patience, take(intake, block)).await;
+            taken.map_err(|_| RangeError::TimedOut)??;
         }
         match expected.next() {
             Some(next) => expected = next,
@@ -185,5 +201,22 @@ async fn range(
         Ok(Err(_)) => Err(JudgeError::Closed.into()),
         // What came does not link, or the store fails: another peer may have other blocks.
         Err(_) => Err(RangeError::TimedOut),
+    }
+}
+
+/// Has a block of a range judged, and puts it into the buffer.
+async fn take(intake: &Intake, block: Block) -> Result<(), JudgeError> {
+    let verified = match intake.verify_in_order(block).await {
+        Ok(verified) => verified,
+        Err(error) => {
+            if let JudgeError::Verify(VerifyError::Rejected(_)) = &error {
+                intake.counters.rejected.add(1);
+            }
+            return Err(error);
+        }
+    };
+    match intake.buffer.push(verified, Origin::CatchUp).await {
+        true => Ok(()),
+        false => Err(JudgeError::Closed),
     }
 }

@@ -19,7 +19,7 @@ pub struct Config {
     /// two; the one that links is stored. Default: 4.
     pub candidates_per_height: NonZeroUsize,
     /// How many candidates from the topic are judged or fetched at one time. Further ones are
-    /// dropped. Default: 64.
+    /// dropped. At most half of them may wait for a configuration to come into force. Default: 64.
     pub candidates_at_work: NonZeroUsize,
     /// Blocks that are stored by one append at most. Default: 256.
     pub batch_blocks: NonZeroUsize,
@@ -35,8 +35,8 @@ pub struct Config {
     pub range_blocks: NonZeroUsize,
     /// How long a peer that failed to give a range is left alone. Default: 5 s.
     pub peer_rest: Duration,
-    /// How long a peer may take for the body of an announced block, or the next block of a range.
-    /// Default: 15 s.
+    /// How long a peer may take for the body of an announced block, or the next block of a range,
+    /// and how long a candidate waits for its configuration. Default: 15 s.
     pub fetch_timeout: Duration,
     /// How long to wait after a failed append before the next attempt. Default: 1 s.
     pub store_retry: Duration,

@@ -8,8 +8,9 @@ use block_api::{
     VerifyError,
 };
 use tokio::{
-    sync::{oneshot, watch},
+    sync::{Semaphore, oneshot, watch},
     task::spawn_blocking,
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +33,12 @@ pub(crate) struct Intake {
     pub(crate) applied: watch::Sender<Height>,
     /// What the storage said when the last append failed; `None` while it works.
     pub(crate) storage_failure: watch::Sender<Option<String>>,
+    /// Places for candidates that wait for a configuration: not all that there are for candidates,
+    /// because whose signatures they have is not known yet.
+    pub(crate) awaiting: Semaphore,
     pub(crate) cancel: CancellationToken,
+    /// Cancelled when the writer has ended, told to or not: the height stays where it is.
+    pub(crate) ended: CancellationToken,
 }
 
 /// A block was not judged.
@@ -78,14 +84,17 @@ impl Intake {
     }
 
     /// Has a block from the topic judged. Where its configuration is not in force yet but on its
-    /// way, it waits for it; a block for which that does not help is not judged.
+    /// way, it waits a while for it; a block for which that does not help is not judged.
     pub(crate) async fn verify_ahead(&self, block: &Block) -> Result<VerifiedBlock, JudgeError> {
-        match self.verify(block.clone()).await {
+        let judged = self.verify(block.clone()).await;
+        match judged {
             Err(JudgeError::Verify(VerifyError::AwaitsConfig { config, .. }))
                 if self.is_due_before(config, block) =>
             {
-                self.wait_until_applied(config.height()).await?;
-                self.verify(block.clone()).await
+                match self.wait_for_config(config).await? {
+                    true => self.verify(block.clone()).await,
+                    false => judged,
+                }
             }
             judged => judged,
         }
@@ -96,8 +105,10 @@ impl Intake {
         let verdict = self.verifier.verify_attestation(block);
         match &verdict {
             Verdict::AwaitsConfig(config) if self.is_due_before(*config, block) => {
-                self.wait_until_applied(config.height()).await?;
-                Ok(self.verifier.verify_attestation(block))
+                match self.wait_for_config(*config).await? {
+                    true => Ok(self.verifier.verify_attestation(block)),
+                    false => Ok(verdict),
+                }
             }
             Verdict::AwaitsConfig(_) | Verdict::Accepted(_) | Verdict::Rejected(_) => Ok(verdict),
         }
@@ -106,10 +117,25 @@ impl Intake {
     pub(crate) async fn wait_until_applied(&self, height: Height) -> Result<(), JudgeError> {
         let mut applied = self.applied.subscribe();
         tokio::select! {
-            () = self.cancel.cancelled() => Err(JudgeError::Closed),
+            biased;
             reached = applied.wait_for(|applied| *applied >= height) => {
                 reached.map(drop).map_err(|_| JudgeError::Closed)
             }
+            () = self.cancel.cancelled() => Err(JudgeError::Closed),
+            () = self.ended.cancelled() => Err(JudgeError::Closed),
+        }
+    }
+
+    /// Waits for a configuration. `false` when it does not come in time, or when too many
+    /// candidates wait for one already.
+    async fn wait_for_config(&self, config: BlockNumber) -> Result<bool, JudgeError> {
+        let Ok(_place) = self.awaiting.try_acquire() else {
+            return Ok(false);
+        };
+        let applied = self.wait_until_applied(config.height());
+        match timeout(self.config.fetch_timeout, applied).await {
+            Ok(applied) => applied.map(|()| true),
+            Err(_) => Ok(false),
         }
     }
 

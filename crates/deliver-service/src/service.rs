@@ -10,7 +10,7 @@ use block_api::{
 };
 use blocks_provider::{BlocksProvider, ProviderHandle, PullState};
 use tokio::{
-    sync::{Mutex, mpsc, watch},
+    sync::{Mutex, Semaphore, mpsc, watch},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -338,7 +338,9 @@ impl Channel {
             counters: Counters::default(),
             applied: watch::Sender::new(height),
             storage_failure: watch::Sender::new(None),
+            awaiting: Semaphore::new((config.candidates_at_work.get() / 2).max(1)),
             cancel: CancellationToken::new(),
+            ended: CancellationToken::new(),
         });
         let peers = Arc::new(Peers::default());
         let gossip = membership.channel;
@@ -389,7 +391,10 @@ impl Channel {
 
     /// Stops the pull loop; `false` when there is none.
     async fn stop_pulling(&self) -> bool {
-        let mut slot = self.pull.lock().await;
+        self.end_pull(&mut *self.pull.lock().await).await
+    }
+
+    async fn end_pull(&self, slot: &mut Option<Pull>) -> bool {
         // The slot is emptied only when the loop has ended: a start meanwhile waits for the lock.
         let Some(pull) = slot.as_mut() else {
             return false;
@@ -402,8 +407,11 @@ impl Channel {
     }
 
     async fn stop(&self) {
-        self.stop_pulling().await;
+        let mut slot = self.pull.lock().await;
+        self.end_pull(&mut slot).await;
+        // With the lock in hand: a start that comes in between would not be stopped by anyone.
         self.intake.cancel.cancel();
+        drop(slot);
         let mut tasks = self.tasks.lock().await;
         join_all(&mut tasks).await;
         self.gossip.leave().await;

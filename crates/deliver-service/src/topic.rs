@@ -146,10 +146,13 @@ async fn take_in(
         Ok(None) => {
             let from = candidate.from().clone();
             let announcement = candidate.answer(Answer::Accept);
-            let fetched = timeout(
-                intake.config.fetch_timeout,
-                fetch(&intake, &*gossip, &peers, &from, &announcement),
-            )
+            let fetched = timeout(intake.config.fetch_timeout, async {
+                tokio::select! {
+                    block = fetch(&intake, &*gossip, &peers, &from, &announcement) => block,
+                    // It came by another way, however long the node that was asked takes.
+                    _ = intake.wait_until_applied(number.height()) => None,
+                }
+            })
             .await;
             // Without the body, it comes with a range.
             match fetched {

@@ -59,14 +59,18 @@ pub(crate) async fn run(intake: Arc<Intake>, publish: mpsc::Sender<VerifiedBlock
         }
     }
     intake.buffer.close();
+    intake.ended.cancel();
 }
 
 /// Appends a batch, however often it takes. `None` when the channel closes before it is stored.
 async fn append(intake: &Intake, batch: &[Buffered]) -> Option<ChainInfo> {
     loop {
+        // An attempt that failed may have stored a part of the batch.
+        let due = intake.store.info().height.next_block();
         let blocks = batch
             .iter()
             .map(|buffered| buffered.block.clone())
+            .filter(|block| block.number() >= due)
             .collect();
         match intake.store.append(blocks).await {
             Ok(tip) => {
@@ -80,7 +84,7 @@ async fn append(intake: &Intake, batch: &[Buffered]) -> Option<ChainInfo> {
                 error!(channel = %intake.channel, %error, "the store failed; trying again");
                 intake.storage_failure.send_replace(Some(error.to_string()));
             }
-            Err(AppendError::Closed) => return None,
+            Err(AppendError::Closed) if intake.cancel.is_cancelled() => return None,
             Err(error) => {
                 // The storage is lost, or it changed under its only writer: no block can follow.
                 error!(channel = %intake.channel, %error, "the store takes no more blocks; the channel stops");

@@ -296,7 +296,8 @@ impl Msps {
         match self.get(identity.msp_id) {
             Some(msp) => msp.identity(identity.credential),
             None => Err(IdentityError::UnknownMsp {
-                msp_id: identity.msp_id.to_owned(),
+                // It is a claim, of any length: an error repeats only its beginning.
+                msp_id: identity.msp_id.chars().take(64).collect(),
             }),
         }
     }

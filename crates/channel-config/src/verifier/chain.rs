@@ -3,7 +3,7 @@
 
 use block_api::{Block, ChainInfo, Rejection};
 
-use crate::verifier::rule::BlockError;
+use crate::verifier::rule::{BlockError, claimed_hash};
 
 /// Checks that a block is the next one of a chain and names the header hash of its tip, under the
 /// rules `number` and `previous-hash` (VER-16, VER-18). It comes before the verifier wherever
@@ -22,7 +22,7 @@ pub fn verify_chain_step(chain: &ChainInfo, block: &Block) -> Result<(), Rejecti
     match chain.tip_hash {
         Some(tip) if !block.links_to(&tip) => broken(BlockError::PreviousHash {
             expected: tip,
-            claimed: hex::encode(block.header().previous_hash),
+            claimed: claimed_hash(block.header().previous_hash),
         }),
         _ => Ok(()),
     }

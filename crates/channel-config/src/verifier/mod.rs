@@ -24,6 +24,7 @@ pub use self::{
 use self::{
     envelope::check_well_formed,
     history::{InForce, Judge},
+    rule::{claimed_hash, shortened},
     signatures::{Claim, SignedMetadata},
 };
 use crate::{
@@ -163,9 +164,6 @@ impl ChannelVerifier {
             self.check_channel(block)?;
         }
         let last_config = metadata.last_config();
-        if !block.has_data() && last_config == Some(number) {
-            return Err(BlockError::ConfigWithoutData.into());
-        }
         let in_force = match history.judge(number, last_config)? {
             Judge::Here(in_force) => in_force,
             Judge::Awaited(config) => return Err(Refusal::Awaits(config)),
@@ -174,7 +172,8 @@ impl ChannelVerifier {
             check_data_hash(block)?;
         }
         check_signatures(&metadata, &in_force)?;
-        let is_config = block.is_config();
+        // Without its data, a config block is known by the signatures alone: it names itself.
+        let is_config = block.is_config() || (!block.has_data() && last_config == Some(number));
         if is_config && scope == Scope::Whole {
             self.follow(block, &in_force)?;
         }
@@ -232,7 +231,7 @@ impl ChannelVerifier {
             Some(actual) if !actual.is_empty() && actual != self.channel.as_str() => {
                 Err(BlockError::OtherChannel {
                     expected: self.channel.clone(),
-                    actual,
+                    actual: shortened(&actual),
                 })
             }
             _ => Ok(()),
@@ -305,7 +304,7 @@ fn check_data_hash(block: &Block) -> Result<(), BlockError> {
         return Ok(());
     }
     Err(BlockError::DataHash {
-        claimed: hex::encode(claimed),
+        claimed: claimed_hash(claimed),
         actual,
     })
 }

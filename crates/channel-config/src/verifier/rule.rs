@@ -12,6 +12,13 @@ use crate::{
 /// enough that checking them all takes no time that matters.
 pub(super) const MAX_SIGNATURES: usize = 256;
 
+/// How many bytes each signature of a block may cover: far more than consenters have to say, and
+/// few enough that hashing them for [`MAX_SIGNATURES`] takes no time that matters.
+pub(super) const MAX_SIGNED: usize = 1 << 20;
+
+/// How much of a text out of a block an error repeats, in characters.
+const MAX_SHOWN: usize = 64;
+
 /// A rule that a block breaks.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -51,6 +58,12 @@ pub enum BlockError {
         claimed: String,
         /// What the data has.
         actual: DataHash,
+    },
+    /// The header and the value beside it are longer than any ordering service makes them.
+    #[error("the header and what is signed with it have {bytes} bytes, more than {MAX_SIGNED}")]
+    SignedTooLong {
+        /// How many bytes each signature covers.
+        bytes: usize,
     },
     /// More signatures than any ordering service makes.
     #[error("the block has more than {MAX_SIGNATURES} signatures")]
@@ -108,9 +121,6 @@ pub enum BlockError {
         /// The newest config block below the block.
         known: BlockNumber,
     },
-    /// A config block without data: nobody could follow the change.
-    #[error("the block says that it is a config block, but came without its data")]
-    ConfigWithoutData,
     /// The configuration in a config block cannot be taken.
     #[error("the configuration in the block cannot be taken into force: {0}")]
     Config(Box<ConfigError>),
@@ -156,7 +166,9 @@ impl BlockError {
     /// The short name of the rule, the same in every message and metric.
     pub fn rule(&self) -> &'static str {
         match self {
-            Self::NoMetadata | Self::MalformedMetadata { .. } => "metadata",
+            Self::NoMetadata | Self::MalformedMetadata { .. } | Self::SignedTooLong { .. } => {
+                "metadata"
+            }
             Self::Empty | Self::NotWellFormed { .. } => "well-formed",
             Self::OtherChannel { .. } => "channel",
             Self::DataHash { .. } => "data-hash",
@@ -164,9 +176,7 @@ impl BlockError {
             | Self::MalformedSignatureHeader { .. }
             | Self::PolicyNotSatisfied { .. } => "signatures",
             Self::OtherGenesis { .. } | Self::BeforeTrusted { .. } => "genesis",
-            Self::LastConfigAhead { .. }
-            | Self::LastConfigBehind { .. }
-            | Self::ConfigWithoutData => "last-config",
+            Self::LastConfigAhead { .. } | Self::LastConfigBehind { .. } => "last-config",
             Self::Config(_) | Self::OtherConfigBlock { .. } => "config",
             Self::ChangeUnsupported { .. } => "config-change-unsupported",
             Self::Number { .. } => "number",
@@ -179,4 +189,23 @@ impl From<ConfigError> for BlockError {
     fn from(error: ConfigError) -> Self {
         Self::Config(Box::new(error))
     }
+}
+
+/// A hash as a header claims it, in hexadecimal: it may be bytes of any number.
+pub(super) fn claimed_hash(bytes: &[u8]) -> String {
+    match bytes.split_at_checked(MAX_SHOWN / 2) {
+        Some((shown, rest)) if !rest.is_empty() => {
+            format!("{}… ({} bytes)", hex::encode(shown), bytes.len())
+        }
+        _ => hex::encode(bytes),
+    }
+}
+
+/// The beginning of a text.
+pub(super) fn shortened(text: &str) -> String {
+    let mut shown: String = text.chars().take(MAX_SHOWN).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown
 }

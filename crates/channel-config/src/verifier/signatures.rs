@@ -12,7 +12,7 @@ use crate::{
     config::ChannelConfig,
     msp::SerializedIdentity,
     policy::SignedData,
-    verifier::rule::{BlockError, MAX_SIGNATURES},
+    verifier::rule::{BlockError, MAX_SIGNATURES, MAX_SIGNED, shortened},
 };
 
 /// How many signatures an error tells of.
@@ -96,6 +96,10 @@ impl<'a> SignedMetadata<'a> {
                 }
                 _ => {}
             }
+        }
+        let bytes = metadata.value.len().saturating_add(metadata.header.len());
+        if bytes > MAX_SIGNED {
+            return Err(BlockError::SignedTooLong { bytes });
         }
         Ok(metadata)
     }
@@ -257,15 +261,12 @@ impl fmt::Display for SignerInfo {
         if let SignerKind::Consenter(id) = self.kind {
             write!(f, "consenter {id} ")?;
         }
-        write!(
-            f,
-            "{}",
-            if self.msp_id.is_empty() {
-                "an unknown MSP"
-            } else {
-                &self.msp_id
-            }
-        )?;
+        if self.msp_id.is_empty() {
+            f.write_str("an unknown MSP")?;
+        } else {
+            // It is a claim, of any length and with any characters.
+            write!(f, "{}", shortened(&self.msp_id).escape_debug())?;
+        }
         if !self.subject.is_empty() {
             write!(f, " [{}]", self.subject)?;
         }

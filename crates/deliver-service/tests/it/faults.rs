@@ -3,14 +3,100 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use block_api::{
-    DeliverStatus,
-    testing::{Opening, Step, TestChain, within},
+    AppendError, BlockNumber, BlockReader, BlockStore, ChainInfo, DeliverStatus, Height, ReadError,
+    ReadLimits, VerifiedBlock,
+    testing::{MemoryStore, Opening, Step, TestChain, within},
 };
-use gossip_memory::Link;
+use blockcast_deliver_service::{ChannelParts, Config, DeliverService};
+use bytes::Bytes;
+use gossip_memory::{Link, MemoryNetwork};
 use tokio::sync::Notify;
 
 use crate::harness::{ORDERER, chain, has, network};
+
+/// A store that keeps the first block of every batch and then fails, as a store may.
+#[derive(Debug)]
+struct OneByOne(Arc<MemoryStore>);
+
+#[async_trait]
+impl BlockReader for OneByOne {
+    fn info(&self) -> ChainInfo {
+        self.0.info()
+    }
+
+    async fn read(&self, from: BlockNumber, limits: ReadLimits) -> Result<Vec<Bytes>, ReadError> {
+        self.0.read(from, limits).await
+    }
+
+    async fn wait_for(&self, height: Height) -> Result<ChainInfo, ReadError> {
+        self.0.wait_for(height).await
+    }
+
+    fn config_at(&self, number: BlockNumber) -> Option<BlockNumber> {
+        self.0.config_at(number)
+    }
+}
+
+#[async_trait]
+impl BlockStore for OneByOne {
+    async fn append(&self, mut blocks: Vec<VerifiedBlock>) -> Result<ChainInfo, AppendError> {
+        let rest = blocks.split_off(blocks.len().min(1));
+        let number = rest.first().map(VerifiedBlock::number);
+        let info = self.0.append(blocks).await?;
+        number.map_or(Ok(info), |number| {
+            Err(AppendError::Storage {
+                number,
+                source: "the test said so".into(),
+            })
+        })
+    }
+}
+
+/// What a failed append left in the store is not appended again.
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_was_stored_in_part_is_finished() {
+    let blocks = chain(10, 100);
+    let (_, nodes) = network(1, &blocks[0], Link::default()).await;
+    let node = &nodes[0];
+    node.orders(&blocks[1..], Step::Hang);
+    let gossip = MemoryNetwork::new(1).node("other");
+    let service = DeliverService::new(Config::default(), Arc::new(gossip)).unwrap();
+    let parts = ChannelParts {
+        store: Arc::new(OneByOne(node.store.clone())),
+        ..node.parts(&blocks[0])
+    };
+    service.join_channel(parts).await.unwrap();
+    service
+        .start_deliver_for_channel(&node.channel, node.store.clone())
+        .await
+        .unwrap();
+    let reached = service.wait_for_height(&node.channel, Height::new(10));
+    assert!(within("height 10", reached).await);
+    has(node, &blocks).await;
+    let state = service.channel_state(&node.channel).await.unwrap();
+    assert_eq!((state.stats.from_orderer, state.storage_failure), (9, None));
+    within("stopping", service.stop()).await;
+}
+
+/// Nobody waits for a height that will not come, and the state says why.
+#[tokio::test(start_paused = true)]
+async fn a_channel_whose_store_is_lost_says_so() {
+    let blocks = chain(10, 100);
+    let (_, nodes) = network(1, &blocks[0], Link::default()).await;
+    let node = &nodes[0];
+    node.store.close();
+    node.orders(&blocks[1..], Step::Hang);
+    node.pull().await;
+    let ended = node.service.wait_for_height(&node.channel, Height::new(10));
+    assert!(!within("the end of the wait", ended).await);
+    let state = node.state().await;
+    assert!(state.storage_failure.is_some(), "{state:?}");
+    for node in nodes {
+        node.stop().await;
+    }
+}
 
 /// Covers: HND-02, NEW-01, ORD-06
 #[tokio::test(start_paused = true)]

@@ -8,4 +8,5 @@
 mod dissemination;
 mod faults;
 mod harness;
+mod hostile;
 mod life_cycle;

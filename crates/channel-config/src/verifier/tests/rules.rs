@@ -13,7 +13,7 @@ use crate::{
         TestSigner, block, chain, config_entry, config_of, entry, high_s, last_config_value,
         with_signatures, with_slots,
     },
-    verifier::rule::MAX_SIGNATURES,
+    verifier::rule::{MAX_SIGNATURES, MAX_SIGNED},
 };
 
 fn raft() -> ChannelVerifier {
@@ -171,7 +171,75 @@ fn attestations_are_judged_without_their_data() {
     assert_eq!(attest(&signed(9, &[message("ch-raft")], 7)), "awaits 7");
     let config = block("raft/block_7.pb");
     assert_eq!(attest(&config), "accepted");
-    assert_eq!(attest(&config.without_data()), "last-config");
+    assert_eq!(
+        attest(&config.without_data()),
+        "accepted",
+        "a config block too big for the topic is announced like any other"
+    );
+}
+
+/// Every signature is checked over the whole value and the header: neither may be so long that a
+/// crowd of signatures keeps a thread busy for minutes.
+#[test]
+fn what_is_signed_has_a_bound() {
+    let verifier = raft();
+    let judge = |block: &Block| {
+        let whole = outcome(verifier.verify(block));
+        assert_eq!(outcome(verifier.verify_attestation(block)), whole);
+        whole
+    };
+    let signed_over = |previous: &[u8], filler: usize| {
+        let entries = [message("ch-raft")];
+        let block = Block::assemble(BlockNumber::new(6), previous, &entries, &[&[]]);
+        let mut value = last_config_value(0);
+        put_bytes(&mut value, 2, &vec![0; filler]);
+        let signature = orderer("raft0").sign_block(&block, &value);
+        with_signatures(&block, &value, vec![signature])
+    };
+    assert_eq!(judge(&signed_over(&[1; 32], MAX_SIGNED / 2)), "accepted");
+    assert_eq!(judge(&signed_over(&[1; 32], MAX_SIGNED)), "metadata");
+    assert_eq!(judge(&signed_over(&vec![1; MAX_SIGNED], 0)), "metadata");
+}
+
+/// What a stranger wrote goes into logs: it is cut, and has no control characters.
+#[test]
+fn an_error_repeats_only_a_little_of_a_block() {
+    let good = block("raft/block_6.pb");
+    let long = "x".repeat(100_000);
+    let previous = vec![7; 100_000];
+    let entries: Vec<&[u8]> = good.data().collect();
+    let unlinked = Block::assemble(good.number(), &previous, &entries, &[&[]]);
+    let tip = ChainInfo {
+        first: BlockNumber::GENESIS,
+        height: good.number().previous().unwrap().height(),
+        tip_hash: Some(good.header_hash()),
+    };
+    // A second header is merged with the first one.
+    let (mut claims_hash, mut header) = (good.raw().to_vec(), Vec::new());
+    put_bytes(&mut header, 3, &previous);
+    put_bytes(&mut claims_hash, 1, &header);
+    let claims_hash = Block::parse(claims_hash.into()).unwrap();
+    let stranger = orderer("raft0").claiming(&format!("two\nlines{long}"));
+    let value = last_config_value(0);
+    let by_stranger = with_signatures(&good, &value, vec![stranger.sign_block(&good, &value)]);
+    let verifier = raft();
+    let texts = [
+        verify_chain_step(&tip, &unlinked).unwrap_err().to_string(),
+        refusal(&verifier, &claims_hash),
+        refusal(&verifier, &signed(6, &[message(&long)], 0)),
+        refusal(&verifier, &by_stranger),
+    ];
+    for text in texts {
+        assert!(text.len() < 1000, "{} bytes: {}", text.len(), &text[..500]);
+        assert!(!text.contains('\n'), "{text}");
+    }
+}
+
+fn refusal(verifier: &ChannelVerifier, block: &Block) -> String {
+    match verifier.verify(block) {
+        Verdict::Rejected(rejection) => rejection.to_string(),
+        Verdict::Accepted(_) | Verdict::AwaitsConfig(_) => panic!("{block:?} is not rejected"),
+    }
 }
 
 /// Covers: VER-16, VER-18, MCS-06

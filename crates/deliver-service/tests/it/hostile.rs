@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Peers that claim and send what does the most harm.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use block_api::{
+    Acceptance, Block, BlockNumber, BlockReader, BlockVerifier, ChainInfo, Gossip, GossipChannel,
+    Height, JoinRequest, Membership, ReadError, ReadLimits, Rejection, Verdict, VerifiedBlock,
+    testing::{MemoryStore, TestChain, TestVerifier, within},
+};
+use blockcast_deliver_service::Config;
+use bytes::Bytes;
+use gossip_memory::{Link, MemoryGossip, MemoryNetwork};
+
+use crate::harness::{Node, chain, count, fill, has};
+
+/// Says that it has a long chain, and never gives a block of it.
+#[derive(Debug)]
+struct Silent;
+
+/// Accepts everything, so that anything can be published.
+#[derive(Debug)]
+struct Gullible;
+
+#[async_trait]
+impl BlockReader for Silent {
+    fn info(&self) -> ChainInfo {
+        ChainInfo {
+            height: Height::new(u64::MAX),
+            ..ChainInfo::EMPTY
+        }
+    }
+
+    async fn read(&self, from: BlockNumber, _: ReadLimits) -> Result<Vec<Bytes>, ReadError> {
+        if Some(from) == self.info().height.tip() {
+            return Err(ReadError::Closed);
+        }
+        std::future::pending().await
+    }
+
+    async fn wait_for(&self, _: Height) -> Result<ChainInfo, ReadError> {
+        Ok(self.info())
+    }
+
+    fn config_at(&self, _: BlockNumber) -> Option<BlockNumber> {
+        None
+    }
+}
+
+impl BlockVerifier for Gullible {
+    fn verify(&self, block: &Block) -> Verdict {
+        Verdict::Accepted(Acceptance {
+            is_config: block.is_config(),
+            last_config: BlockNumber::GENESIS,
+        })
+    }
+
+    fn verify_attestation(&self, block: &Block) -> Verdict {
+        self.verify(block)
+    }
+
+    fn apply_config(&self, _: &VerifiedBlock) -> Result<(), Rejection> {
+        Ok(())
+    }
+}
+
+/// A member of the network without the service, which serves from this reader.
+async fn attacker(
+    network: &MemoryNetwork,
+    name: &str,
+    victim: &Node,
+    genesis: &Block,
+    reader: Arc<dyn BlockReader>,
+) -> (MemoryGossip, Membership) {
+    let gossip = network.node(name);
+    let parts = victim.parts(genesis);
+    let joined = gossip.join(JoinRequest {
+        channel: parts.channel,
+        genesis: parts.genesis,
+        reader,
+        readers: parts.readers,
+        signer: parts.signer,
+    });
+    let membership = joined.await.unwrap();
+    (gossip, membership)
+}
+
+/// A block whose signers name a config block.
+fn naming(number: u64, config: u64) -> VerifiedBlock {
+    let assemble =
+        |slot: &[u8]| Block::assemble(BlockNumber::new(number), &[1; 32], &[b"data"], &[slot]);
+    let mark = TestVerifier::mark(&assemble(&[]), BlockNumber::new(config));
+    VerifiedBlock::new(assemble(&mark), &Gullible).unwrap()
+}
+
+async fn publish(channel: &dyn GossipChannel, blocks: impl IntoIterator<Item = VerifiedBlock>) {
+    for block in blocks {
+        channel.publish(&block).await.unwrap();
+    }
+}
+
+/// Two peers that claim the longest chain and never answer: while one rests, the other one is
+/// asked, and by then the first one has rested.
+#[tokio::test(start_paused = true)]
+async fn peers_that_only_claim_a_chain_do_not_keep_the_ones_who_have_it_from_being_asked() {
+    let blocks = chain(40, 100);
+    let net = MemoryNetwork::new(3);
+    let victim = Node::start(&net, "victim", &blocks[0], Config::default()).await;
+    let honest = Node::start(&net, "honest", &blocks[0], Config::default()).await;
+    fill(&honest.store, &blocks[1..]).await;
+    let mut attackers = Vec::new();
+    for name in ["attacker-0", "attacker-1"] {
+        attackers.push(attacker(&net, name, &victim, &blocks[0], Arc::new(Silent)).await);
+    }
+    net.link_all(Link::default());
+    victim.meets(3).await;
+    let reached = victim
+        .service
+        .wait_for_height(&victim.channel, Height::new(40));
+    let patience = Config::default().fetch_timeout * 4;
+    assert!(
+        tokio::time::timeout(patience, reached).await == Ok(true),
+        "the honest peer was not asked"
+    );
+    has(&victim, &blocks).await;
+    for (gossip, _) in attackers {
+        gossip.stop().await;
+    }
+    honest.stop().await;
+    victim.stop().await;
+}
+
+/// A chain that the orderers signed and that does not link fills the buffer and never leaves it.
+#[tokio::test(start_paused = true)]
+async fn a_peer_with_another_chain_does_not_hold_up_catching_up() {
+    let blocks = chain(40, 1_000);
+    let mut other = TestChain::new("ch");
+    let plain: Vec<_> = (0..80).map(|_| other.data(1_500)).collect();
+    let mut other = TestChain::new("ch");
+    let with_configs: Vec<_> = (0..80)
+        .map(|number| {
+            if number % 5 == 1 {
+                other.config()
+            } else {
+                other.data(10)
+            }
+        })
+        .collect();
+    let net = MemoryNetwork::new(3);
+    let tight = Config {
+        buffer_bytes: count(20_000),
+        topic_buffer_bytes: count(8_000),
+        ..Config::default()
+    };
+    // What follows waits for room in one case, for a configuration in the other.
+    for (config, others) in [(tight, plain), (Config::default(), with_configs)] {
+        let victim = Node::start(&net, "victim", &blocks[0], config).await;
+        let honest = Node::start(&net, "honest", &blocks[0], Config::default()).await;
+        fill(&honest.store, &blocks[1..]).await;
+        let store = Arc::new(MemoryStore::default());
+        fill(&store, &others).await;
+        let (gossip, _membership) = attacker(&net, "attacker", &victim, &blocks[0], store).await;
+        // The other chain alone at first, so that it is what the buffer is filled with.
+        net.link(&victim.id(), &gossip.node_id(), Link::default());
+        victim.meets(1).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        net.link(&victim.id(), &honest.id(), Link::default());
+        let reached = victim
+            .service
+            .wait_for_height(&victim.channel, Height::new(40));
+        let patience = Config::default().fetch_timeout * 4;
+        assert!(
+            tokio::time::timeout(patience, reached).await == Ok(true),
+            "the honest peer was not asked"
+        );
+        assert!(victim.state().await.stats.unlinked > 0);
+        has(&victim, &blocks).await;
+        gossip.stop().await;
+        honest.stop().await;
+        victim.stop().await;
+    }
+}
+
+/// Whoever names a config block to come may be right, so the candidate waits; but not for ever,
+/// and not in everybody's place.
+#[tokio::test(start_paused = true)]
+async fn candidates_that_wait_for_a_configuration_leave_room_for_others() {
+    let blocks = chain(5, 100);
+    let net = MemoryNetwork::new(3);
+    let few = Config {
+        candidates_at_work: count(8),
+        ..Config::default()
+    };
+    let victim = Node::start(&net, "victim", &blocks[0], few.clone()).await;
+    let store = Arc::new(MemoryStore::with(vec![TestChain::verified(&blocks[0])]).await);
+    let (gossip, membership) = attacker(&net, "attacker", &victim, &blocks[0], store).await;
+    net.link_all(Link::default());
+    victim.meets(1).await;
+    let channel = &*membership.channel;
+    publish(channel, (0..20).map(|more| naming(600 + more, 500))).await;
+    let ignored = async {
+        while victim.state().await.stats.ignored < 16 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    within("the waiting of four of them", ignored).await;
+    publish(channel, blocks[1..].iter().map(TestChain::verified)).await;
+    victim.reaches(5).await;
+    let stats = victim.state().await.stats;
+    assert_eq!((stats.from_topic, stats.ignored), (4, 16));
+
+    tokio::time::sleep(few.fetch_timeout).await;
+    assert_eq!(
+        victim.state().await.stats.ignored,
+        20,
+        "the ones who waited are given up"
+    );
+    gossip.stop().await;
+    within("stopping", victim.stop()).await;
+}
