@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The commands, a module each: its arguments, and a function that carries it out.
+
+pub(crate) mod block_files;
+pub(crate) mod demo;
+pub(crate) mod fetch;
+pub(crate) mod identity;
+pub(crate) mod inspect;
+pub(crate) mod orderer;
+pub(crate) mod printable;
+pub(crate) mod recorded;
+pub(crate) mod run;
+pub(crate) mod verify;

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Block delivery and dissemination for Hyperledger Fabric: a node, to be run or embedded.
+#![doc = include_str!("../README.md")]
+
+pub mod config;
+mod node;
+
+pub use block_api;
+pub use deliver_service::{ChannelState, ChannelStats};
+
+pub use self::{
+    config::NodeConfig,
+    node::{GossipKeyError, Node, NodeBuilder, StartError, SubscribeError, Subscription},
+};

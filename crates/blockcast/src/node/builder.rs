@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Puts a node together from its configuration and from what is plugged in.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use block_api::{BlockReader, Clock, Gossip, Signer, SystemClock};
+use deliver_service::DeliverService;
+use gossip_libp2p::Libp2pGossip;
+use gossip_memory::MemoryNetwork;
+use tracing::info;
+
+use super::{
+    Node, StartError,
+    channel::{self, Identity, OpenedChannel},
+    gossip_key,
+};
+use crate::config::{GossipBackend, NodeConfig};
+
+/// What a node is made of. What is not given here is built from the configuration.
+#[derive(Debug)]
+#[must_use]
+pub struct NodeBuilder {
+    config: NodeConfig,
+    signer: Option<Arc<dyn Signer>>,
+    gossip: Option<Arc<dyn Gossip>>,
+    clock: Arc<dyn Clock>,
+}
+
+/// The gossip network, and where others reach this node in it.
+struct Network {
+    gossip: Arc<dyn Gossip>,
+    addresses: Vec<String>,
+}
+
+impl NodeBuilder {
+    pub(super) fn new(config: NodeConfig) -> Self {
+        Self {
+            config,
+            signer: None,
+            gossip: None,
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    /// Signs with this signer, wherever its key lives; `[identity]` is not read then.
+    pub fn signer(self, signer: Arc<dyn Signer>) -> Self {
+        Self {
+            signer: Some(signer),
+            ..self
+        }
+    }
+
+    /// Uses this network among nodes; `[gossip]` is not read then. The node stops it with itself.
+    pub fn gossip(self, gossip: Arc<dyn Gossip>) -> Self {
+        Self {
+            gossip: Some(gossip),
+            ..self
+        }
+    }
+
+    /// Tells the time by this clock; the machine's by default.
+    pub fn clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// Starts the node: opens every store, joins the gossip network and every channel, and begins to
+    /// pull the channels that it pulls. Returns before any orderer is connected.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration or a file that it names does not serve, a store cannot be opened, or
+    /// the gossip network cannot be joined. Nothing runs then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not safe: let it finish.
+    pub async fn start(self) -> Result<Node, StartError> {
+        self.config.validate()?;
+        let delivery = self.config.delivery_service()?;
+        let identity = Identity {
+            signer: self.load_signer()?,
+            clock: self.clock.clone(),
+        };
+        let mut opened = Vec::new();
+        for section in &self.config.channels {
+            let channel = Box::pin(channel::open(&self.config, section, &identity));
+            opened.push(channel.await?);
+        }
+        let network = Box::pin(self.network()).await?;
+        let service = DeliverService::new(delivery, network.gossip.clone())?;
+        let node = Node {
+            name: self.config.node.name,
+            service,
+            gossip: network.gossip,
+            addresses: network.addresses,
+            stores: opened
+                .iter()
+                .map(|channel| (channel.parts.channel.clone(), channel.store.clone()))
+                .collect::<BTreeMap<_, _>>(),
+        };
+        info!(name = %node.name, id = %node.gossip.node_id(), addresses = ?node.addresses, "node started");
+        for channel in opened {
+            if let Err(error) = node.join(channel).await {
+                node.stop().await;
+                return Err(error);
+            }
+        }
+        Ok(node)
+    }
+
+    fn load_signer(&self) -> Result<Arc<dyn Signer>, StartError> {
+        match (&self.signer, &self.config.identity) {
+            (Some(signer), _) => Ok(signer.clone()),
+            (None, Some(identity)) => Ok(signer::load_msp_folder(
+                &identity.msp_dir,
+                &identity.msp_id,
+            )?),
+            (None, None) => Err(StartError::NoIdentity),
+        }
+    }
+
+    async fn network(&self) -> Result<Network, StartError> {
+        if let Some(gossip) = &self.gossip {
+            return Ok(Network {
+                gossip: gossip.clone(),
+                addresses: Vec::new(),
+            });
+        }
+        match self.config.gossip.backend {
+            GossipBackend::Libp2p => {
+                let key = gossip_key::load_or_make(&self.config.gossip_key_file())?;
+                let gossip = Libp2pGossip::start(self.config.libp2p(key)?).await?;
+                let addresses = gossip
+                    .peer_addrs()
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect();
+                Ok(Network {
+                    gossip: Arc::new(gossip),
+                    addresses,
+                })
+            }
+            GossipBackend::Memory => {
+                // Nothing is drawn by lot among one node, so that any seed does.
+                let node = MemoryNetwork::new(0).node(&self.config.node.name);
+                Ok(Network {
+                    gossip: Arc::new(node),
+                    addresses: Vec::new(),
+                })
+            }
+        }
+    }
+}
+
+impl Node {
+    async fn join(&self, channel: OpenedChannel) -> Result<(), StartError> {
+        let OpenedChannel { parts, pull, .. } = channel;
+        let (id, ledger) = (parts.channel.clone(), parts.store.clone());
+        self.service.join_channel(parts).await?;
+        if pull {
+            let ledger: Arc<dyn BlockReader> = ledger;
+            self.service.start_deliver_for_channel(&id, ledger).await?;
+        }
+        Ok(())
+    }
+}

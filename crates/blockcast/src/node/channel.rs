@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Opens a channel: its genesis block, its verifier, its store, and the client of its orderers.
+
+use std::{fs, path::Path, sync::Arc};
+
+use block_api::{Block, BlockReader as _, BlockStore as _, Clock, Height, Signer, VerifiedBlock};
+use block_store::{Config as StoreConfig, OpenError, SegmentStore};
+use channel_config::{ChannelReaders, ChannelVerifier};
+use deliver_service::ChannelParts;
+use orderer_client::{
+    AddressOverride, OrdererClient, OrdererEndpoint, PemError, Tls, parse_pem_certificates,
+    parse_pem_key,
+};
+use tokio::task::spawn_blocking;
+use tracing::{info, warn};
+
+use super::{
+    StartError,
+    verifier::{EndpointFollower, endpoints},
+};
+use crate::config::{ChannelSection, NodeConfig, OrdererTls};
+
+/// A channel that is ready to be joined.
+pub(super) struct OpenedChannel {
+    pub(super) store: SegmentStore,
+    pub(super) parts: ChannelParts,
+    pub(super) pull: bool,
+}
+
+/// Who a node is, as far as channels need it.
+#[derive(Debug, Clone)]
+pub(super) struct Identity {
+    pub(super) signer: Arc<dyn Signer>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+pub(super) async fn open(
+    config: &NodeConfig,
+    section: &ChannelSection,
+    identity: &Identity,
+) -> Result<OpenedChannel, StartError> {
+    let channel = section.id.clone();
+    let (genesis, verifier) = read_genesis(section)?;
+    let client = orderer_client(config, section, &verifier, identity)?;
+    let store_config = config.block_store(&channel, genesis.header_hash())?;
+    let dir = config.channel_dir(&channel);
+    let store = open_store(&dir, store_config)
+        .await
+        .map_err(|source| StartError::Store {
+            channel: channel.clone(),
+            source: Box::new(source),
+        })?;
+    let hash = genesis.header_hash();
+    if store.info().height == Height::ZERO {
+        store_genesis(&store, genesis, &verifier).await?;
+    }
+    let readers = Arc::new(ChannelReaders::readers(&verifier));
+    let extra = extra_orderers(section)?;
+    let follower = EndpointFollower::new(verifier, client.clone(), extra);
+    let parts = ChannelParts {
+        channel,
+        genesis: hash,
+        store: Arc::new(store.clone()),
+        verifier: Arc::new(follower),
+        readers,
+        signer: identity.signer.clone(),
+        source: Arc::new(client),
+    };
+    Ok(OpenedChannel {
+        store,
+        parts,
+        pull: section.pull,
+    })
+}
+
+fn read_genesis(section: &ChannelSection) -> Result<(Block, ChannelVerifier), StartError> {
+    let (channel, path) = (|| section.id.clone(), || section.genesis.clone());
+    let bytes = read_file("channel.genesis", &section.genesis)?;
+    let block = Block::parse(bytes.into()).map_err(|source| StartError::NoBlock {
+        channel: channel(),
+        path: path(),
+        source,
+    })?;
+    let verifier = ChannelVerifier::from_genesis(&block).map_err(|source| StartError::Genesis {
+        channel: channel(),
+        path: path(),
+        source: Box::new(source),
+    })?;
+    if *verifier.channel() != section.id {
+        return Err(StartError::OtherChannel {
+            channel: channel(),
+            path: path(),
+            found: verifier.channel().clone(),
+        });
+    }
+    Ok((block, verifier))
+}
+
+/// Opens the store beside the runtime: it reads what is there.
+async fn open_store(dir: &Path, config: StoreConfig) -> Result<SegmentStore, OpenError> {
+    let (path, channel) = (dir.to_owned(), config.channel.clone());
+    let opened = spawn_blocking(move || SegmentStore::open(path, config)).await;
+    let (store, report) = match opened {
+        Ok(opened) => opened?,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    };
+    let height = store.info().height;
+    if report.is_clean() {
+        info!(%channel, %height, dir = %dir.display(), "block store opened");
+    } else {
+        warn!(%channel, %height, dir = %dir.display(), ?report, "block store opened and repaired");
+    }
+    Ok(store)
+}
+
+/// Keeps the genesis block as block 0, judged by itself.
+async fn store_genesis(
+    store: &SegmentStore,
+    genesis: Block,
+    verifier: &ChannelVerifier,
+) -> Result<(), StartError> {
+    let channel = || verifier.channel().clone();
+    let verified =
+        VerifiedBlock::new(genesis, verifier).map_err(|source| StartError::GenesisRejected {
+            channel: channel(),
+            source,
+        })?;
+    let appended = store.append(vec![verified]).await;
+    appended.map(drop).map_err(|source| StartError::Append {
+        channel: channel(),
+        source,
+    })
+}
+
+fn orderer_client(
+    config: &NodeConfig,
+    section: &ChannelSection,
+    verifier: &ChannelVerifier,
+    identity: &Identity,
+) -> Result<OrdererClient, StartError> {
+    let endpoints = endpoints(&verifier.config(), &extra_orderers(section)?);
+    if section.pull && endpoints.is_empty() {
+        return Err(StartError::NoOrderer {
+            channel: section.id.clone(),
+        });
+    }
+    let client = orderer_client::Config {
+        endpoints,
+        tls: client_tls(config)?,
+        overrides: overrides(config)?,
+        ..config.orderer_client()?
+    };
+    OrdererClient::new(client, identity.signer.clone(), identity.clock.clone()).map_err(|source| {
+        StartError::Orderer {
+            channel: section.id.clone(),
+            source,
+        }
+    })
+}
+
+fn extra_orderers(section: &ChannelSection) -> Result<Vec<OrdererEndpoint>, StartError> {
+    let extra = section.orderers.iter().map(|orderer| {
+        Ok(OrdererEndpoint {
+            endpoint: orderer.endpoint.clone(),
+            tls_roots: match &orderer.ca {
+                Some(path) => read_pem("channel.orderers.ca", path, parse_pem_certificates)?,
+                None => Vec::new(),
+            },
+        })
+    });
+    extra.collect()
+}
+
+fn overrides(config: &NodeConfig) -> Result<Vec<AddressOverride>, StartError> {
+    let overrides = config.orderer.overrides.iter().map(|entry| {
+        let roots = entry.ca.as_deref();
+        let read = |path| read_pem("orderer.overrides.ca", path, parse_pem_certificates);
+        Ok(AddressOverride {
+            from: entry.from.clone(),
+            to: entry.to.clone(),
+            tls_roots: roots.map(read).transpose()?,
+        })
+    });
+    overrides.collect()
+}
+
+fn client_tls(config: &NodeConfig) -> Result<Tls, StartError> {
+    let orderer = &config.orderer;
+    match (orderer.tls, &orderer.client_cert, &orderer.client_key) {
+        (OrdererTls::None, ..) => Ok(Tls::Plain),
+        (OrdererTls::Mutual, Some(certificates), Some(key)) => Ok(Tls::Mutual {
+            certificates: read_pem("orderer.client_cert", certificates, parse_pem_certificates)?,
+            key: Arc::new(read_pem("orderer.client_key", key, parse_pem_key)?),
+        }),
+        // Mutual TLS without the two files is refused when the configuration is checked.
+        (OrdererTls::Server | OrdererTls::Mutual, ..) => Ok(Tls::Server),
+    }
+}
+
+fn read_pem<T>(
+    key: &'static str,
+    path: &Path,
+    parse: impl FnOnce(&[u8]) -> Result<T, PemError>,
+) -> Result<T, StartError> {
+    let bytes = read_file(key, path)?;
+    parse(&bytes).map_err(|source| StartError::Pem {
+        key,
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn read_file(key: &'static str, path: &Path) -> Result<Vec<u8>, StartError> {
+    fs::read(path).map_err(|source| StartError::File {
+        key,
+        path: path.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::config::OverrideSection;
+
+    fn fixture(path: &str) -> PathBuf {
+        PathBuf::from(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../tests/fixtures/msp"
+        ))
+        .join(path)
+    }
+
+    fn entry(from: &str, ca: Option<PathBuf>) -> OverrideSection {
+        OverrideSection {
+            from: from.parse().unwrap(),
+            to: "127.0.0.1:9050".parse().unwrap(),
+            ca,
+        }
+    }
+
+    /// Covers: CFG-07, CFG-10, CFG-12
+    #[test]
+    fn overrides_bring_their_roots_or_keep_those_of_the_endpoint() {
+        let mut config = NodeConfig::new("data");
+        assert_eq!(overrides(&config).unwrap(), []);
+        let roots = fixture("orderer/raft0/tls/ca.crt");
+        let entries = [entry("a:1", Some(roots)), entry("b:2", None)];
+        config.orderer.overrides.extend(entries);
+        let read = overrides(&config).unwrap();
+        let names: Vec<&str> = read.iter().map(|entry| entry.from.as_str()).collect();
+        assert_eq!(names, ["a:1", "b:2"]);
+        let roots: Vec<Option<usize>> = read
+            .iter()
+            .map(|entry| entry.tls_roots.as_ref().map(Vec::len))
+            .collect();
+        assert_eq!(roots, [Some(1), None]);
+
+        // A file that is named and not there is an error, and not an override less.
+        config
+            .orderer
+            .overrides
+            .push(entry("c:3", Some("nowhere.pem".into())));
+        let error = overrides(&config).unwrap_err().to_string();
+        assert!(
+            error.contains("orderer.overrides.ca names nowhere.pem"),
+            "{error}"
+        );
+    }
+
+    /// Covers: CFG-04
+    #[test]
+    fn the_client_certificate_is_read_for_mutual_tls_alone() {
+        let mut config = NodeConfig::new("data");
+        config.orderer.client_cert = Some(fixture("org1/user1/tls/client.crt"));
+        config.orderer.client_key = Some(fixture("org1/user1/tls/client.key"));
+        assert!(matches!(client_tls(&config).unwrap(), Tls::Server));
+        config.orderer.tls = OrdererTls::None;
+        assert!(matches!(client_tls(&config).unwrap(), Tls::Plain));
+        config.orderer.tls = OrdererTls::Mutual;
+        assert!(
+            matches!(client_tls(&config).unwrap(), Tls::Mutual { certificates, .. } if certificates.len() == 1)
+        );
+        config.orderer.client_key = Some(fixture("org1/user1/tls/ca.crt"));
+        let error = client_tls(&config).unwrap_err().to_string();
+        assert!(
+            error.contains("orderer.client_key names") && error.contains("no private key"),
+            "{error}"
+        );
+    }
+}
