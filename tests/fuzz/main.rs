@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Every fuzz body on the corpus and on seeded mutations of it.
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "helpers of tests, where clippy.toml allows it, stand outside the test functions"
+)]
 
 use std::{fs, path::Path};
 

@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The consumer as a program, against an ordering service that has a recorded chain.
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "helpers of tests, where clippy.toml allows it, stand outside the test functions"
+)]
 
 use std::{fs, path::Path, process::Output, sync::Arc};
 
