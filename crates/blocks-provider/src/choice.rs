@@ -27,6 +27,8 @@ pub(crate) struct Choice {
     round_failed: bool,
     /// Rounds that ended without an accepted block.
     failed_rounds: u32,
+    /// Whether the next pause is the longest one, whatever the count.
+    longest_next: bool,
 }
 
 /// What to do next.
@@ -52,6 +54,7 @@ impl Choice {
             fresh: true,
             round_failed: false,
             failed_rounds: 0,
+            longest_next: false,
         }
     }
 
@@ -91,7 +94,7 @@ impl Choice {
         self.failed(endpoint);
         self.left.clear();
         self.fresh = false;
-        self.failed_rounds = u32::MAX;
+        self.longest_next = true;
     }
 
     /// A block was accepted: all is forgiven but who fails next.
@@ -104,14 +107,14 @@ impl Choice {
 
     /// Full jitter: evenly between nothing and a bound that doubles with every failed round.
     fn pause(&mut self) -> Duration {
+        if std::mem::take(&mut self.longest_next) {
+            return self.longest;
+        }
         let factor = 2f64.powi(i32::try_from(self.failed_rounds).unwrap_or(i32::MAX));
         let bound = self
             .longest
             .as_secs_f64()
             .min(self.first.as_secs_f64() * factor);
-        if self.failed_rounds == u32::MAX {
-            return self.longest;
-        }
         let share = f64::from(self.rng.next_u32()) / f64::from(u32::MAX);
         Duration::from_secs_f64(bound * share)
     }
@@ -152,7 +155,7 @@ mod tests {
         }
     }
 
-    /// Covers: BFT-07, SRC-04
+    /// Covers: BFT-07, CFT-06, SRC-04
     #[test]
     fn a_round_tries_every_endpoint_once_and_never_the_failed_one_first_again() {
         let endpoints = endpoints(4);
@@ -173,7 +176,7 @@ mod tests {
         assert!(orders.len() > 5, "the order is drawn by lot");
     }
 
-    /// Covers: BKO-01, BKO-02, NEW-13
+    /// Covers: BFT-07, BFT-12, BKO-01, BKO-02, NEW-13
     #[test]
     fn pauses_grow_by_rounds_up_to_the_cap_with_full_jitter() {
         let endpoints = endpoints(3);
@@ -203,7 +206,7 @@ mod tests {
         assert!(failed_round(&mut far, &endpoints).1 <= Duration::from_secs(10));
     }
 
-    /// Covers: CFT-17, BFT-17
+    /// Covers: CFT-17, CFT-22, BFT-17
     #[test]
     fn an_accepted_block_starts_the_back_off_anew() {
         let endpoints = endpoints(1);
@@ -217,7 +220,7 @@ mod tests {
         assert!(failed_round(&mut choice, &endpoints).1 <= Duration::from_millis(100));
     }
 
-    /// Covers: BFT-15, BFT-21
+    /// Covers: BFT-15
     #[test]
     fn who_fails_after_giving_blocks_is_left_for_the_others_at_once() {
         let endpoints = endpoints(3);
@@ -237,7 +240,7 @@ mod tests {
         );
     }
 
-    /// Covers: CFT-07
+    /// Covers: CFT-07, BFT-05
     #[test]
     fn without_endpoints_there_are_only_pauses() {
         let mut choice = choice(1);
@@ -261,6 +264,11 @@ mod tests {
         assert_eq!(
             choice.next(&endpoints),
             Next::Pause(Duration::from_secs(10))
+        );
+        let (_, ordinary) = failed_round(&mut choice, &endpoints);
+        assert!(
+            ordinary <= Duration::from_millis(200),
+            "an ordinary failure afterwards is paused as ever: {ordinary:?}"
         );
     }
 

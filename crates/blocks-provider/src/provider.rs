@@ -172,6 +172,9 @@ impl BlocksProvider {
                 handled = self.handler.handle(block, endpoint) => handled,
                 // A handler that waits for room is not waited for (NEW-09); the block is fetched again.
                 () = stop.cancelled() => return Ok(()),
+                () = self.change_source.notified() => {
+                    return Err(Failure::Changed { endpoint: endpoint.clone() });
+                }
             };
             handled.map_err(|source| Failure::Handler {
                 endpoint: endpoint.clone(),

@@ -12,9 +12,6 @@ use crate::{
     verifier::{ChannelVerifier, SharedHistory},
 };
 
-/// The check of `/Channel/Readers`.
-pub type ChannelReaders = ChannelAccess;
-
 /// Judges who may read a channel or write to it, by the newest configuration of its verifier
 /// (semantics §3.10, points 9 and 10).
 #[derive(Debug, Clone)]

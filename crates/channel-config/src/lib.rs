@@ -16,7 +16,7 @@ mod test_support;
 mod verifier;
 
 pub use self::{
-    access::{AccessError, ChannelAccess, ChannelReaders},
+    access::{AccessError, ChannelAccess},
     certificate::CertificateError,
     config::{
         BatchSize, Capabilities, ChannelConfig, ConfigError, ConfigLeaf, ConfigNode, ConfigTree,

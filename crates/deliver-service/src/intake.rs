@@ -8,7 +8,7 @@ use block_api::{
     VerifyError,
 };
 use tokio::{
-    sync::{Semaphore, oneshot, watch},
+    sync::{Notify, Semaphore, oneshot, watch},
     task::spawn_blocking,
     time::timeout,
 };
@@ -36,6 +36,8 @@ pub(crate) struct Intake {
     /// Places for candidates that wait for a configuration: not all that there are for candidates,
     /// because whose signatures they have is not known yet.
     pub(crate) awaiting: Semaphore,
+    /// Told when a block of the ordering service did not link to the chain.
+    pub(crate) orderer_unlinked: Notify,
     pub(crate) cancel: CancellationToken,
     /// Cancelled when the writer has ended, told to or not: the height stays where it is.
     pub(crate) ended: CancellationToken,

@@ -4,6 +4,7 @@
 
 mod buffer;
 mod catch_up;
+mod channel;
 mod config;
 mod error;
 mod intake;

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use block_api::{Block, BlockReader, ChainInfo, Endpoint, VerifyError};
+use block_api::{
+    Block, BlockNumber, BlockReader, ChainInfo, Endpoint, HeaderHash, ReadLimits, VerifyError,
+};
 use blocks_provider::{BlockHandler, HandleError};
 
 use crate::{
@@ -19,6 +21,49 @@ pub(crate) struct OrdererIntake {
     pub(crate) ledger: Arc<dyn BlockReader>,
 }
 
+/// The ordering service and the store have different blocks of one number. Both were signed as the
+/// channel demands, so this is for an operator to judge; the stream is not gone on with.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "block {number} of the ordering service ({offered}) is not the one that is stored ({stored}): the orderers signed \
+     both; compare the chain with other nodes"
+)]
+struct Fork {
+    number: BlockNumber,
+    offered: HeaderHash,
+    stored: HeaderHash,
+}
+
+impl OrdererIntake {
+    /// Checks that a block whose number is stored is the stored one.
+    async fn check_same(&self, block: &Block) -> Result<(), HandleError> {
+        let number = block.number();
+        let Ok(read) = self.intake.store.read(number, ReadLimits::one()).await else {
+            // It was pruned meanwhile, or cannot be read: the store says so to whoever needs it.
+            return Ok(());
+        };
+        let stored = read
+            .into_iter()
+            .next()
+            .and_then(|bytes| Block::parse(bytes).ok());
+        match stored.map(|stored| stored.header_hash()) {
+            Some(stored) if stored != block.header_hash() => {
+                self.intake.counters.unlinked.add(1);
+                let offered = block.header_hash();
+                Err(HandleError::Failed(
+                    Fork {
+                        number,
+                        offered,
+                        stored,
+                    }
+                    .into(),
+                ))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
 #[async_trait]
 impl BlockHandler for OrdererIntake {
     fn position(&self) -> ChainInfo {
@@ -29,7 +74,10 @@ impl BlockHandler for OrdererIntake {
         let intake = &self.intake;
         if intake.buffer.knows(block.number(), &block.header_hash()) {
             // Another way was quicker; nothing is lost by taking its copy.
-            return Ok(());
+            return match block.number() < intake.buffer.next() {
+                true => self.check_same(&block).await,
+                false => Ok(()),
+            };
         }
         let verified = match intake.verify_in_order(block).await {
             Ok(verified) => verified,

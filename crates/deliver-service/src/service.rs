@@ -1,31 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Joining channels, and starting and stopping their pull loops.
 
-use std::{collections::BTreeMap, panic::resume_unwind, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use block_api::{
-    Block, BlockNumber, BlockReader, BlockSource, BlockStore, BlockVerifier, ChainInfo, ChannelId,
-    ChannelStatus, Gossip, GossipChannel, HeaderHash, Height, JoinRequest, Membership, NodeId,
-    ReadLimits, Readers, Signer, VerifiedBlock,
+    BlockReader, BlockSource, BlockStore, BlockVerifier, ChainInfo, ChannelId, ChannelStatus,
+    Gossip, HeaderHash, Height, JoinRequest, NodeId, Readers, Signer,
 };
-use blocks_provider::{BlocksProvider, ProviderHandle, PullState};
-use tokio::{
-    sync::{Mutex, Semaphore, mpsc, watch},
-    task::JoinSet,
-};
-use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, info, info_span};
+use blocks_provider::PullState;
+use tokio::sync::Mutex;
 
 use crate::{
     ChannelStats, Config, ConfigError, JoinError, StartError, StopError,
-    buffer::Buffer,
-    catch_up,
-    intake::Intake,
-    orderer::OrdererIntake,
-    publisher,
-    stats::Counters,
-    topic::{self, Peers},
-    writer,
+    channel::{Channel, restore_config},
 };
 
 /// Brings the blocks of the channels that were joined into their stores, and to gossip.
@@ -84,25 +71,6 @@ pub struct ChannelState {
     pub buffered_bytes: usize,
     /// Why nothing is stored at the moment; `None` while the store works.
     pub storage_failure: Option<String>,
-}
-
-#[derive(Debug)]
-struct Channel {
-    intake: Arc<Intake>,
-    gossip: Arc<dyn GossipChannel>,
-    source: Arc<dyn BlockSource>,
-    peers: Arc<Peers>,
-    tasks: Mutex<JoinSet<()>>,
-    /// Held while a pull loop is started or stopped, so that an old one has finished its hand-off
-    /// before a new one begins.
-    pull: Mutex<Option<Pull>>,
-}
-
-#[derive(Debug)]
-struct Pull {
-    cancel: CancellationToken,
-    handle: ProviderHandle,
-    tasks: JoinSet<()>,
 }
 
 impl DeliverService {
@@ -168,16 +136,30 @@ impl DeliverService {
     ///
     /// Not safe: let it finish.
     pub async fn leave_channel(&self, channel: &ChannelId) -> Result<(), StopError> {
-        let left = self.inner.channels.lock().await.joined.remove(channel);
-        match left {
-            Some(channel) => {
-                channel.stop().await;
-                Ok(())
-            }
-            None => Err(StopError::NotRunning {
+        let joined = self
+            .inner
+            .channels
+            .lock()
+            .await
+            .joined
+            .get(channel)
+            .cloned();
+        let Some(joined) = joined else {
+            return Err(StopError::NotRunning {
                 channel: channel.clone(),
-            }),
+            });
+        };
+        // It stays in the map until it has ended, so that nobody opens a second intake on its store.
+        joined.stop().await;
+        let mut channels = self.inner.channels.lock().await;
+        if channels
+            .joined
+            .get(channel)
+            .is_some_and(|current| Arc::ptr_eq(current, &joined))
+        {
+            channels.joined.remove(channel);
         }
+        Ok(())
     }
 
     /// Starts to pull the channel's blocks from the ordering service, from the height of `ledger`
@@ -264,14 +246,16 @@ impl DeliverService {
     ///
     /// Not safe: let it finish.
     pub async fn stop(&self) {
-        let joined = {
+        let joined: Vec<_> = {
             let mut channels = self.inner.channels.lock().await;
             channels.stopped = true;
-            std::mem::take(&mut channels.joined)
+            channels.joined.values().cloned().collect()
         };
-        for channel in joined.into_values() {
+        // Whoever calls while another call is under way waits for the same ends.
+        for channel in joined {
             channel.stop().await;
         }
+        self.inner.channels.lock().await.joined.clear();
     }
 
     /// Waits until a channel has this height: its blocks are stored and counted, and their
@@ -324,156 +308,4 @@ impl DeliverService {
             storage_failure: joined.intake.storage_failure.borrow().clone(),
         })
     }
-}
-
-impl Channel {
-    fn start(config: &Config, parts: ChannelParts, membership: Membership) -> Self {
-        let height = parts.store.info().height;
-        let intake = Arc::new(Intake {
-            channel: parts.channel,
-            config: config.clone(),
-            store: parts.store,
-            verifier: parts.verifier,
-            buffer: Buffer::new(config, height.next_block()),
-            counters: Counters::default(),
-            applied: watch::Sender::new(height),
-            storage_failure: watch::Sender::new(None),
-            awaiting: Semaphore::new((config.candidates_at_work.get() / 2).max(1)),
-            cancel: CancellationToken::new(),
-            ended: CancellationToken::new(),
-        });
-        let peers = Arc::new(Peers::default());
-        let gossip = membership.channel;
-        let (publish, queue) = mpsc::channel(config.publish_queue.get());
-        let span = info_span!("channel", id = %intake.channel);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(writer::run(intake.clone(), publish).instrument(span.clone()));
-        tasks.spawn(publisher::run(intake.clone(), gossip.clone(), queue).instrument(span.clone()));
-        let topic = topic::run(
-            intake.clone(),
-            gossip.clone(),
-            membership.events,
-            peers.clone(),
-        );
-        tasks.spawn(topic.instrument(span.clone()));
-        tasks.spawn(catch_up::run(intake.clone(), gossip.clone(), peers.clone()).instrument(span));
-        info!(channel = %intake.channel, %height, "channel joined");
-        Self {
-            intake,
-            gossip,
-            source: parts.source,
-            peers,
-            tasks: Mutex::new(tasks),
-            pull: Mutex::default(),
-        }
-    }
-
-    fn pull(&self, ledger: Arc<dyn BlockReader>) -> Pull {
-        let intake = self.intake.clone();
-        let handler = Arc::new(OrdererIntake {
-            intake: intake.clone(),
-            ledger,
-        });
-        let config = intake.config.provider.clone();
-        let provider =
-            BlocksProvider::new(intake.channel.clone(), self.source.clone(), handler, config);
-        let (handle, cancel) = (provider.handle(), CancellationToken::new());
-        let span = info_span!("pull", channel = %intake.channel);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(tell_pulling(handle.clone(), self.gossip.clone()).instrument(span.clone()));
-        tasks.spawn(provider.run(cancel.clone()).instrument(span));
-        Pull {
-            cancel,
-            handle,
-            tasks,
-        }
-    }
-
-    /// Stops the pull loop; `false` when there is none.
-    async fn stop_pulling(&self) -> bool {
-        self.end_pull(&mut *self.pull.lock().await).await
-    }
-
-    async fn end_pull(&self, slot: &mut Option<Pull>) -> bool {
-        // The slot is emptied only when the loop has ended: a start meanwhile waits for the lock.
-        let Some(pull) = slot.as_mut() else {
-            return false;
-        };
-        pull.cancel.cancel();
-        join_all(&mut pull.tasks).await;
-        *slot = None;
-        info!(channel = %self.intake.channel, "stopped pulling");
-        true
-    }
-
-    async fn stop(&self) {
-        let mut slot = self.pull.lock().await;
-        self.end_pull(&mut slot).await;
-        // With the lock in hand: a start that comes in between would not be stopped by anyone.
-        self.intake.cancel.cancel();
-        drop(slot);
-        let mut tasks = self.tasks.lock().await;
-        join_all(&mut tasks).await;
-        self.gossip.leave().await;
-    }
-}
-
-/// Tells the others whether a Deliver stream is open.
-async fn tell_pulling(mut handle: ProviderHandle, gossip: Arc<dyn GossipChannel>) {
-    while let Some(state) = handle.changed().await {
-        gossip.set_pulling(matches!(state, PullState::Streaming(_)));
-    }
-    gossip.set_pulling(false);
-}
-
-/// Waits for tasks that were told to end, and carries a panic on.
-async fn join_all(tasks: &mut JoinSet<()>) {
-    while let Some(ended) = tasks.join_next().await {
-        if let Err(error) = ended
-            && error.is_panic()
-        {
-            resume_unwind(error.into_panic());
-        }
-    }
-}
-
-/// Takes the configurations of the stored config blocks into force, oldest first.
-async fn restore_config(parts: &ChannelParts) -> Result<(), JoinError> {
-    let mut numbers = Vec::new();
-    let mut from = parts.store.info().height.tip();
-    while let Some(number) = from.and_then(|from| parts.store.config_at(from)) {
-        numbers.push(number);
-        from = number.previous();
-    }
-    for number in numbers.into_iter().rev() {
-        let block = stored_block(parts, number).await?;
-        let channel = || parts.channel.clone();
-        let verified =
-            VerifiedBlock::new(block, &*parts.verifier).map_err(|source| JoinError::Verify {
-                channel: channel(),
-                source,
-            })?;
-        parts
-            .verifier
-            .apply_config(&verified)
-            .map_err(|source| JoinError::Config {
-                channel: channel(),
-                source,
-            })?;
-    }
-    Ok(())
-}
-
-async fn stored_block(parts: &ChannelParts, number: BlockNumber) -> Result<Block, JoinError> {
-    let channel = || parts.channel.clone();
-    let read = parts.store.read(number, ReadLimits::one()).await;
-    let blocks = read.map_err(|source| JoinError::Read {
-        channel: channel(),
-        source,
-    })?;
-    let bytes = blocks.into_iter().next().unwrap_or_default();
-    Block::parse(bytes).map_err(|source| JoinError::Parse {
-        channel: channel(),
-        source,
-    })
 }

@@ -22,6 +22,9 @@ pub(crate) async fn run(intake: Arc<Intake>, publish: mpsc::Sender<VerifiedBlock
                 origin = ?unlinked.origin,
                 "a signed block does not link to the chain"
             );
+            if unlinked.origin == Origin::Orderer {
+                intake.orderer_unlinked.notify_one();
+            }
         }
         if batch.blocks.is_empty() {
             if !batch.unlinked.is_empty() {

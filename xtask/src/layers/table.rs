@@ -124,7 +124,6 @@ pub(crate) const TABLE: &[Row] = &[
         )
     },
     Row {
-        tests_may_use: &["gossip-memory"],
         without: NEITHER_IN_TESTS,
         ..row(
             "blocks-provider",

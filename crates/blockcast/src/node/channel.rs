@@ -5,7 +5,7 @@ use std::{fs, path::Path, sync::Arc};
 
 use block_api::{Block, BlockReader as _, BlockStore as _, Clock, Height, Signer, VerifiedBlock};
 use block_store::{Config as StoreConfig, OpenError, SegmentStore};
-use channel_config::{ChannelReaders, ChannelVerifier};
+use channel_config::{ChannelAccess, ChannelVerifier};
 use deliver_service::ChannelParts;
 use orderer_client::{
     AddressOverride, OrdererClient, OrdererEndpoint, PemError, Tls, parse_pem_certificates,
@@ -54,7 +54,7 @@ pub(super) async fn open(
     if store.info().height == Height::ZERO {
         store_genesis(&store, genesis, &verifier).await?;
     }
-    let readers = Arc::new(ChannelReaders::readers(&verifier));
+    let readers = Arc::new(ChannelAccess::readers(&verifier));
     let extra = extra_orderers(section)?;
     let follower = EndpointFollower::new(verifier, client.clone(), extra);
     let parts = ChannelParts {

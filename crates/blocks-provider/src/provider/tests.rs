@@ -157,7 +157,7 @@ async fn pulls_from_the_beginning_and_hands_every_block_over() {
     rig.end().await;
 }
 
-/// Covers: CFT-02, CFT-21, CFT-22, NEW-02, NEW-03
+/// Covers: CFT-02, CFT-21, NEW-02, NEW-03
 #[tokio::test(start_paused = true)]
 async fn reconnects_at_the_height_that_the_chain_has_by_then() {
     let blocks = blocks(8);
@@ -199,7 +199,7 @@ async fn given_up(bad: Opening, what: &str) {
     rig.end().await;
 }
 
-/// Covers: CFT-10, CFT-12, CFT-19, CFT-21, CFT-25, CFT-27, CFT-30, CFT-31, VER-16, VER-18, BFT-06, BFT-11, BFT-15, NEW-01
+/// Covers: CFT-10, CFT-12, CFT-21, CFT-25, CFT-27, CFT-30, CFT-31, VER-16, VER-18, BFT-06, BFT-11, BFT-15, NEW-01
 #[tokio::test(start_paused = true)]
 async fn every_failure_leads_to_another_attempt() {
     let blocks = blocks(3);
@@ -260,7 +260,7 @@ async fn every_failure_leads_to_another_attempt() {
     rig.end().await;
 }
 
-/// Covers: CFT-06, CFT-09, BFT-15, BFT-21
+/// Covers: BFT-15
 #[tokio::test(start_paused = true)]
 async fn a_failing_source_is_changed_for_another_at_once() {
     let blocks = blocks(4);
@@ -292,7 +292,7 @@ async fn a_failing_source_is_changed_for_another_at_once() {
     rig.end().await;
 }
 
-/// Covers: CFT-07, SRC-04
+/// Covers: CFT-07
 #[tokio::test(start_paused = true)]
 async fn endpoints_that_appear_later_are_found() {
     let source = ScriptedSource::new(&[]);
@@ -335,6 +335,7 @@ async fn an_outage_of_a_day_is_over_within_the_longest_pause() {
     rig.end().await;
 }
 
+/// Covers: CFT-05, BFT-04
 #[tokio::test(start_paused = true)]
 async fn an_unsigned_request_waits_for_the_longest_pause() {
     let source = ScriptedSource::new(&[ONE, TWO]);
@@ -348,7 +349,7 @@ async fn an_unsigned_request_waits_for_the_longest_pause() {
     rig.end().await;
 }
 
-/// Covers: NEW-09, CFT-26
+/// Covers: NEW-09
 #[tokio::test(start_paused = true)]
 async fn stopping_does_not_wait_for_a_handler_without_room() {
     let source = ScriptedSource::new(&[ONE]);
@@ -372,6 +373,7 @@ async fn a_closed_handler_ends_the_loop() {
     within("the end of the loop", rig.task).await.unwrap();
 }
 
+/// Covers: BFT-21
 #[tokio::test(start_paused = true)]
 async fn a_silent_source_can_be_changed() {
     let blocks = blocks(3);

@@ -62,7 +62,7 @@ fn members_by_role_may_read_and_write() {
 #[test]
 fn strangers_and_forgers_may_not() {
     let verifier = verifier();
-    let readers: ChannelReaders = ChannelAccess::readers(&verifier);
+    let readers = ChannelAccess::readers(&verifier);
     let user = TestSigner::of_fixture("org1/user1", "Org1MSP");
     let other = TestSigner::of_fixture("org1/user1", "Org1MSP").claiming("Org2MSP");
     assert!(matches!(

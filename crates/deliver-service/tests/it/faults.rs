@@ -10,6 +10,7 @@ use block_api::{
     testing::{MemoryStore, Opening, Step, TestChain, within},
 };
 use blockcast_deliver_service::{ChannelParts, Config, DeliverService};
+use blocks_provider::PullState;
 use bytes::Bytes;
 use gossip_memory::{Link, MemoryNetwork};
 use tokio::sync::Notify;
@@ -98,7 +99,7 @@ async fn a_channel_whose_store_is_lost_says_so() {
     }
 }
 
-/// Covers: HND-02, NEW-01, ORD-06
+/// Covers: HND-02, NEW-01
 #[tokio::test(start_paused = true)]
 async fn a_store_that_fails_is_tried_again_and_nothing_is_published_before() {
     let blocks = chain(10, 100);
@@ -159,7 +160,7 @@ async fn what_the_verifier_rejects_is_neither_stored_nor_published() {
     }
 }
 
-/// Covers: INT-01, CFT-21, CFT-22
+/// Covers: INT-01, CFT-21
 #[tokio::test(start_paused = true)]
 async fn streams_that_break_anywhere_lose_and_repeat_nothing() {
     let blocks = chain(25, 100);
@@ -207,6 +208,87 @@ async fn a_puller_whose_orderer_is_gone_is_fed_by_its_peers() {
         block_api::Start::At(20.into())
     );
     has(&nodes[0], &blocks).await;
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_puller_whose_store_has_another_block_says_so() {
+    let mut chain = TestChain::new("ch");
+    let genesis = chain.config();
+    let mut fork = chain.clone();
+    let (stored, offered) = (chain.data(10), [fork.data(20), fork.data(20)]);
+    let (_, nodes) = network(2, &genesis, Link::default()).await;
+    let gate = Arc::new(Notify::new());
+    // The orderer's stream is open when another node brings a block of the same number first.
+    let steps = [Step::Until(gate.clone())]
+        .into_iter()
+        .chain(offered.map(Step::Block));
+    nodes[0].orderer.script(
+        ORDERER,
+        Opening::Stream(steps.chain([Step::Hang]).collect()),
+    );
+    nodes[0].pull().await;
+    within("the stream", nodes[0].orderer.wait_for_requests(1)).await;
+    nodes[1].orders(std::slice::from_ref(&stored), Step::Hang);
+    nodes[1].pull().await;
+    nodes[0].reaches(2).await;
+    gate.notify_one();
+    let told = async {
+        loop {
+            if let Some(PullState::BackingOff {
+                last_failure: Some(failure),
+                ..
+            }) = nodes[0].state().await.pull
+            {
+                return failure;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    };
+    let told = within("the failure", told).await;
+    assert!(told.contains("is not the one that is stored"), "{told}");
+    assert!(told.contains(&stored.header_hash().to_string()), "{told}");
+    has(&nodes[0], &[genesis, stored]).await;
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_forks_from_what_is_stored_is_left() {
+    let mut chain = TestChain::new("ch");
+    let (genesis, first) = (chain.config(), chain.data(10));
+    let mut fork = chain.clone();
+    let rival = chain.data(10);
+    let (_, nodes) = network(2, &genesis, Link::default()).await;
+    // The first append fails, so that the first block is being stored while the others come: the
+    // rival from a peer, then the orderer's own second block and what follows it.
+    nodes[0].store.fail_appends(1);
+    let gate = Arc::new(Notify::new());
+    let steps = [Step::Block(first.clone()), Step::Until(gate.clone())];
+    let forked = (0..4).map(|_| Step::Block(fork.data(20)));
+    let steps = steps
+        .into_iter()
+        .chain(forked)
+        .chain([Step::Hang])
+        .collect();
+    nodes[0].orderer.script(ORDERER, Opening::Stream(steps));
+    nodes[0].pull().await;
+    nodes[1].orders(&[first.clone(), rival.clone()], Step::Hang);
+    nodes[1].pull().await;
+    nodes[1].reaches(3).await;
+    let both = first.raw().len() + rival.raw().len();
+    let waits = async {
+        while nodes[0].state().await.buffered_bytes < both {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    };
+    within("the rival", waits).await;
+    gate.notify_one();
+    within("another attempt", nodes[0].orderer.wait_for_requests(2)).await;
+    has(&nodes[0], &[genesis, first, rival]).await;
     for node in nodes {
         node.stop().await;
     }

@@ -242,3 +242,55 @@ async fn a_store_that_does_not_fit_is_refused() {
         Height::new(1)
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_stops_at_the_same_time_waits_for_the_same_end() {
+    let blocks = chain(30, 200);
+    let (_, nodes) = network(1, &blocks[0], Link::default()).await;
+    let node = &nodes[0];
+    node.store.fail_appends(1);
+    node.orders(&blocks[1..], Step::Hang);
+    node.pull().await;
+    let before = tokio::runtime::Handle::current()
+        .metrics()
+        .num_alive_tasks();
+    let ends = || async {
+        node.service.stop().await;
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    let (one, other) = within("stopping twice", async { tokio::join!(ends(), ends()) }).await;
+    assert!(one < before);
+    assert_eq!(
+        one, other,
+        "the second call returned while tasks of the channel were alive"
+    );
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_is_not_joined_again_before_it_was_left() {
+    let blocks = chain(4, 200);
+    let (_, nodes) = network(1, &blocks[0], Link::default()).await;
+    let node = &nodes[0];
+    {
+        let leaving = node.service.leave_channel(&node.channel);
+        tokio::pin!(leaving);
+        // The first poll takes the channel down; it is there until that is done.
+        if futures::poll!(leaving.as_mut()).is_pending() {
+            let early = node.service.join_channel(node.parts(&blocks[0])).await;
+            assert!(matches!(early, Err(JoinError::AlreadyJoined { .. })));
+            within("leaving", leaving).await.unwrap();
+        }
+    }
+    node.service
+        .join_channel(node.parts(&blocks[0]))
+        .await
+        .unwrap();
+    for node in nodes {
+        node.stop().await;
+    }
+}

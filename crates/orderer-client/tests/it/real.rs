@@ -94,7 +94,7 @@ fn client(served: &Served, user: &str, config: Config) -> OrdererClient {
     OrdererClient::new(config, load_msp_folder(&folder, msp_id).unwrap(), clock()).unwrap()
 }
 
-/// Covers: REQ-01, REQ-05, BND-02
+/// Covers: SVC-01, CFT-09, REQ-01, REQ-05, BND-02
 #[tokio::test]
 async fn the_recorded_chain_comes_over_every_kind_of_tls() {
     let kinds = [

@@ -97,7 +97,7 @@ fn number(position: Option<protos::orderer::SeekPosition>) -> u64 {
     }
 }
 
-/// Covers: REQ-01, REQ-05
+/// Covers: SVC-02, REQ-01, REQ-05
 #[tokio::test]
 async fn a_request_for_blocks_is_as_fabric_makes_it() {
     const BLOCK: i32 = 0;

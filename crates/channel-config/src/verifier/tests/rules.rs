@@ -36,7 +36,7 @@ fn message(channel: &str) -> Vec<u8> {
     entry(HeaderType::EndorserTransaction, channel, b"data".to_vec())
 }
 
-/// Covers: VER-09, VER-12, VER-13, VER-14, VER-17, VER-19, VER-20, PRB-11, PRB-14, PRB-15, PRB-16, PRB-17, PRB-18, MCS-08
+/// Covers: VER-09, VER-12, VER-13, VER-14, VER-17, VER-19, VER-20, PRB-11, PRB-15, PRB-16, PRB-17, PRB-18, MCS-08
 #[test]
 fn each_rule_has_its_name() {
     let good = block("raft/block_6.pb");
