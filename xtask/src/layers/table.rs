@@ -124,6 +124,7 @@ pub(crate) const TABLE: &[Row] = &[
         )
     },
     Row {
+        tests_may_use: &["gossip-memory"],
         without: NEITHER_IN_TESTS,
         ..row(
             "blocks-provider",
