@@ -136,14 +136,7 @@ impl DeliverService {
     ///
     /// Not safe: let it finish.
     pub async fn leave_channel(&self, channel: &ChannelId) -> Result<(), StopError> {
-        let joined = self
-            .inner
-            .channels
-            .lock()
-            .await
-            .joined
-            .get(channel)
-            .cloned();
+        let joined = self.joined(channel).await;
         let Some(joined) = joined else {
             return Err(StopError::NotRunning {
                 channel: channel.clone(),
@@ -265,15 +258,7 @@ impl DeliverService {
     ///
     /// Safe.
     pub async fn wait_for_height(&self, channel: &ChannelId, height: Height) -> bool {
-        let Some(joined) = self
-            .inner
-            .channels
-            .lock()
-            .await
-            .joined
-            .get(channel)
-            .cloned()
-        else {
+        let Some(joined) = self.joined(channel).await else {
             return false;
         };
         joined.intake.wait_until_applied(height).await.is_ok()
@@ -285,14 +270,7 @@ impl DeliverService {
     ///
     /// Safe.
     pub async fn channel_state(&self, channel: &ChannelId) -> Option<ChannelState> {
-        let joined = self
-            .inner
-            .channels
-            .lock()
-            .await
-            .joined
-            .get(channel)
-            .cloned()?;
+        let joined = self.joined(channel).await?;
         let pull = joined
             .pull
             .lock()
@@ -307,5 +285,10 @@ impl DeliverService {
             buffered_bytes: joined.intake.buffer.bytes(),
             storage_failure: joined.intake.storage_failure.borrow().clone(),
         })
+    }
+
+    async fn joined(&self, channel: &ChannelId) -> Option<Arc<Channel>> {
+        let channels = self.inner.channels.lock().await;
+        channels.joined.get(channel).cloned()
     }
 }

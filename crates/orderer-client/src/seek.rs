@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The signed request for a stream.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use block_api::{SignError, Signer, StreamRequest};
-use prost::Message as _;
-use protos::common::{Envelope, HeaderType};
-use signer::envelope::{
-    EnvelopeHeader, Nonce, seek_envelope, seek_info_best_effort, signed_envelope,
-};
+use protos::common::Envelope;
+use signer::envelope::{Nonce, seek_envelope, seek_envelope_best_effort};
 
 use crate::config::ErrorResponse;
 
@@ -24,23 +21,7 @@ pub(crate) async fn signed_request(
     match error_response {
         ErrorResponse::Strict => seek_envelope(signer, request, tls_cert_hash, now, nonce).await,
         ErrorResponse::BestEffort => {
-            let header = EnvelopeHeader {
-                tls_cert_hash,
-                ..EnvelopeHeader::new(
-                    HeaderType::DeliverSeekInfo,
-                    request.channel.clone(),
-                    whole_seconds(now),
-                )
-            };
-            let data = seek_info_best_effort(request).encode_to_vec();
-            signed_envelope(signer, &header, data.into(), nonce).await
+            seek_envelope_best_effort(signer, request, tls_cert_hash, now, nonce).await
         }
     }
-}
-
-/// The time without its fraction, as Fabric's own clients send it.
-fn whole_seconds(time: SystemTime) -> SystemTime {
-    time.duration_since(UNIX_EPOCH).map_or(time, |since| {
-        UNIX_EPOCH + Duration::from_secs(since.as_secs())
-    })
 }
