@@ -9,8 +9,8 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use block_api::{
-    BlockReader, BlockStore, Clock, Height, Start, StreamRequest, SystemClock, VerifiedBlock,
-    testing::OpenReaders,
+    BlockReader, BlockStore, Clock, Height, Standing, Start, StreamRequest, SystemClock,
+    VerifiedBlock, testing::OpenReaders,
 };
 use block_store::SegmentStore;
 use channel_config::{ChannelAccess, ChannelVerifier};
@@ -186,7 +186,11 @@ impl Rig {
         let store = Arc::new(store);
         let verifier = Arc::new(ChannelVerifier::from_genesis(genesis)?);
         store
-            .append(vec![VerifiedBlock::new(genesis.clone(), &*verifier)?])
+            .append(vec![VerifiedBlock::new(
+                genesis.clone(),
+                &*verifier,
+                Standing::Linked,
+            )?])
             .await?;
         let client = ClientConfig {
             endpoints: vec![OrdererEndpoint {

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use block_api::{
     Block, BlockReader, BlockStore, ChannelId, HeaderHash, Height, ReadLimits, Readers, Signer,
-    SystemClock, VerifiedBlock, testing::within,
+    Standing, SystemClock, VerifiedBlock, testing::within,
 };
 use block_store::SegmentStore;
 use channel_config::ChannelVerifier;
@@ -105,7 +105,8 @@ impl Node {
         let (store, _) =
             SegmentStore::open(dir, block_store::Config::new(channel.clone())).unwrap();
         if store.info().height == Height::ZERO {
-            let genesis = VerifiedBlock::new(common.genesis.clone(), &*verifier).unwrap();
+            let genesis =
+                VerifiedBlock::new(common.genesis.clone(), &*verifier, Standing::Linked).unwrap();
             store.append(vec![genesis]).await.unwrap();
         }
         let clock = Arc::new(SystemClock);

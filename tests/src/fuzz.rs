@@ -6,7 +6,7 @@
 
 use std::sync::LazyLock;
 
-use block_api::{Block, BlockVerifier as _};
+use block_api::{Block, BlockVerifier as _, Standing};
 use bytes::Bytes;
 use channel_config::{ChannelConfig, ChannelVerifier};
 use protos::deliver::RawDeliverResponse;
@@ -72,8 +72,8 @@ pub fn config(data: &[u8]) {
 pub fn verifier(data: &[u8]) {
     if let Ok(block) = Block::parse(Bytes::copy_from_slice(data)) {
         for verifier in VERIFIERS.iter() {
-            drop(verifier.verify(&block));
-            drop(verifier.verify_attestation(&block));
+            drop(verifier.verify(&block, Standing::Linked));
+            drop(verifier.verify_attestation(&block, Standing::Linked));
             drop(verifier.signers(&block));
         }
     }

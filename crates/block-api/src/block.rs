@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use self::envelope::ChannelHeader;
 use crate::{
-    BlockNumber, DataHash, HeaderHash, data_hash,
+    BlockNumber, DataHash, DataHashing, HeaderHash, data_hash,
     wire::{Fields, Value, WireError, put_bytes, put_length, put_uint},
 };
 
@@ -166,14 +166,31 @@ impl Block {
     }
 
     /// Puts a block together: the encoding of a `common.Block` with one header, the data, and the slots.
-    /// The data hash is computed from the entries.
+    /// The data hash is computed from the entries, as Fabric does it.
     pub fn assemble<D: AsRef<[u8]>, S: AsRef<[u8]>>(
         number: BlockNumber,
         previous_hash: &[u8],
         entries: &[D],
         slots: &[S],
     ) -> Self {
-        let hash = data_hash(entries.iter().map(AsRef::as_ref));
+        Self::assemble_hashing(
+            DataHashing::Concatenated,
+            number,
+            previous_hash,
+            entries,
+            slots,
+        )
+    }
+
+    /// Puts a block together, with a data hash by the rule of its channel.
+    pub fn assemble_hashing<D: AsRef<[u8]>, S: AsRef<[u8]>>(
+        hashing: DataHashing,
+        number: BlockNumber,
+        previous_hash: &[u8],
+        entries: &[D],
+        slots: &[S],
+    ) -> Self {
+        let hash = hashing.hash(entries.iter().map(AsRef::as_ref));
         let mut header = Vec::with_capacity(80);
         put_uint(&mut header, 1, number.get());
         for (field, value) in [(2, previous_hash), (3, hash.as_ref())] {
@@ -241,6 +258,11 @@ impl Block {
     /// for the verifier to say.
     pub fn data_hash(&self) -> DataHash {
         data_hash(self.data())
+    }
+
+    /// The hash over the data entries, by the rule of its channel.
+    pub fn data_hash_by(&self, hashing: DataHashing) -> DataHash {
+        hashing.hash(self.data())
     }
 
     /// How many metadata slots there are.

@@ -15,6 +15,19 @@ pub struct HeaderHash([u8; 32]);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DataHash([u8; 32]);
 
+/// How the data hash is taken over the entries of a block. Blocks do not tell; a channel has one
+/// rule from its genesis block on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DataHashing {
+    /// SHA-256 over the entries one after the other, as Fabric does it. Nothing marks where one
+    /// ends, so every entry must be in a form that shows it (semantics §2.3).
+    #[default]
+    Concatenated,
+    /// SHA-256 over the entries, each after its length as four bytes, the highest first, as
+    /// Fabric-X does it. It stands for one list of entries alone, whatever their form.
+    LengthPrefixed,
+}
+
 /// A text that is not the 64 hexadecimal digits of a hash.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a hash is written with 64 hexadecimal digits, this is {text:?}")]
@@ -71,6 +84,22 @@ macro_rules! hash_type {
 hash_type!(HeaderHash);
 hash_type!(DataHash);
 
+impl DataHashing {
+    /// The data hash of these entries.
+    pub fn hash<'a>(self, entries: impl IntoIterator<Item = &'a [u8]>) -> DataHash {
+        let mut hasher = Sha256::new();
+        for entry in entries {
+            if self == Self::LengthPrefixed {
+                // An entry of 4 GiB or more is in no block that can be read.
+                let length = u32::try_from(entry.len()).unwrap_or(u32::MAX);
+                hasher.update(length.to_be_bytes());
+            }
+            hasher.update(entry);
+        }
+        DataHash(hasher.finalize().into())
+    }
+}
+
 impl HeaderHash {
     /// Hashes a header (semantics §2.2).
     pub fn of_header(number: BlockNumber, previous_hash: &[u8], data_hash: &[u8]) -> Self {
@@ -113,11 +142,7 @@ pub fn header_der(number: BlockNumber, previous_hash: &[u8], data_hash: &[u8]) -
 /// Fabric's data hash: SHA-256 over the entries one after the other, without any framing
 /// (semantics §2.3).
 pub fn data_hash<'a>(entries: impl IntoIterator<Item = &'a [u8]>) -> DataHash {
-    let mut hasher = Sha256::new();
-    for entry in entries {
-        hasher.update(entry);
-    }
-    DataHash(hasher.finalize().into())
+    DataHashing::Concatenated.hash(entries)
 }
 
 fn push_der(out: &mut Vec<u8>, tag: u8, content: &[u8]) {
@@ -218,6 +243,26 @@ mod tests {
         assert!(
             hex::encode(der).starts_with("30820135020101048201 2c07".replace(' ', "").as_str())
         );
+    }
+
+    /// The two entries of the vector, with and without their lengths.
+    #[test]
+    fn lengths_tell_entries_apart_where_they_are_hashed() {
+        let entries = [
+            hex::decode("0a030102031203040506").unwrap(),
+            hex::decode("0a0307080912030a0b0c").unwrap(),
+        ];
+        let joined = [entries.concat()];
+        let by = |hashing: DataHashing, entries: &[Vec<u8>]| {
+            hashing.hash(entries.iter().map(Vec::as_slice))
+        };
+        let concatenated = DataHashing::default();
+        assert_eq!(by(concatenated, &entries), by(concatenated, &joined));
+        let prefixed = DataHashing::LengthPrefixed;
+        assert_ne!(by(prefixed, &entries), by(prefixed, &joined));
+        let framed =
+            hex::decode("0000000a0a0301020312030405060000000a0a0307080912030a0b0c").unwrap();
+        assert_eq!(by(prefixed, &entries), data_hash([framed.as_slice()]));
     }
 
     #[test]

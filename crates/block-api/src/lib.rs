@@ -29,7 +29,7 @@ pub use self::{
         Answer, Candidate, ChannelStatus, Gossip, GossipChannel, GossipError, GossipEvent,
         JoinRequest, Membership,
     },
-    hash::{DataHash, HeaderHash, InvalidHash, data_hash, header_der},
+    hash::{DataHash, DataHashing, HeaderHash, InvalidHash, data_hash, header_der},
     number::{BlockNumber, Height},
     signer::{SignError, Signer},
     source::{
@@ -38,8 +38,8 @@ pub use self::{
     },
     store::{AppendError, BlockReader, BlockStore, ChainInfo, ReadError, ReadLimits},
     verify::{
-        Acceptance, BlockVerifier, Readers, ReadersDenied, Rejection, Verdict, VerifiedBlock,
-        VerifyError,
+        Acceptance, BlockVerifier, Readers, ReadersDenied, Rejection, Standing, Verdict,
+        VerifiedBlock, VerifyError,
     },
 };
 

@@ -74,7 +74,9 @@ pub trait BlockStore: BlockReader {
     /// # Errors
     ///
     /// [`AppendError::DoesNotLink`] when a block is not the next one or does not carry the hash of
-    /// the one before it, in which case nothing was appended; else when the storage fails.
+    /// the one before it, [`AppendError::OtherJudge`] when it was judged by another configuration
+    /// than that of the newest config block below it; nothing was appended then. Else when the
+    /// storage fails.
     ///
     /// # Cancel safety
     ///
@@ -121,6 +123,19 @@ pub enum AppendError {
         /// What does not fit.
         reason: &'static str,
     },
+    /// A block was judged ahead of its turn, and not by the configuration at its place.
+    #[error(
+        "block {number} was judged by config block {judged_by}, but the newest one below it is {in_force}: \
+         judge it again"
+    )]
+    OtherJudge {
+        /// The block.
+        number: BlockNumber,
+        /// The config block by which it was judged.
+        judged_by: BlockNumber,
+        /// The newest config block below it.
+        in_force: BlockNumber,
+    },
     /// The storage failed.
     #[error("block {number} was not stored: {source}")]
     Storage {
@@ -148,7 +163,10 @@ impl AppendError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Storage { .. } => true,
-            Self::DoesNotLink { .. } | Self::Unusable { .. } | Self::Closed => false,
+            Self::DoesNotLink { .. }
+            | Self::OtherJudge { .. }
+            | Self::Unusable { .. }
+            | Self::Closed => false,
         }
     }
 }
@@ -182,6 +200,40 @@ impl ChainInfo {
             height: self.height,
             reason,
         })
+    }
+
+    /// Checks a batch: each block is the next one, links to the one before it, and was judged by
+    /// the newest config block below it, `in_force` for the first one. A chain without any config
+    /// block (`None`) takes what was judged by whatever. Gives what the chain says of itself with the
+    /// batch on top.
+    ///
+    /// # Errors
+    ///
+    /// [`AppendError::DoesNotLink`] and [`AppendError::OtherJudge`].
+    pub fn check_batch(
+        &self,
+        mut in_force: Option<BlockNumber>,
+        blocks: &[VerifiedBlock],
+    ) -> Result<Self, AppendError> {
+        let mut chain = *self;
+        for block in blocks {
+            chain.check_link(block)?;
+            match in_force {
+                Some(in_force) if in_force != block.judged_by() => {
+                    return Err(AppendError::OtherJudge {
+                        number: block.number(),
+                        judged_by: block.judged_by(),
+                        in_force,
+                    });
+                }
+                Some(_) | None => {}
+            }
+            if block.is_config() {
+                in_force = Some(block.number());
+            }
+            chain = chain.grown_by(block);
+        }
+        Ok(chain)
     }
 
     /// What the chain says of itself with this block on top.

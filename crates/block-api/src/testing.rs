@@ -14,7 +14,7 @@ pub mod store_conformance;
 pub use self::{
     chain::TestChain,
     memory_store::MemoryStore,
-    roles::{NobodyReads, OpenReaders, TestSigner, TestVerifier},
+    roles::{GullibleVerifier, NobodyReads, OpenReaders, TestSigner, TestVerifier},
     scripted_source::{Opening, ScriptedSource, Step},
 };
 

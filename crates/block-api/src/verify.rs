@@ -9,14 +9,15 @@ use crate::{Block, BlockNumber, BoxError, HeaderHash};
 ///
 /// Judging is pure: no clock, no I/O, and the same answer for the same block until
 /// [`apply_config`](Self::apply_config) was called. Whether a block links to the chain is not
-/// asked here; the store knows its tip and refuses what does not link.
+/// found out here: who asks says how it stands, and the store, which knows its tip, refuses what
+/// does not link or was judged by another configuration than the one at its place.
 pub trait BlockVerifier: Send + Sync + fmt::Debug {
     /// Judges a whole block: its transactions are well formed, its data is the one that the header
     /// names, and the orderers signed it as the channel demands (semantics §2.1).
-    fn verify(&self, block: &Block) -> Verdict;
+    fn verify(&self, block: &Block, standing: Standing) -> Verdict;
 
     /// Judges header and signatures alone, whether there is data or not (semantics §2.9).
-    fn verify_attestation(&self, block: &Block) -> Verdict;
+    fn verify_attestation(&self, block: &Block, standing: Standing) -> Verdict;
 
     /// Takes the configuration of a config block that is in the store into force for the blocks
     /// after it. Other blocks change nothing, nor does one whose configuration is known.
@@ -27,6 +28,17 @@ pub trait BlockVerifier: Send + Sync + fmt::Debug {
     fn apply_config(&self, stored: &VerifiedBlock) -> Result<(), Rejection>;
 }
 
+/// How a block stands to the chain, which decides which configuration judges it (ADR 0004).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It links to a chain whose config blocks were all applied. It is judged by its position, as
+    /// Fabric does: by the newest configuration below it, whatever its signatures say.
+    Linked,
+    /// Blocks below it may be missing. It is judged by the newest config block that its signatures
+    /// name, if that can be known to be the right one.
+    Ahead,
+}
+
 /// What a verifier says of a block.
 #[derive(Debug, Clone)]
 pub enum Verdict {
@@ -35,8 +47,11 @@ pub enum Verdict {
     /// The block breaks a rule; it will break it for everyone under the same configuration.
     Rejected(Rejection),
     /// The configuration that judges the block is that of a config block which was not applied
-    /// yet: nothing is known until it is.
+    /// yet: nothing is known until it is. Never said of a block that is [`Standing::Linked`].
     AwaitsConfig(BlockNumber),
+    /// The block does not tell which configuration judges it: nothing is known until it links.
+    /// Never said of a block that is [`Standing::Linked`].
+    AwaitsLink,
 }
 
 /// What a verifier learned of a block that it accepted.
@@ -47,6 +62,9 @@ pub struct Acceptance {
     /// The number of the newest config block up to and including this block, as the orderers
     /// signed it; 0 where they signed none.
     pub last_config: BlockNumber,
+    /// The number of the config block by which it was judged; its own number for the block that a
+    /// verifier trusts from the beginning.
+    pub judged_by: BlockNumber,
 }
 
 /// A block that breaks a rule.
@@ -83,6 +101,14 @@ pub enum VerifyError {
         number: BlockNumber,
         /// The config block.
         config: BlockNumber,
+    },
+    /// Which configuration judges it is known once it links to the chain.
+    #[error(
+        "block {number} does not tell which configuration judges it, and blocks before it are missing"
+    )]
+    AwaitsLink {
+        /// The block.
+        number: BlockNumber,
     },
     /// It has no data.
     #[error("block {number} has no data, only a header and signatures")]
@@ -157,13 +183,17 @@ impl VerifiedBlock {
     /// # Errors
     ///
     /// When the verifier rejects it, cannot judge it yet, or when it has no data.
-    pub fn new(block: Block, verifier: &dyn BlockVerifier) -> Result<Self, VerifyError> {
+    pub fn new(
+        block: Block,
+        verifier: &dyn BlockVerifier,
+        standing: Standing,
+    ) -> Result<Self, VerifyError> {
         if !block.has_data() {
             return Err(VerifyError::NoData {
                 number: block.number(),
             });
         }
-        match verifier.verify(&block) {
+        match verifier.verify(&block, standing) {
             Verdict::Accepted(acceptance) => Ok(Self {
                 block: block.with_all_slots(Some(acceptance.last_config)),
                 acceptance,
@@ -172,6 +202,9 @@ impl VerifiedBlock {
             Verdict::AwaitsConfig(config) => Err(VerifyError::AwaitsConfig {
                 number: block.number(),
                 config,
+            }),
+            Verdict::AwaitsLink => Err(VerifyError::AwaitsLink {
+                number: block.number(),
             }),
         }
     }
@@ -199,6 +232,11 @@ impl VerifiedBlock {
     /// The number of the newest config block up to and including this one.
     pub fn last_config(&self) -> BlockNumber {
         self.acceptance.last_config
+    }
+
+    /// The number of the config block by which it was judged.
+    pub fn judged_by(&self) -> BlockNumber {
+        self.acceptance.judged_by
     }
 }
 

@@ -133,7 +133,7 @@ impl Writer {
         let Some(first) = blocks.first() else {
             return Ok(self.info);
         };
-        let grown = self.check_links(blocks)?;
+        let grown = self.check(blocks)?;
         self.store(first, blocks)
             .map_err(|source| append_error(first.number(), source))?;
         self.identity = self.identity_with(first);
@@ -144,26 +144,25 @@ impl Writer {
     }
 
     /// What the chain says of itself with all of these blocks on top.
-    fn check_links(&self, blocks: &[VerifiedBlock]) -> Result<ChainInfo, AppendError> {
-        let mut info = self.info;
-        for block in blocks {
-            info.check_link(block)?;
-            let is_genesis = block.number() == BlockNumber::GENESIS;
-            if is_genesis
+    fn check(&self, blocks: &[VerifiedBlock]) -> Result<ChainInfo, AppendError> {
+        let tip = self.info.height.tip();
+        let in_force = tip.and_then(|tip| self.shared.catalog().config_at(tip));
+        let grown = self.info.check_batch(in_force, blocks)?;
+        let other_genesis = blocks.first().filter(|first| {
+            first.number() == BlockNumber::GENESIS
                 && self
                     .identity
                     .genesis
-                    .is_some_and(|genesis| genesis != block.header_hash())
-            {
-                return Err(AppendError::DoesNotLink {
-                    number: block.number(),
-                    height: info.height,
-                    reason: "it is not the genesis block that the store was made for",
-                });
-            }
-            info = info.grown_by(block);
+                    .is_some_and(|genesis| genesis != first.header_hash())
+        });
+        match other_genesis {
+            Some(block) => Err(AppendError::DoesNotLink {
+                number: block.number(),
+                height: self.info.height,
+                reason: "it is not the genesis block that the store was made for",
+            }),
+            None => Ok(grown),
         }
-        Ok(info)
     }
 
     fn store(

@@ -6,9 +6,12 @@ mod load;
 mod text;
 mod units;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
-use block_api::{ChannelId, Endpoint};
+use block_api::{ChannelId, DataHashing, Endpoint};
 use serde::Deserialize;
 
 pub use self::{
@@ -222,9 +225,31 @@ pub struct ChannelSection {
     /// from other nodes. Default: true.
     #[serde(default = "default_pull")]
     pub pull: bool,
+    /// How the data hash of its blocks is taken, which is the same on every node of the channel.
+    /// Default: `fabric`.
+    #[serde(default, deserialize_with = "text::parse")]
+    pub data_hash: DataHashRule,
     /// Endpoints to pull from beside those of the channel's configuration. Default: none.
     #[serde(default)]
     pub orderers: Vec<ExtraOrderer>,
+}
+
+/// How the data hash of a channel's blocks is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum DataHashRule {
+    /// `fabric`: over the transactions one after the other.
+    #[default]
+    Fabric,
+    /// `fabric-x`: over each transaction's length and bytes, as Fabric-X takes it.
+    FabricX,
+}
+
+/// A text that names no rule for data hashes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is no rule for data hashes: there are fabric and fabric-x")]
+pub struct InvalidDataHashRule {
+    text: String,
 }
 
 /// `[[channel.orderers]]`
@@ -306,7 +331,32 @@ impl ChannelSection {
             id,
             genesis: genesis.into(),
             pull: default_pull(),
+            data_hash: DataHashRule::default(),
             orderers: Vec::new(),
+        }
+    }
+}
+
+impl FromStr for DataHashRule {
+    type Err = InvalidDataHashRule;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDataHashRule> {
+        match text {
+            "fabric" => Ok(Self::Fabric),
+            "fabric-x" => Ok(Self::FabricX),
+            _ => Err(InvalidDataHashRule {
+                text: text.to_owned(),
+            }),
+        }
+    }
+}
+
+impl DataHashRule {
+    /// The rule as verifiers know it.
+    pub fn hashing(self) -> DataHashing {
+        match self {
+            Self::Fabric => DataHashing::Concatenated,
+            Self::FabricX => DataHashing::LengthPrefixed,
         }
     }
 }

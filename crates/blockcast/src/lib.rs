@@ -10,5 +10,8 @@ pub use deliver_service::{ChannelState, ChannelStats};
 
 pub use self::{
     config::NodeConfig,
-    node::{GossipKeyError, Node, NodeBuilder, StartError, SubscribeError, Subscription},
+    node::{
+        GossipKeyError, Node, NodeBuilder, StartError, StoreCheck, StoredBlockError,
+        SubscribeError, Subscription,
+    },
 };

@@ -5,6 +5,7 @@ mod builder;
 mod channel;
 mod error;
 mod gossip_key;
+mod stored;
 mod subscription;
 mod verifier;
 
@@ -17,6 +18,7 @@ use deliver_service::{ChannelState, DeliverService};
 pub use self::{
     builder::NodeBuilder,
     error::{GossipKeyError, StartError, SubscribeError},
+    stored::{StoreCheck, StoredBlockError},
     subscription::Subscription,
 };
 use crate::config::NodeConfig;

@@ -130,7 +130,7 @@ impl Readers for ChannelAccess {
     }
 
     fn generation(&self) -> u64 {
-        self.history.snapshot().len() as u64
+        self.history.snapshot().applied()
     }
 }
 

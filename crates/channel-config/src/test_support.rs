@@ -43,6 +43,16 @@ pub(crate) fn fixture(path: &str) -> Vec<u8> {
     fs::read(root.join(path)).unwrap_or_else(|error| panic!("fixture {path}: {error}"))
 }
 
+/// The certificate in an MSP folder of the fixtures.
+pub(crate) fn certificate_of_fixture(folder: &str) -> Vec<u8> {
+    let certificates = format!(
+        "{}/../../tests/fixtures/msp/{folder}/msp/signcerts",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let mut files = fs::read_dir(certificates).unwrap();
+    fs::read(files.next().unwrap().unwrap().path()).unwrap()
+}
+
 pub(crate) fn block(path: &str) -> Block {
     Block::parse(fixture(path).into()).unwrap()
 }
@@ -57,18 +67,8 @@ impl TestSigner {
     /// The holder of an MSP folder of the fixtures, as `org1/user1`.
     pub(crate) fn of_fixture(folder: &str, msp_id: &str) -> Self {
         let key = fixture(&format!("msp/{folder}/msp/keystore/priv_sk"));
-        let certificates = format!(
-            "{}/../../tests/fixtures/msp/{folder}/msp/signcerts",
-            env!("CARGO_MANIFEST_DIR")
-        );
-        let certificate = fs::read_dir(certificates)
-            .unwrap()
-            .next()
-            .unwrap()
-            .unwrap()
-            .path();
         let (der, _) = pem::first_block(&key).unwrap();
-        Self::new(&der, msp_id, &fs::read(certificate).unwrap())
+        Self::new(&der, msp_id, &certificate_of_fixture(folder))
     }
 
     pub(crate) fn new(pkcs8: &[u8], msp_id: &str, certificate: &[u8]) -> Self {

@@ -49,6 +49,14 @@ pub(crate) struct Buffered {
     pub(crate) origin: Origin,
 }
 
+/// A block that waits, as far as its producers need it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    /// The config block by which it was judged.
+    pub(crate) judged_by: BlockNumber,
+    pub(crate) is_config: bool,
+}
+
 /// What became of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Push {
@@ -113,20 +121,39 @@ impl Buffer {
         number < state.next || state.holds(number, hash)
     }
 
+    /// The block with this hash, if it waits.
+    pub(crate) fn waiting(&self, number: BlockNumber, hash: &HeaderHash) -> Option<Waiting> {
+        let state = self.state();
+        let waits = state.find(number, hash)?;
+        Some(Waiting {
+            judged_by: waits.block.judged_by(),
+            is_config: waits.block.is_config(),
+        })
+    }
+
     /// Whether a block from the topic would be kept for its number alone.
     pub(crate) fn in_window(&self, number: BlockNumber) -> bool {
         number.get() < self.state().next.get().saturating_add(self.limits.window)
     }
 
-    /// Puts a block in if there is room for one of its kind.
+    /// Puts a block in if there is room for one of its kind. A copy that was judged by a newer
+    /// configuration takes the place of one that was not.
     pub(crate) fn try_push(&self, block: VerifiedBlock, origin: Origin) -> Push {
         let mut state = self.state();
         let (number, length) = (block.number(), block.block().raw().len());
         if state.closed {
             return Push::Closed;
         }
-        if number < state.next || state.holds(number, &block.header_hash()) {
+        if number < state.next {
             return Push::Known;
+        }
+        match state.find(number, &block.header_hash()) {
+            Some(copy) if copy.block.judged_by() >= block.judged_by() => return Push::Known,
+            Some(_) => {
+                state.replace(block, origin);
+                return Push::Queued;
+            }
+            None => {}
         }
         if state
             .blocks
@@ -175,8 +202,9 @@ impl Buffer {
         }
     }
 
-    /// Takes the blocks that are due, in order, as many as one append may have. They count as
-    /// buffered until [`stored`](Self::stored).
+    /// Takes the blocks that are due, in order, as many as one append may have, and none behind a
+    /// config block: what follows is judged by that. They count as buffered until
+    /// [`stored`](Self::stored) or [`refused`](Self::refused).
     pub(crate) fn take(&self, tip: &ChainInfo) -> Batch {
         let mut state = self.state();
         let mut batch = Batch::default();
@@ -208,7 +236,11 @@ impl Buffer {
             };
             bytes += chosen.block.block().raw().len();
             tip = tip.grown_by(&chosen.block);
+            let is_config = chosen.block.is_config();
             batch.blocks.push(chosen);
+            if is_config {
+                break;
+            }
         }
         if !batch.unlinked.is_empty() {
             drop(state);
@@ -237,6 +269,16 @@ impl Buffer {
         self.room.notify_waiters();
     }
 
+    /// Gives the room of blocks back that were taken and are not stored.
+    pub(crate) fn refused(&self, blocks: &[Buffered]) {
+        let mut state = self.state();
+        for refused in blocks {
+            state.count(refused.block.block().raw().len(), refused.origin, false);
+        }
+        drop(state);
+        self.room.notify_waiters();
+    }
+
     /// Waits until the block that is due may be there.
     pub(crate) async fn ready(&self) {
         self.ready.notified().await;
@@ -262,11 +304,26 @@ impl Buffer {
 
 impl State {
     fn holds(&self, number: BlockNumber, hash: &HeaderHash) -> bool {
-        let same = self.blocks.get(&number);
-        same.is_some_and(|same| {
-            same.iter()
-                .any(|buffered| buffered.block.header_hash() == *hash)
-        })
+        self.find(number, hash).is_some()
+    }
+
+    fn find(&self, number: BlockNumber, hash: &HeaderHash) -> Option<&Buffered> {
+        let same = self.blocks.get(&number)?;
+        same.iter()
+            .find(|buffered| buffered.block.header_hash() == *hash)
+    }
+
+    /// Puts a block in the place of its copy.
+    fn replace(&mut self, block: VerifiedBlock, origin: Origin) {
+        let (number, hash) = (block.number(), block.header_hash());
+        let length = block.block().raw().len();
+        let same = self.blocks.get_mut(&number).into_iter().flatten();
+        let mut copies = same.filter(|buffered| buffered.block.header_hash() == hash);
+        if let Some(copy) = copies.next() {
+            let old = std::mem::replace(copy, Buffered { block, origin });
+            self.count(old.block.block().raw().len(), old.origin, false);
+            self.count(length, origin, true);
+        }
     }
 
     fn count(&mut self, length: usize, origin: Origin, comes: bool) {

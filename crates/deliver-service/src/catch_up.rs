@@ -4,8 +4,8 @@
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use block_api::{
-    Block, BlockNumber, ChannelStatus, DeliverStatus, Delivery, Endpoint, GossipChannel, Height,
-    NodeId, StreamRequest, VerifyError,
+    BlockNumber, ChannelStatus, DeliverStatus, Delivery, Endpoint, GossipChannel, Height, NodeId,
+    StreamRequest, VerifyError,
 };
 use futures::StreamExt;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -13,6 +13,7 @@ use tracing::{debug, info};
 
 use crate::{
     Origin,
+    in_order::InOrder,
     intake::{Intake, JudgeError},
     topic::Peers,
 };
@@ -33,6 +34,8 @@ enum RangeError {
         expected: BlockNumber,
         actual: BlockNumber,
     },
+    #[error("block {0} does not link to the one before it")]
+    Unlinked(BlockNumber),
     #[error(transparent)]
     Judge(#[from] JudgeError),
     #[error("the peer is gone")]
@@ -168,6 +171,7 @@ async fn range(
     let opened = timeout(patience, source.open(&endpoint, &request)).await;
     let mut stream = opened.map_err(|_| RangeError::TimedOut)??;
     let mut expected = first;
+    let (mut run, mut previous) = (InOrder::default(), None);
     while expected <= last {
         let delivery = timeout(patience, stream.next())
             .await
@@ -182,12 +186,26 @@ async fn range(
                 actual: block.number(),
             });
         }
-        if !intake.buffer.knows(block.number(), &block.header_hash()) {
-            // Where an earlier block of the range does not link, its configuration never comes into
-            // force, and the room that the later ones take is never given back.
-            let taken = timeout(patience, take(intake, block)).await;
-            taken.map_err(|_| RangeError::TimedOut)??;
+        let links = match previous {
+            Some(previous) => block.links_to(&previous),
+            // What is due when the range begins may be stored by now.
+            None => {
+                block.number() < intake.buffer.next() || intake.applied().is_followed_by(&block)
+            }
+        };
+        if !links {
+            intake.counters.unlinked.add(1);
+            return Err(RangeError::Unlinked(expected));
         }
+        previous = Some(block.header_hash());
+        // Where another chain is stored meanwhile, a configuration of this one never comes into
+        // force, and the room that its blocks take is never given back.
+        let taken = timeout(patience, run.take(intake, block, Origin::CatchUp)).await;
+        let taken = taken.map_err(|_| RangeError::TimedOut)?;
+        if let Err(JudgeError::Verify(VerifyError::Rejected(_))) = &taken {
+            intake.counters.rejected.add(1);
+        }
+        taken?;
         match expected.next() {
             Some(next) => expected = next,
             None => break,
@@ -195,28 +213,11 @@ async fn range(
     }
     // The next range begins where this one ends, so what came must be stored first.
     let mut applied = intake.applied.subscribe();
-    let stored = applied.wait_for(|applied| *applied >= last.height());
+    let stored = applied.wait_for(|applied| applied.height >= last.height());
     match timeout(patience, stored).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(_)) => Err(JudgeError::Closed.into()),
         // What came does not link, or the store fails: another peer may have other blocks.
         Err(_) => Err(RangeError::TimedOut),
-    }
-}
-
-/// Has a block of a range judged, and puts it into the buffer.
-async fn take(intake: &Intake, block: Block) -> Result<(), JudgeError> {
-    let verified = match intake.verify_in_order(block).await {
-        Ok(verified) => verified,
-        Err(error) => {
-            if let JudgeError::Verify(VerifyError::Rejected(_)) = &error {
-                intake.counters.rejected.add(1);
-            }
-            return Err(error);
-        }
-    };
-    match intake.buffer.push(verified, Origin::CatchUp).await {
-        true => Ok(()),
-        false => Err(JudgeError::Closed),
     }
 }

@@ -4,7 +4,7 @@
 use std::{panic::resume_unwind, sync::Arc};
 
 use block_api::{
-    Block, BlockNumber, BlockReader, BlockSource, GossipChannel, Membership, ReadLimits,
+    Block, BlockNumber, BlockReader, BlockSource, GossipChannel, Membership, ReadLimits, Standing,
     VerifiedBlock,
 };
 use blocks_provider::{BlocksProvider, ProviderHandle, PullState};
@@ -19,7 +19,7 @@ use crate::{
     ChannelParts, Config, JoinError,
     buffer::Buffer,
     catch_up,
-    intake::Intake,
+    intake::{Applied, Intake},
     orderer::OrdererIntake,
     publisher,
     stats::Counters,
@@ -48,7 +48,8 @@ pub(crate) struct Pull {
 
 impl Channel {
     pub(crate) fn start(config: &Config, parts: ChannelParts, membership: Membership) -> Self {
-        let height = parts.store.info().height;
+        let applied = Applied::of_store(&*parts.store);
+        let height = applied.height;
         let intake = Arc::new(Intake {
             channel: parts.channel,
             config: config.clone(),
@@ -56,7 +57,7 @@ impl Channel {
             verifier: parts.verifier,
             buffer: Buffer::new(config, height.next_block()),
             counters: Counters::default(),
-            applied: watch::Sender::new(height),
+            applied: watch::Sender::new(applied),
             storage_failure: watch::Sender::new(None),
             awaiting: Semaphore::new((config.candidates_at_work.get() / 2).max(1)),
             orderer_unlinked: Notify::new(),
@@ -91,10 +92,7 @@ impl Channel {
 
     pub(crate) fn pull(&self, ledger: Arc<dyn BlockReader>) -> Pull {
         let intake = self.intake.clone();
-        let handler = Arc::new(OrdererIntake {
-            intake: intake.clone(),
-            ledger,
-        });
+        let handler = Arc::new(OrdererIntake::new(intake.clone(), ledger));
         let config = intake.config.provider.clone();
         let provider =
             BlocksProvider::new(intake.channel.clone(), self.source.clone(), handler, config);
@@ -183,9 +181,11 @@ pub(crate) async fn restore_config(parts: &ChannelParts) -> Result<(), JoinError
         let block = stored_block(parts, number).await?;
         let channel = || parts.channel.clone();
         let verified =
-            VerifiedBlock::new(block, &*parts.verifier).map_err(|source| JoinError::Verify {
-                channel: channel(),
-                source,
+            VerifiedBlock::new(block, &*parts.verifier, Standing::Linked).map_err(|source| {
+                JoinError::Verify {
+                    channel: channel(),
+                    source,
+                }
             })?;
         parts
             .verifier

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The orderer's stream as a producer: what the pull loop hands its blocks to.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use block_api::{
@@ -11,6 +11,7 @@ use blocks_provider::{BlockHandler, HandleError};
 
 use crate::{
     Origin,
+    in_order::InOrder,
     intake::{Intake, JudgeError},
 };
 
@@ -19,6 +20,8 @@ use crate::{
 pub(crate) struct OrdererIntake {
     pub(crate) intake: Arc<Intake>,
     pub(crate) ledger: Arc<dyn BlockReader>,
+    /// The stream that is open: the pull loop gives blocks that link, from the position on.
+    stream: Mutex<InOrder>,
 }
 
 /// The ordering service and the store have different blocks of one number. Both were signed as the
@@ -35,6 +38,20 @@ struct Fork {
 }
 
 impl OrdererIntake {
+    pub(crate) fn new(intake: Arc<Intake>, ledger: Arc<dyn BlockReader>) -> Self {
+        Self {
+            intake,
+            ledger,
+            stream: Mutex::default(),
+        }
+    }
+
+    fn stream(&self) -> MutexGuard<'_, InOrder> {
+        self.stream
+            .lock()
+            .expect("invariant: no holder of this lock panics")
+    }
+
     /// Checks that a block whose number is stored is the stored one.
     async fn check_same(&self, block: &Block) -> Result<(), HandleError> {
         let number = block.number();
@@ -67,30 +84,27 @@ impl OrdererIntake {
 #[async_trait]
 impl BlockHandler for OrdererIntake {
     fn position(&self) -> ChainInfo {
+        *self.stream() = InOrder::default();
         self.ledger.info()
     }
 
     async fn handle(&self, block: Block, _from: &Endpoint) -> Result<(), HandleError> {
         let intake = &self.intake;
-        if intake.buffer.knows(block.number(), &block.header_hash()) {
+        if block.number() < intake.buffer.next() {
             // Another way was quicker; nothing is lost by taking its copy.
-            return match block.number() < intake.buffer.next() {
-                true => self.check_same(&block).await,
-                false => Ok(()),
-            };
+            return self.check_same(&block).await;
         }
-        let verified = match intake.verify_in_order(block).await {
-            Ok(verified) => verified,
-            Err(JudgeError::Closed) => return Err(HandleError::Closed),
+        let mut stream = *self.stream();
+        let taken = stream.take(intake, block, Origin::Orderer).await;
+        *self.stream() = stream;
+        match taken {
+            Ok(()) => Ok(()),
+            Err(JudgeError::Closed) => Err(HandleError::Closed),
             Err(JudgeError::Verify(VerifyError::Rejected(rejection))) => {
                 intake.counters.rejected.add(1);
-                return Err(rejection.into());
+                Err(rejection.into())
             }
-            Err(JudgeError::Verify(other)) => return Err(HandleError::Failed(other.into())),
-        };
-        match intake.buffer.push(verified, Origin::Orderer).await {
-            true => Ok(()),
-            false => Err(HandleError::Closed),
+            Err(JudgeError::Verify(other)) => Err(HandleError::Failed(other.into())),
         }
     }
 }

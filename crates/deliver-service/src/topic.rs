@@ -126,7 +126,7 @@ async fn take_in(
         false => match intake.verify_announcement(candidate.block()).await {
             Ok(Verdict::Accepted(_)) => Ok(None),
             Ok(Verdict::Rejected(rejection)) => Err(Some(rejection)),
-            Ok(Verdict::AwaitsConfig(_)) | Err(_) => Err(None),
+            Ok(Verdict::AwaitsConfig(_) | Verdict::AwaitsLink) | Err(_) => Err(None),
         },
     };
     match judged {

@@ -3,11 +3,15 @@
 
 use std::sync::Arc;
 
-use block_api::{AppendError, ChainInfo, VerifiedBlock};
+use block_api::{AppendError, ChainInfo, Standing, VerifiedBlock};
 use tokio::{sync::mpsc, time::sleep};
 use tracing::{debug, error, info, warn};
 
-use crate::{Origin, buffer::Buffered, intake::Intake};
+use crate::{
+    Origin,
+    buffer::Buffered,
+    intake::{Intake, JudgeError},
+};
 
 /// Writes until the channel is cancelled, then what is due and waits already.
 pub(crate) async fn run(intake: Arc<Intake>, publish: mpsc::Sender<VerifiedBlock>) {
@@ -22,7 +26,8 @@ pub(crate) async fn run(intake: Arc<Intake>, publish: mpsc::Sender<VerifiedBlock
                 origin = ?unlinked.origin,
                 "a signed block does not link to the chain"
             );
-            if unlinked.origin == Origin::Orderer {
+            // Who waits behind a config block that is not stored would wait for ever.
+            if unlinked.origin == Origin::Orderer || unlinked.block.is_config() {
                 intake.orderer_unlinked.notify_one();
             }
         }
@@ -38,21 +43,28 @@ pub(crate) async fn run(intake: Arc<Intake>, publish: mpsc::Sender<VerifiedBlock
             }
             continue;
         }
-        let Some(tip) = append(&intake, &batch.blocks).await else {
+        let Some(blocks) = judged_in_place(&intake, batch.blocks).await else {
             break;
         };
-        if !take_into_force(&intake, &batch.blocks) {
+        if blocks.is_empty() {
+            continue;
+        }
+        let Some(tip) = append(&intake, &blocks).await else {
+            break;
+        };
+        if !take_into_force(&intake, &blocks) {
             break;
         }
-        intake.buffer.stored(&batch.blocks, &tip);
-        for Buffered { block, origin } in &batch.blocks {
+        intake.buffer.stored(&blocks, &tip);
+        for Buffered { block, origin } in &blocks {
             intake.counters.stored(*origin, block.block().raw().len());
             debug!(channel = %intake.channel, block.number = %block.number(), ?origin, "block stored");
         }
-        intake.applied.send_replace(tip.height);
+        intake
+            .applied
+            .send_modify(|applied| *applied = applied.grown_by(&tip, &blocks));
         // What came from peers has been passed on by the network, or is asked for as a range.
-        for Buffered { block, .. } in batch
-            .blocks
+        for Buffered { block, .. } in blocks
             .into_iter()
             .filter(|stored| stored.origin == Origin::Orderer)
         {
@@ -63,6 +75,44 @@ pub(crate) async fn run(intake: Arc<Intake>, publish: mpsc::Sender<VerifiedBlock
     }
     intake.buffer.close();
     intake.ended.cancel();
+}
+
+/// The blocks of a batch, each judged by the configuration at its place: what was judged ahead of
+/// its turn by an older one is judged again. With one that is refused go those that follow it.
+/// `None` when the channel closes.
+async fn judged_in_place(intake: &Intake, mut batch: Vec<Buffered>) -> Option<Vec<Buffered>> {
+    // Nothing in a batch follows a config block, so that one configuration judges all of it.
+    let Some(in_force) = intake.applied().config else {
+        return Some(batch);
+    };
+    for index in 0..batch.len() {
+        let Some(buffered) = batch.get_mut(index) else {
+            break;
+        };
+        if buffered.block.judged_by() == in_force {
+            continue;
+        }
+        let block = buffered.block.block().clone();
+        match intake.verify(block, Standing::Linked).await {
+            Ok(block) => buffered.block = block,
+            Err(JudgeError::Closed) => return None,
+            Err(JudgeError::Verify(error)) => {
+                let refused = batch.split_off(index);
+                intake.counters.rejected.add(refused.len());
+                warn!(
+                    channel = %intake.channel,
+                    blocks = refused.len(),
+                    %error,
+                    "a block that was accepted ahead of its turn is refused in its place"
+                );
+                intake.buffer.refused(&refused);
+                // A stream that went past it does not bring another copy.
+                intake.orderer_unlinked.notify_one();
+                break;
+            }
+        }
+    }
+    Some(batch)
 }
 
 /// Appends a batch, however often it takes. `None` when the channel closes before it is stored.

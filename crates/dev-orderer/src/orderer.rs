@@ -7,7 +7,7 @@ use std::{panic, sync::Arc};
 
 use block_api::{
     Block, BlockNumber, BlockReader as _, BlockVerifier as _, BoxError, ChannelId, Clock, Endpoint,
-    ReadLimits, SignError, VerifiedBlock,
+    ReadLimits, SignError, Standing, VerifiedBlock,
 };
 use channel_config::ChannelVerifier;
 use orderer_server::DeliverCounts;
@@ -244,7 +244,7 @@ impl DevOrderer {
             .next()
             .and_then(|raw| Block::parse(raw).ok());
         let block = block.expect("invariant: a block that was told of is there");
-        if let Err(err) = VerifiedBlock::new(block, &**verifier)
+        if let Err(err) = VerifiedBlock::new(block, &**verifier, Standing::Linked)
             .map_err(BoxError::from)
             .and_then(|verified| Ok(verifier.apply_config(&verified)?))
         {

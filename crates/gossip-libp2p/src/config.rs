@@ -137,6 +137,10 @@ pub(crate) struct WireLimits {
     pub(crate) history: usize,
 }
 
+/// A config block up to this size goes on the topic whole, whatever the inline limit: a channel of
+/// some hundred organisations has about half of it. A bigger one is announced like any other block.
+pub(crate) const INLINE_CONFIG: usize = 2 * 1024 * 1024;
+
 /// What the signatures of a block may need beside its inline part. A signature with its signer's
 /// certificate takes about 1 KiB; large ordering services have some tens.
 const SIGNATURES_ROOM: usize = 64 * 1024;
@@ -316,7 +320,7 @@ impl MeshSize {
 
 impl WireLimits {
     fn of(config: &Config) -> Self {
-        let message = config.inline_limit.get() + SIGNATURES_ROOM;
+        let message = config.inline_limit.get().max(INLINE_CONFIG) + SIGNATURES_ROOM;
         // A node names all its topics in one RPC to a new peer.
         let control = CONTROL_ROOM + config.max_topics.get() * SUBSCRIPTION;
         let heartbeats = config

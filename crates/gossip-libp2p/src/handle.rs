@@ -27,7 +27,7 @@ use tracing::warn;
 
 use crate::{
     channels::Shared,
-    config::Config,
+    config::{Config, INLINE_CONFIG},
     error::{AddPeerError, OpenError, StartError},
     event_loop::{Command, EventLoop, Published},
     identity::{peer_address, peer_id},
@@ -224,7 +224,12 @@ impl GossipChannel for JoinedChannel {
         }
         let whole = block.block().relay();
         let attestation = block.block().without_data().with_signatures_slot_only();
-        let mut message = if whole.len() <= self.inner.config.inline_limit.get() {
+        let mut inline_limit = self.inner.config.inline_limit.get();
+        if block.is_config() {
+            // Everyone needs it at once, to judge what comes after it.
+            inline_limit = inline_limit.max(INLINE_CONFIG);
+        }
+        let mut message = if whole.len() <= inline_limit {
             encode(Form::Whole, whole.len(), &whole)
         } else {
             encode(Form::Announcement, whole.len(), &attestation.relay())

@@ -183,8 +183,11 @@ impl GossipChannel for Joined {
         if self.channel.left.is_cancelled() {
             return Err(GossipError::Closed);
         }
+        // Everyone needs a config block at once, to judge what comes after it.
+        let is_inline =
+            block.is_config() || block.block().raw().len() <= self.node.config.inline_limit;
         let block = block.block();
-        let relay = if block.raw().len() <= self.node.config.inline_limit {
+        let relay = if is_inline {
             block.relay()
         } else {
             block.without_data().relay()

@@ -17,8 +17,8 @@ use std::{
 use anyhow::{anyhow, bail};
 use block_api::{
     Block, BlockNumber, BlockSource as _, BlockVerifier as _, ChainInfo, ChannelId, Content,
-    DeliverStatus, Delivery, Endpoint, Start, Stop, StreamRequest, SystemClock, VerifiedBlock,
-    WhenMissing,
+    DeliverStatus, Delivery, Endpoint, Standing, Start, Stop, StreamRequest, SystemClock,
+    VerifiedBlock, WhenMissing,
 };
 use channel_config::{ChannelVerifier, verify_chain_step};
 use futures::StreamExt as _;
@@ -95,7 +95,7 @@ async fn follow(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<(
             }
         };
         verify_chain_step(&chain, &block)?;
-        let verified = VerifiedBlock::new(block, &verifier)?;
+        let verified = VerifiedBlock::new(block, &verifier, Standing::Linked)?;
         verifier.apply_config(&verified)?;
         let (number, hash) = (verified.number(), verified.header_hash());
         chain = ChainInfo {

@@ -2,19 +2,21 @@
 //! Chains made to order, with marks in place of signatures.
 
 use crate::{
-    Block, BlockNumber, ChannelId, HeaderHash, VerifiedBlock,
+    Block, BlockNumber, ChannelId, HeaderHash, Standing, VerifiedBlock,
     testing::TestVerifier,
     wire::{put_bytes, put_uint},
 };
 
 /// Makes the blocks of a chain, one after the other. What [`TestVerifier`] takes for the orderers'
-/// signatures is a mark over the header hash and the number of the last config block.
+/// signatures is a mark over the header hash, the number of the last config block, and that of the
+/// config block whose orderers signed.
 #[derive(Debug, Clone)]
 pub struct TestChain {
     channel: ChannelId,
     next: BlockNumber,
     previous: Option<HeaderHash>,
     last_config: BlockNumber,
+    signed_under: BlockNumber,
 }
 
 impl TestChain {
@@ -29,6 +31,7 @@ impl TestChain {
             next: BlockNumber::GENESIS,
             previous: None,
             last_config: BlockNumber::GENESIS,
+            signed_under: BlockNumber::GENESIS,
         }
     }
 
@@ -67,7 +70,7 @@ impl TestChain {
             .map(HeaderHash::as_ref)
             .unwrap_or_default();
         let unsigned = Block::assemble::<_, &[u8]>(self.next, previous, entries, &[]);
-        let mark = TestVerifier::mark(&unsigned, self.last_config);
+        let mark = TestVerifier::mark(&unsigned, self.last_config, self.signed_under);
         let block = Block::assemble(
             self.next,
             previous,
@@ -76,11 +79,18 @@ impl TestChain {
         );
         self.next = self.next.next().expect("a test makes no 2^64 blocks");
         self.previous = Some(block.header_hash());
+        // A config block is signed by those who were in force before it.
+        self.signed_under = self.last_config;
         block
     }
 
     /// The next block, a config block.
     pub fn config(&mut self) -> Block {
+        self.config_with(0)
+    }
+
+    /// The next block, a config block whose configuration has so many bytes more.
+    pub fn config_with(&mut self, bytes: usize) -> Block {
         self.last_config = self.next;
         let mut channel_header = Vec::new();
         put_uint(&mut channel_header, 1, 1);
@@ -89,7 +99,9 @@ impl TestChain {
         put_bytes(&mut header, 1, &channel_header);
         let mut payload = Vec::new();
         put_bytes(&mut payload, 1, &header);
-        put_bytes(&mut payload, 2, format!("config {}", self.next).as_bytes());
+        let mut config = format!("config {}", self.next).into_bytes();
+        config.resize(config.len() + bytes, b' ');
+        put_bytes(&mut payload, 2, &config);
         let mut envelope = Vec::new();
         put_bytes(&mut envelope, 1, &payload);
         self.entries(&[envelope])
@@ -107,12 +119,27 @@ impl TestChain {
         )
     }
 
+    /// The same block as the orderers of an older configuration sign it, who do not own up to the
+    /// newer one.
+    pub fn signed_by_others(block: &Block, config: BlockNumber) -> Block {
+        let header = block.header();
+        let entries: Vec<&[u8]> = block.data().collect();
+        let mark = TestVerifier::mark(block, config, config);
+        Block::assemble(
+            header.number,
+            header.previous_hash,
+            &entries,
+            &[mark.as_slice(), &[], &[], &[], &[]],
+        )
+    }
+
     /// Has a block of such a chain judged.
     ///
     /// # Panics
     ///
     /// When the [`TestVerifier`] rejects it.
     pub fn verified(block: &Block) -> VerifiedBlock {
-        VerifiedBlock::new(block.clone(), &TestVerifier::default()).expect("a made block verifies")
+        VerifiedBlock::new(block.clone(), &TestVerifier::default(), Standing::Linked)
+            .expect("a made block verifies")
     }
 }

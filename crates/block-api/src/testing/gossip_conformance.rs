@@ -7,9 +7,9 @@ use std::{collections::BTreeSet, future::Future, sync::Arc};
 
 use self::node::{Node, chain, joined, request, stop};
 use crate::{
-    Acceptance, Answer, Block, BlockNumber, BlockStore, BlockVerifier, Candidate, DeliverStatus,
-    Gossip, GossipError, GossipEvent, Height, NodeId, Rejection, Verdict, VerifiedBlock,
-    testing::{MemoryStore, TestChain, TestVerifier, within},
+    Answer, Block, BlockNumber, BlockStore, BlockVerifier, Candidate, DeliverStatus, Gossip,
+    GossipError, GossipEvent, Height, NodeId, Standing, Verdict, VerifiedBlock,
+    testing::{GullibleVerifier, MemoryStore, TestChain, TestVerifier, within},
 };
 
 /// A size that no backend sends to everyone at once.
@@ -33,6 +33,7 @@ where
     one_message_comes_once(start(3, vec![(0, 1), (1, 2), (0, 2)]).await).await;
     a_forged_copy_hides_nothing(line().await).await;
     big_blocks_can_be_had(pair().await).await;
+    config_blocks_travel_whole(pair().await).await;
     ranges_are_served(pair().await).await;
     statuses_follow_the_chain(pair().await).await;
     chains_stay_apart(pair().await).await;
@@ -144,46 +145,32 @@ async fn one_message_comes_once(network: Vec<Arc<dyn Gossip>>) {
     stop(nodes).await;
 }
 
-/// Accepts anything, as a node of an attacker does.
-#[derive(Debug)]
-struct Gullible;
-
-impl BlockVerifier for Gullible {
-    fn verify(&self, block: &Block) -> Verdict {
-        Verdict::Accepted(Acceptance {
-            is_config: block.is_config(),
-            last_config: BlockNumber::GENESIS,
-        })
-    }
-
-    fn verify_attestation(&self, block: &Block) -> Verdict {
-        self.verify(block)
-    }
-
-    fn apply_config(&self, _: &VerifiedBlock) -> Result<(), Rejection> {
-        Ok(())
-    }
-}
-
 async fn a_forged_copy_hides_nothing(network: Vec<Arc<dyn Gossip>>) {
     let (mut nodes, mut chain) = joined(&network, &[(0, 1), (1, 2)]).await;
     let [first, second, third] = nodes.as_mut_slice() else {
         unreachable!("three nodes were started")
     };
     let block = chain.data(100);
-    let forged =
-        VerifiedBlock::new(TestChain::forged(&block), &Gullible).expect("it believes anything");
+    let forged = VerifiedBlock::new(
+        TestChain::forged(&block),
+        &GullibleVerifier,
+        Standing::Linked,
+    )
+    .expect("it believes anything");
     assert_eq!(
         forged.header_hash(),
         block.header_hash(),
         "only the signatures differ"
     );
     let verifier = TestVerifier::default();
-    let judged =
-        |candidate: Candidate| match VerifiedBlock::new(candidate.block().clone(), &verifier) {
-            Ok(_) => (true, candidate.answer(Answer::Accept)),
-            Err(_) => (false, candidate.answer(Answer::Reject)),
-        };
+    let judged = |candidate: Candidate| match VerifiedBlock::new(
+        candidate.block().clone(),
+        &verifier,
+        Standing::Linked,
+    ) {
+        Ok(_) => (true, candidate.answer(Answer::Accept)),
+        Err(_) => (false, candidate.answer(Answer::Reject)),
+    };
     first.publish_verified(&forged).await;
     assert!(
         !judged(second.candidate().await).0,
@@ -219,6 +206,24 @@ async fn big_blocks_can_be_had(network: Vec<Arc<dyn Gossip>>) {
         "the body is the announced one"
     );
     assert_eq!(body.data().map(<[u8]>::len).sum::<usize>(), BIG);
+    stop(nodes).await;
+}
+
+/// Whoever lacks a configuration can judge nothing behind it, so nobody has to ask for one.
+async fn config_blocks_travel_whole(network: Vec<Arc<dyn Gossip>>) {
+    let (mut nodes, mut chain) = joined(&network, &[(0, 1)]).await;
+    let [first, second] = nodes.as_mut_slice() else {
+        unreachable!("two nodes were started")
+    };
+    let block = chain.config_with(500 << 10);
+    first.publish(&block).await;
+    let candidate = second.candidate().await;
+    assert_eq!(candidate.block().header_hash(), block.header_hash());
+    assert!(
+        candidate.block().has_data(),
+        "a config block was only announced"
+    );
+    candidate.answer(Answer::Accept);
     stop(nodes).await;
 }
 
@@ -310,7 +315,7 @@ async fn statuses_follow_the_chain(network: Vec<Arc<dyn Gossip>>) {
     assert!(!tip.has_data(), "the tip comes without data");
     assert!(
         matches!(
-            TestVerifier::default().verify_attestation(&tip),
+            TestVerifier::default().verify_attestation(&tip, Standing::Linked),
             Verdict::Accepted(_)
         ),
         "the tip proves itself"

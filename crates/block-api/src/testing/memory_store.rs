@@ -159,11 +159,8 @@ impl BlockStore for MemoryStore {
                 source: "the test said so".into(),
             });
         }
-        let mut info = chain.info;
-        for block in &blocks {
-            info.check_link(block)?;
-            info = info.grown_by(block);
-        }
+        let newest_config = chain.configs.last().copied();
+        let info = chain.info.check_batch(newest_config, &blocks)?;
         chain.info = info;
         chain.batches.push(blocks.len());
         for block in blocks {

@@ -14,18 +14,22 @@ use bytes::Bytes;
 
 use crate::{
     Acceptance, Block, BlockNumber, BlockVerifier, Readers, ReadersDenied, Rejection, SignError,
-    Signer, Verdict, VerifiedBlock,
+    Signer, Standing, Verdict, VerifiedBlock,
 };
 
 /// Accepts the blocks of a [`TestChain`](crate::testing::TestChain): the data hash agrees, and the
-/// signatures slot carries the mark. Blocks after a config block wait until that was applied when
-/// the verifier is [`strict`](Self::strict).
+/// signatures slot carries the mark. When the verifier is [`strict`](Self::strict), blocks are
+/// judged by the configuration in force at their place: the mark must be that of its orderers.
 #[derive(Debug, Default)]
 pub struct TestVerifier {
     strict: bool,
     newest_config: Mutex<BlockNumber>,
     judged: AtomicU64,
 }
+
+/// Accepts anything, as a node of an attacker does.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct GullibleVerifier;
 
 /// Lets everyone read.
 #[derive(Debug, Clone, Copy, Default)]
@@ -43,7 +47,7 @@ pub struct TestSigner(
 );
 
 impl TestVerifier {
-    /// A verifier for which a block awaits the config block that it names.
+    /// A verifier that follows the config blocks that are applied to it.
     pub fn strict() -> Self {
         Self {
             strict: true,
@@ -51,11 +55,13 @@ impl TestVerifier {
         }
     }
 
-    /// What stands for the signatures of a block.
-    pub fn mark(block: &Block, last_config: BlockNumber) -> Vec<u8> {
+    /// What stands for the signatures of a block: that the newest config block is `last_config`, by
+    /// the orderers who are in force after the config block `signed_under`.
+    pub fn mark(block: &Block, last_config: BlockNumber, signed_under: BlockNumber) -> Vec<u8> {
         let mut mark = b"signed ".to_vec();
         mark.extend_from_slice(block.header_hash().as_ref());
         mark.extend_from_slice(&last_config.get().to_be_bytes());
+        mark.extend_from_slice(&signed_under.get().to_be_bytes());
         mark
     }
 
@@ -64,44 +70,53 @@ impl TestVerifier {
         self.judged.load(Ordering::SeqCst)
     }
 
-    fn judge(&self, block: &Block, whole: bool) -> Verdict {
+    fn judge(&self, block: &Block, whole: bool, standing: Standing) -> Verdict {
         self.judged.fetch_add(1, Ordering::SeqCst);
+        let rejected =
+            |rule, reason: &'static str| Verdict::Rejected(Rejection::new(block, rule, reason));
         if whole && block.data_hash().as_ref() != block.header().data_hash {
-            return Verdict::Rejected(Rejection::new(
-                block,
-                "data-hash",
-                "the data is another one",
-            ));
+            return rejected("data-hash", "the data is another one");
         }
         let slot = block.signatures_slot().unwrap_or_default();
-        let last_config = slot
-            .last_chunk()
-            .map(|number| BlockNumber::new(u64::from_be_bytes(*number)))
-            .unwrap_or_default();
-        if slot != Self::mark(block, last_config) {
-            return Verdict::Rejected(Rejection::new(block, "signatures", "the mark is missing"));
+        let number = |bytes: Option<&[u8; 8]>| {
+            BlockNumber::new(bytes.map_or(0, |bytes| u64::from_be_bytes(*bytes)))
+        };
+        let signed_under = number(slot.last_chunk());
+        let before = slot.len().checked_sub(8).and_then(|end| slot.get(..end));
+        let last_config = number(before.and_then(|before| before.last_chunk()));
+        if slot != Self::mark(block, last_config, signed_under) {
+            return rejected("signatures", "the mark is missing");
         }
         let newest = *self
             .newest_config
             .lock()
             .expect("invariant: no holder of this lock panics");
-        if self.strict && last_config > newest && last_config != block.number() {
-            return Verdict::AwaitsConfig(last_config);
+        if self.strict && newest < block.number() {
+            if standing == Standing::Ahead && last_config == block.number() {
+                return Verdict::AwaitsLink;
+            }
+            if standing == Standing::Ahead && last_config > newest {
+                return Verdict::AwaitsConfig(last_config);
+            }
+            if signed_under != newest {
+                return rejected("signatures", "the mark is that of other orderers");
+            }
         }
         Verdict::Accepted(Acceptance {
             is_config: block.is_config(),
             last_config,
+            judged_by: signed_under,
         })
     }
 }
 
 impl BlockVerifier for TestVerifier {
-    fn verify(&self, block: &Block) -> Verdict {
-        self.judge(block, true)
+    fn verify(&self, block: &Block, standing: Standing) -> Verdict {
+        self.judge(block, true, standing)
     }
 
-    fn verify_attestation(&self, block: &Block) -> Verdict {
-        self.judge(block, false)
+    fn verify_attestation(&self, block: &Block, standing: Standing) -> Verdict {
+        self.judge(block, false, standing)
     }
 
     fn apply_config(&self, stored: &VerifiedBlock) -> Result<(), Rejection> {
@@ -112,6 +127,24 @@ impl BlockVerifier for TestVerifier {
                 .expect("invariant: no holder of this lock panics");
             *newest = (*newest).max(stored.number());
         }
+        Ok(())
+    }
+}
+
+impl BlockVerifier for GullibleVerifier {
+    fn verify(&self, block: &Block, _: Standing) -> Verdict {
+        Verdict::Accepted(Acceptance {
+            is_config: block.is_config(),
+            last_config: BlockNumber::GENESIS,
+            judged_by: BlockNumber::GENESIS,
+        })
+    }
+
+    fn verify_attestation(&self, block: &Block, standing: Standing) -> Verdict {
+        self.verify(block, standing)
+    }
+
+    fn apply_config(&self, _: &VerifiedBlock) -> Result<(), Rejection> {
         Ok(())
     }
 }

@@ -21,6 +21,7 @@ where
     empty_store_says_so(&*empty().await).await;
     appended_blocks_are_read_as_they_are(&*empty().await).await;
     refuses_what_does_not_link(&*empty().await).await;
+    refuses_what_another_configuration_judged(&*empty().await).await;
     reads_respect_their_limits(&*empty().await).await;
     config_blocks_are_found(&*empty().await).await;
     waiting_ends_with_the_height(empty().await).await;
@@ -111,6 +112,41 @@ async fn refuses_what_does_not_link(store: &dyn BlockStore) {
         .append(vec![two.clone(), three.clone()])
         .await
         .expect("the store still works");
+}
+
+async fn refuses_what_another_configuration_judged(store: &dyn BlockStore) {
+    let mut chain = TestChain::new("ch");
+    let blocks = [chain.config(), chain.config(), chain.data(1)];
+    let verified = blocks.each_ref().map(TestChain::verified);
+    // Signed by those who were in force before the second config block, and judged by it.
+    let old = TestChain::verified(&TestChain::signed_by_others(
+        &blocks[2],
+        BlockNumber::GENESIS,
+    ));
+    assert_eq!(old.header_hash(), verified[2].header_hash());
+    for (what, stored, batch) in [
+        ("in one batch", 0, vec![&verified[0], &verified[1], &old]),
+        ("behind the tip", 2, vec![&old]),
+    ] {
+        let until = verified.iter().take(stored).cloned().collect();
+        store
+            .append(until)
+            .await
+            .expect("linked blocks are appended");
+        let before = store.info();
+        let batch = batch.into_iter().cloned().collect();
+        match store.append(batch).await {
+            Err(error @ AppendError::OtherJudge { .. }) => {
+                assert!(!error.is_retryable(), "{what}: it is judged so for ever");
+            }
+            other => panic!("{what}: judged by another configuration: {other:?}"),
+        }
+        assert_eq!(store.info(), before, "{what}: something was appended");
+    }
+    store
+        .append(vec![verified[2].clone()])
+        .await
+        .expect("the block that was judged in its place is appended");
 }
 
 async fn reads_respect_their_limits(store: &dyn BlockStore) {

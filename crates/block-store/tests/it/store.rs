@@ -5,7 +5,7 @@ use std::{num::NonZeroU16, sync::Arc};
 
 use block_api::{
     Acceptance, AppendError, Block, BlockNumber, BlockReader, BlockStore, BlockVerifier, ChainInfo,
-    HeaderHash, Height, ReadError, ReadLimits, Rejection, Verdict, VerifiedBlock,
+    HeaderHash, Height, ReadError, ReadLimits, Rejection, Standing, Verdict, VerifiedBlock,
     testing::{TestChain, store_conformance, within},
 };
 use blockcast_block_store::{Config, HeadState, OpenError, SegmentStore, Start};
@@ -57,20 +57,25 @@ async fn opening_again_gives_the_same_chain() {
     assert!(files(dir.path(), ".seg").len() > 5);
 }
 
-/// Takes every block: signatures are not what is tested here.
+/// Takes every block as judged by the newest one of these config blocks below it: signatures are
+/// not what is tested here.
 #[derive(Debug)]
-struct Permissive;
+struct Permissive([u64; 5]);
 
 impl BlockVerifier for Permissive {
-    fn verify(&self, block: &Block) -> Verdict {
+    fn verify(&self, block: &Block, _: Standing) -> Verdict {
+        let mut below = self.0.into_iter().map(BlockNumber::new);
         Verdict::Accepted(Acceptance {
             is_config: block.is_config(),
             last_config: BlockNumber::GENESIS,
+            judged_by: below
+                .rfind(|config| *config < block.number())
+                .unwrap_or_default(),
         })
     }
 
-    fn verify_attestation(&self, block: &Block) -> Verdict {
-        self.verify(block)
+    fn verify_attestation(&self, block: &Block, standing: Standing) -> Verdict {
+        self.verify(block, standing)
     }
 
     fn apply_config(&self, _: &VerifiedBlock) -> Result<(), Rejection> {
@@ -90,7 +95,12 @@ async fn a_chain_of_a_real_orderer_is_kept_as_it_came() {
             |number: u64| std::fs::read(format!("{fixtures}{folder}/block_{number}.pb")).unwrap();
         let blocks: Vec<_> = (0..count)
             .map(|number| {
-                VerifiedBlock::new(Block::parse(file(number).into()).unwrap(), &Permissive).unwrap()
+                VerifiedBlock::new(
+                    Block::parse(file(number).into()).unwrap(),
+                    &Permissive(configs),
+                    Standing::Linked,
+                )
+                .unwrap()
             })
             .collect();
         let dir = memory_dir();

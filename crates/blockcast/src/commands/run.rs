@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use blockcast::{Node, NodeConfig};
+use blockcast::{Node, NodeConfig, StoreCheck};
 use tracing::info;
 
 use crate::{error::CommandError, logging, signals::StopSignals};
@@ -15,6 +15,9 @@ pub(crate) struct Args {
     /// node.example.toml explains every key
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// Judges every stored block before the node starts, and not only some of them
+    #[arg(long)]
+    deep: bool,
 }
 
 /// Runs the node. ctrl-c and SIGTERM end it well; a second one ends it at once.
@@ -22,7 +25,12 @@ pub(crate) async fn run(args: Args, log: Option<&str>) -> Result<(), CommandErro
     let config = NodeConfig::load(&args.config).map_err(CommandError::config)?;
     logging::init(log, &config.log.filter)?;
     let mut signals = StopSignals::listen()?;
+    let check = match args.deep {
+        true => StoreCheck::Whole,
+        false => StoreCheck::Spots,
+    };
     let node = Node::builder(config)
+        .check_stores(check)
         .start()
         .await
         .map_err(|error| match error.is_config() {

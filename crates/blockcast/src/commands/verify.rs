@@ -7,6 +7,7 @@ mod tests;
 
 use std::path::PathBuf;
 
+use blockcast::config::DataHashRule;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tokio::task::yield_now;
@@ -34,6 +35,9 @@ pub(crate) struct Args {
     /// that no orderer signs (all but the first) are not judged.
     #[arg(value_name = "DIR")]
     dir: PathBuf,
+    /// How the data hash of the channel's blocks is taken: fabric, or fabric-x
+    #[arg(long, value_name = "RULE", default_value = "fabric")]
+    data_hash: DataHashRule,
     /// Prints the result as one JSON object
     #[arg(long)]
     json: bool,
@@ -90,7 +94,7 @@ pub(crate) async fn run(args: Args) -> Result<(), CommandError> {
 }
 
 async fn verify(args: &Args) -> Result<VerifiedChain, VerifyFolderError> {
-    let mut folder = FolderVerifier::open(&args.genesis, &args.dir)?;
+    let mut folder = FolderVerifier::open(&args.genesis, &args.dir, args.data_hash.hashing())?;
     // It shows itself on a terminal alone.
     let bar = ProgressBar::new(folder.remaining()).with_style(
         ProgressStyle::with_template("{bar:40} {pos}/{len} blocks, {eta} left")

@@ -13,6 +13,7 @@ use super::{
     Node, StartError,
     channel::{self, Identity, OpenedChannel},
     gossip_key,
+    stored::StoreCheck,
 };
 use crate::config::{GossipBackend, NodeConfig};
 
@@ -24,6 +25,7 @@ pub struct NodeBuilder {
     signer: Option<Arc<dyn Signer>>,
     gossip: Option<Arc<dyn Gossip>>,
     clock: Arc<dyn Clock>,
+    check: StoreCheck,
 }
 
 /// The gossip network, and where others reach this node in it.
@@ -39,6 +41,7 @@ impl NodeBuilder {
             signer: None,
             gossip: None,
             clock: Arc::new(SystemClock),
+            check: StoreCheck::default(),
         }
     }
 
@@ -63,6 +66,11 @@ impl NodeBuilder {
         Self { clock, ..self }
     }
 
+    /// Judges so much of what is in the stores before it starts; a spot check by default.
+    pub fn check_stores(self, check: StoreCheck) -> Self {
+        Self { check, ..self }
+    }
+
     /// Starts the node: opens every store, joins the gossip network and every channel, and begins to
     /// pull the channels that it pulls. Returns before any orderer is connected.
     ///
@@ -83,7 +91,7 @@ impl NodeBuilder {
         };
         let mut opened = Vec::new();
         for section in &self.config.channels {
-            let channel = Box::pin(channel::open(&self.config, section, &identity));
+            let channel = Box::pin(channel::open(&self.config, section, &identity, self.check));
             opened.push(channel.await?);
         }
         let network = Box::pin(self.network()).await?;

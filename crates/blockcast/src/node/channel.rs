@@ -3,7 +3,9 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use block_api::{Block, BlockReader as _, BlockStore as _, Clock, Height, Signer, VerifiedBlock};
+use block_api::{
+    Block, BlockReader as _, BlockStore as _, Clock, Height, Signer, Standing, VerifiedBlock,
+};
 use block_store::{Config as StoreConfig, OpenError, SegmentStore};
 use channel_config::{ChannelAccess, ChannelVerifier};
 use deliver_service::ChannelParts;
@@ -16,6 +18,7 @@ use tracing::{info, warn};
 
 use super::{
     StartError,
+    stored::{StoreCheck, check_store},
     verifier::{EndpointFollower, endpoints},
 };
 use crate::config::{ChannelSection, NodeConfig, OrdererTls};
@@ -38,6 +41,7 @@ pub(super) async fn open(
     config: &NodeConfig,
     section: &ChannelSection,
     identity: &Identity,
+    check: StoreCheck,
 ) -> Result<OpenedChannel, StartError> {
     let channel = section.id.clone();
     let (genesis, verifier) = read_genesis(section)?;
@@ -53,6 +57,15 @@ pub(super) async fn open(
     let hash = genesis.header_hash();
     if store.info().height == Height::ZERO {
         store_genesis(&store, genesis, &verifier).await?;
+    } else {
+        let (genesis, hashing) = (genesis, section.data_hash.hashing());
+        let checked = check_store(Arc::new(store.clone()), genesis, hashing, check).await;
+        let blocks = checked.map_err(|source| StartError::Stored {
+            channel: channel.clone(),
+            dir: dir.clone(),
+            source,
+        })?;
+        info!(%channel, blocks, ?check, "stored blocks judged");
     }
     let readers = Arc::new(ChannelAccess::readers(&verifier));
     let extra = extra_orderers(section)?;
@@ -81,10 +94,13 @@ fn read_genesis(section: &ChannelSection) -> Result<(Block, ChannelVerifier), St
         path: path(),
         source,
     })?;
-    let verifier = ChannelVerifier::from_genesis(&block).map_err(|source| StartError::Genesis {
-        channel: channel(),
-        path: path(),
-        source: Box::new(source),
+    let hashing = section.data_hash.hashing();
+    let verifier = ChannelVerifier::from_genesis_hashing(&block, hashing).map_err(|source| {
+        StartError::Genesis {
+            channel: channel(),
+            path: path(),
+            source: Box::new(source),
+        }
     })?;
     if *verifier.channel() != section.id {
         return Err(StartError::OtherChannel {
@@ -120,11 +136,12 @@ async fn store_genesis(
     verifier: &ChannelVerifier,
 ) -> Result<(), StartError> {
     let channel = || verifier.channel().clone();
-    let verified =
-        VerifiedBlock::new(genesis, verifier).map_err(|source| StartError::GenesisRejected {
+    let verified = VerifiedBlock::new(genesis, verifier, Standing::Linked).map_err(|source| {
+        StartError::GenesisRejected {
             channel: channel(),
             source,
-        })?;
+        }
+    })?;
     let appended = store.append(vec![verified]).await;
     appended.map(drop).map_err(|source| StartError::Append {
         channel: channel(),

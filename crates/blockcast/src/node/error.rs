@@ -5,6 +5,7 @@ use std::{io, path::PathBuf};
 
 use block_api::{AppendError, BlockNumber, ChannelId, ParseBlockError, ReadError, VerifyError};
 
+use super::stored::StoredBlockError;
 use crate::config::InvalidConfig;
 
 /// A node did not start. Nothing of it runs.
@@ -112,6 +113,19 @@ pub enum StartError {
         /// What is wrong.
         source: Box<block_store::OpenError>,
     },
+    /// What is in the block store is not the chain of the channel.
+    #[error(
+        "the block store of channel {channel}: {source}; move {} away, and the node fetches the chain anew",
+        dir.display()
+    )]
+    Stored {
+        /// The channel.
+        channel: ChannelId,
+        /// The folder of the store.
+        dir: PathBuf,
+        /// Which block, and what is wrong with it.
+        source: StoredBlockError,
+    },
     /// The genesis block was not stored.
     #[error("the genesis block of channel {channel} was not stored: {source}")]
     Append {
@@ -160,6 +174,7 @@ impl StartError {
             | Self::GossipKey { .. }
             | Self::Delivery(_) => true,
             Self::Store { .. }
+            | Self::Stored { .. }
             | Self::Append { .. }
             | Self::Gossip(_)
             | Self::Join(_)

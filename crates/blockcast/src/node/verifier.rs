@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The verifier of a channel, which tells the orderer client of endpoints that come and go.
 
-use block_api::{Block, BlockVerifier, Rejection, Verdict, VerifiedBlock};
+use block_api::{Block, BlockVerifier, Rejection, Standing, Verdict, VerifiedBlock};
 use channel_config::{ChannelConfig, ChannelVerifier};
 use orderer_client::{OrdererClient, OrdererEndpoint};
 use tracing::{info, warn};
@@ -30,12 +30,12 @@ impl EndpointFollower {
 }
 
 impl BlockVerifier for EndpointFollower {
-    fn verify(&self, block: &Block) -> Verdict {
-        self.verifier.verify(block)
+    fn verify(&self, block: &Block, standing: Standing) -> Verdict {
+        self.verifier.verify(block, standing)
     }
 
-    fn verify_attestation(&self, block: &Block) -> Verdict {
-        self.verifier.verify_attestation(block)
+    fn verify_attestation(&self, block: &Block, standing: Standing) -> Verdict {
+        self.verifier.verify_attestation(block, standing)
     }
 
     fn apply_config(&self, stored: &VerifiedBlock) -> Result<(), Rejection> {
@@ -118,7 +118,7 @@ mod tests {
         let verifier = ChannelVerifier::from_genesis(&fixture(0)).unwrap();
         let follower = EndpointFollower::new(verifier, client.clone(), vec![extra]);
         let apply = |number| {
-            let block = VerifiedBlock::new(fixture(number), &follower).unwrap();
+            let block = VerifiedBlock::new(fixture(number), &follower, Standing::Linked).unwrap();
             follower.apply_config(&block).unwrap();
             client
                 .endpoints()
@@ -157,7 +157,7 @@ mod tests {
         };
         let verifier = ChannelVerifier::from_genesis(&fixture(0)).unwrap();
         let follower = EndpointFollower::new(verifier, client.clone(), vec![extra]);
-        let block = VerifiedBlock::new(fixture(0), &follower).unwrap();
+        let block = VerifiedBlock::new(fixture(0), &follower, Standing::Linked).unwrap();
         follower.apply_config(&block).unwrap();
         assert_eq!(client.endpoints(), []);
     }

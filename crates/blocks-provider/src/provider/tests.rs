@@ -5,8 +5,8 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use block_api::{
-    AppendError, BlockNumber, BlockReader, BlockStore, Content, DeliverStatus, Stop, VerifiedBlock,
-    VerifyError, WhenMissing,
+    AppendError, BlockNumber, BlockReader, BlockStore, Content, DeliverStatus, Standing, Stop,
+    VerifiedBlock, VerifyError, WhenMissing,
     testing::{MemoryStore, Opening, ScriptedSource, Step, TestChain, TestVerifier, within},
 };
 use tokio::{task::JoinHandle, time::Instant};
@@ -41,7 +41,7 @@ impl BlockHandler for Keeper {
             .lock()
             .unwrap()
             .push((block.number().get(), from.clone()));
-        let block = match VerifiedBlock::new(block, &self.verifier) {
+        let block = match VerifiedBlock::new(block, &self.verifier, Standing::Linked) {
             Ok(block) => block,
             Err(VerifyError::Rejected(rejection)) => return Err(rejection.into()),
             Err(other) => return Err(HandleError::Failed(other.into())),

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use block_api::{Block, BlockNumber, BlockVerifier, VerifiedBlock};
+use block_api::{Block, BlockNumber, BlockVerifier, Standing, VerifiedBlock};
 use protos::orderer::ConsensusType;
 
 use super::*;
@@ -155,7 +155,7 @@ fn sessions_hear_of_new_configurations() {
     let verifier = ChannelVerifier::from_genesis(&blocks[0]).unwrap();
     let readers = ChannelAccess::readers(&verifier);
     let before = readers.generation();
-    let stored = VerifiedBlock::new(blocks[7].clone(), &verifier).unwrap();
+    let stored = VerifiedBlock::new(blocks[7].clone(), &verifier, Standing::Linked).unwrap();
     verifier.apply_config(&stored).unwrap();
     assert!(readers.generation() > before);
     verifier.apply_config(&stored).unwrap();

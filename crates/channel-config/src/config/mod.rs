@@ -2,7 +2,6 @@
 //! The configuration of a channel, as types.
 
 mod capabilities;
-mod changes;
 mod error;
 mod orderer;
 mod organisation;
@@ -19,7 +18,6 @@ use protos::{
 };
 use rustls_pki_types::CertificateDer;
 
-pub(crate) use self::changes::BLOCK_VALIDATION;
 pub use self::{
     capabilities::Capabilities,
     error::ConfigError,
@@ -33,6 +31,9 @@ use crate::{
     msp::{Msp, MspVersion, Msps, SerializedIdentity},
     policy::{Evaluation, Policy, PolicyTree, SignedData},
 };
+
+/// The policy by which block signatures are judged.
+pub(crate) const BLOCK_VALIDATION: &str = "/Channel/Orderer/BlockValidation";
 
 /// The name of the outermost group.
 const CHANNEL: &str = "Channel";

@@ -155,10 +155,6 @@ impl OrdererConfig {
     pub fn batch_timeout(&self) -> Duration {
         self.batch_timeout
     }
-
-    pub(super) fn organisation(&self, name: &str) -> Option<&Organisation> {
-        self.organisations.get(name)
-    }
 }
 
 impl From<protos::common::Consenter> for Consenter {

@@ -58,10 +58,6 @@ impl ImplicitMetaPolicy {
                 held >= self.needed
             })
     }
-
-    pub(super) fn policies(&self) -> &[Arc<Policy>] {
-        &self.policies
-    }
 }
 
 impl fmt::Display for ImplicitMetaPolicy {

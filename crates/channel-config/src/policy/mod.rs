@@ -90,20 +90,6 @@ impl Policy {
             Self::ImplicitMeta(policy) => policy.is_satisfied(evaluation),
         }
     }
-
-    /// Names the MSPs that its principals, and those of the policies behind it, speak of.
-    pub(crate) fn name_msps<'a>(&'a self, name: &mut dyn FnMut(&'a str)) {
-        match self {
-            Self::Signature(policy) => policy
-                .principals()
-                .iter()
-                .for_each(|principal| principal.name_msps(name)),
-            Self::ImplicitMeta(policy) => policy
-                .policies()
-                .iter()
-                .for_each(|policy| policy.name_msps(name)),
-        }
-    }
 }
 
 impl fmt::Display for Policy {

@@ -148,19 +148,6 @@ impl Principal {
             Self::Never { .. } => false,
         }
     }
-
-    /// Names the MSPs that it speaks of.
-    pub(super) fn name_msps<'a>(&'a self, name: &mut dyn FnMut(&'a str)) {
-        match self {
-            Self::Role { msp_id, .. }
-            | Self::Unit { msp_id, .. }
-            | Self::Identity { msp_id, .. } => name(msp_id),
-            Self::All(principals) => principals
-                .iter()
-                .for_each(|principal| principal.name_msps(name)),
-            Self::Nominal | Self::Never { .. } => {}
-        }
-    }
 }
 
 impl fmt::Display for Principal {

@@ -78,10 +78,6 @@ impl SignaturePolicy {
             rule @ Rule::SignedBy(_) => rule.evaluate(&self.principals, evaluation, &mut used),
         }
     }
-
-    pub(super) fn principals(&self) -> &[Principal] {
-        &self.principals
-    }
 }
 
 impl Rule {

@@ -10,8 +10,8 @@ mod signatures;
 use std::sync::Arc;
 
 use block_api::{
-    Acceptance, Block, BlockNumber, BlockVerifier, ChannelId, HeaderHash, Rejection, Verdict,
-    VerifiedBlock,
+    Acceptance, Block, BlockNumber, BlockVerifier, ChannelId, DataHashing, HeaderHash, Rejection,
+    Standing, Verdict, VerifiedBlock,
 };
 
 pub(crate) use self::history::SharedHistory;
@@ -34,24 +34,25 @@ use crate::{
 
 /// Judges the blocks of a channel by its own rules, beginning with a genesis block that is trusted.
 ///
-/// Blocks are judged by the configuration in force at their height; a config block that was stored
-/// takes force by [`apply_config`](BlockVerifier::apply_config). Changes of what blocks are judged
-/// by (the orderers' organisations, MSPs and policies, the consenters, capabilities and the
-/// consensus type) are not followed: a config block that makes one is rejected under the rule
-/// `config-change-unsupported`.
+/// Blocks are judged by the configuration in force at their height, whatever it changed; a config
+/// block is judged by the one before, and takes force by
+/// [`apply_config`](BlockVerifier::apply_config) once it was stored (VER-21). The newest
+/// configurations are kept, and blocks far below the tip are for a verifier of their own.
 ///
 /// Whether a block links to the chain is not asked here; [`verify_chain_step`] does.
 /// Cloning shares the configurations.
 #[derive(Debug, Clone)]
 pub struct ChannelVerifier {
     channel: ChannelId,
+    hashing: DataHashing,
     history: SharedHistory,
 }
 
 /// Why a block was not accepted.
 enum Refusal {
     Broken(BlockError),
-    Awaits(BlockNumber),
+    AwaitsConfig(BlockNumber),
+    AwaitsLink,
 }
 
 /// Whether the data is judged, too.
@@ -69,12 +70,21 @@ impl ChannelVerifier {
     /// When the block is no genesis block, its data is not what its header says, or its
     /// configuration cannot be used (VER-31, VER-32).
     pub fn from_genesis(block: &Block) -> Result<Self, ConfigError> {
+        Self::from_genesis_hashing(block, DataHashing::default())
+    }
+
+    /// A verifier that trusts this genesis block of a channel whose blocks are hashed so.
+    ///
+    /// # Errors
+    ///
+    /// As for [`from_genesis`](Self::from_genesis).
+    pub fn from_genesis_hashing(block: &Block, hashing: DataHashing) -> Result<Self, ConfigError> {
         if block.number() != BlockNumber::GENESIS {
             return Err(ConfigError::NotGenesis {
                 number: block.number(),
             });
         }
-        Self::from_trusted(block)
+        Self::from_trusted_hashing(block, hashing)
     }
 
     /// A verifier that trusts this config block, and knows nothing of the blocks before it.
@@ -83,9 +93,19 @@ impl ChannelVerifier {
     ///
     /// As for [`from_genesis`](Self::from_genesis).
     pub fn from_trusted(block: &Block) -> Result<Self, ConfigError> {
-        let history = SharedHistory::trusting(block)?;
+        Self::from_trusted_hashing(block, DataHashing::default())
+    }
+
+    /// A verifier that trusts this config block of a channel whose blocks are hashed so.
+    ///
+    /// # Errors
+    ///
+    /// As for [`from_genesis`](Self::from_genesis).
+    pub fn from_trusted_hashing(block: &Block, hashing: DataHashing) -> Result<Self, ConfigError> {
+        let history = SharedHistory::trusting(block, hashing)?;
         Ok(Self {
             channel: history.snapshot().newest().config.channel().clone(),
+            hashing,
             history,
         })
     }
@@ -105,9 +125,13 @@ impl ChannelVerifier {
         self.history.snapshot().newest().config.clone()
     }
 
-    /// The configuration in force after the block with this number, as far as it was applied.
-    pub fn config_at(&self, number: BlockNumber) -> Arc<ChannelConfig> {
-        self.history.snapshot().after(number).config.clone()
+    /// The configuration in force after the block with this number, as far as it was applied;
+    /// `None` where it is no longer kept.
+    pub fn config_at(&self, number: BlockNumber) -> Option<Arc<ChannelConfig>> {
+        let history = self.history.snapshot();
+        history
+            .after(number)
+            .map(|in_force| in_force.config.clone())
     }
 
     /// The number of the block with the newest configuration.
@@ -119,11 +143,21 @@ impl ChannelVerifier {
     ///
     /// # Errors
     ///
-    /// When the signatures cannot be read.
+    /// When the signatures cannot be read, or that configuration is no longer kept.
     pub fn signers(&self, block: &Block) -> Result<Vec<SignerInfo>, BlockError> {
         let metadata = SignedMetadata::parse(block)?;
         let history = self.history.snapshot();
-        let config = &history.before(block.number()).config;
+        let in_force = match history.before(block.number()) {
+            Some(in_force) => in_force,
+            // Nothing but its own configuration speaks of the trusted block.
+            None if block.number() == history.trusted().0 => history.newest(),
+            None => {
+                return Err(BlockError::NotKept {
+                    oldest: history.oldest(),
+                });
+            }
+        };
+        let config = &in_force.config;
         Ok(metadata
             .claims(config)?
             .iter()
@@ -135,18 +169,24 @@ impl ChannelVerifier {
         &self.history
     }
 
-    fn verdict(&self, block: &Block, scope: Scope) -> Verdict {
-        match self.judge(block, scope) {
+    fn verdict(&self, block: &Block, scope: Scope, standing: Standing) -> Verdict {
+        match self.judge(block, scope, standing) {
             Ok(acceptance) => Verdict::Accepted(acceptance),
             Err(Refusal::Broken(error)) => {
                 Verdict::Rejected(Rejection::new(block, error.rule(), error))
             }
-            Err(Refusal::Awaits(config)) => Verdict::AwaitsConfig(config),
+            Err(Refusal::AwaitsConfig(config)) => Verdict::AwaitsConfig(config),
+            Err(Refusal::AwaitsLink) => Verdict::AwaitsLink,
         }
     }
 
     /// The rules, cheap ones first.
-    fn judge(&self, block: &Block, scope: Scope) -> Result<Acceptance, Refusal> {
+    fn judge(
+        &self,
+        block: &Block,
+        scope: Scope,
+        standing: Standing,
+    ) -> Result<Acceptance, Refusal> {
         let number = block.number();
         let history = self.history.snapshot();
         let (trusted, trusted_hash) = history.trusted();
@@ -160,32 +200,33 @@ impl ChannelVerifier {
         }
         let metadata = SignedMetadata::parse(block)?;
         if scope == Scope::Whole {
-            check_well_formed(block)?;
+            self.check_form(block)?;
             self.check_channel(block)?;
         }
-        let last_config = metadata.last_config();
-        let in_force = match history.judge(number, last_config)? {
+        let signed_config = metadata.last_config();
+        let in_force = match history.judge(number, signed_config, standing)? {
             Judge::Here(in_force) => in_force,
-            Judge::Awaited(config) => return Err(Refusal::Awaits(config)),
+            Judge::Awaited(config) => return Err(Refusal::AwaitsConfig(config)),
+            Judge::AtItsPosition => return Err(Refusal::AwaitsLink),
         };
         if scope == Scope::Whole {
-            check_data_hash(block)?;
+            self.check_data_hash(block)?;
         }
         check_signatures(&metadata, &in_force)?;
         // Without its data, a config block is known by the signatures alone: it names itself.
-        let is_config = block.is_config() || (!block.has_data() && last_config == Some(number));
+        let is_config = block.is_config() || (!block.has_data() && signed_config == Some(number));
         if is_config && scope == Scope::Whole {
             self.follow(block, &in_force)?;
         }
-        // By its position a config block is its own newest one, whatever its signatures say.
-        let last_config = if is_config {
-            number
-        } else {
-            last_config.unwrap_or_default()
-        };
         Ok(Acceptance {
             is_config,
-            last_config,
+            // By its position a config block is its own newest one, whatever its signatures say.
+            last_config: match signed_config {
+                _ if is_config => number,
+                Some(signed) => signed,
+                None => in_force.number,
+            },
+            judged_by: in_force.number,
         })
     }
 
@@ -208,7 +249,7 @@ impl ChannelVerifier {
             // The data hash does not tell one entry from two that are the same bytes.
             match block.entry_count() {
                 0 => return Err(BlockError::Empty),
-                1 => check_data_hash(block)?,
+                1 => self.check_data_hash(block)?,
                 count => {
                     return Err(ConfigError::EntryCount {
                         number: block.number(),
@@ -221,6 +262,7 @@ impl ChannelVerifier {
         Ok(Acceptance {
             is_config: true,
             last_config: block.number(),
+            judged_by: block.number(),
         })
     }
 
@@ -238,6 +280,28 @@ impl ChannelVerifier {
         }
     }
 
+    /// Every transaction must be in the one form that makes the data hash unambiguous, where that
+    /// hash does not do so itself.
+    fn check_form(&self, block: &Block) -> Result<(), BlockError> {
+        match self.hashing {
+            DataHashing::Concatenated => check_well_formed(block),
+            DataHashing::LengthPrefixed if block.entry_count() == 0 => Err(BlockError::Empty),
+            DataHashing::LengthPrefixed => Ok(()),
+        }
+    }
+
+    fn check_data_hash(&self, block: &Block) -> Result<(), BlockError> {
+        let actual = block.data_hash_by(self.hashing);
+        let claimed = block.header().data_hash;
+        if claimed == actual.as_ref() {
+            return Ok(());
+        }
+        Err(BlockError::DataHash {
+            claimed: claimed_hash(claimed),
+            actual,
+        })
+    }
+
     /// The configuration of a config block, if it can be taken into force after the one before.
     fn follow(&self, block: &Block, previous: &InForce) -> Result<InForce, BlockError> {
         let config = ChannelConfig::from_block_after(block, Some(&previous.config))?;
@@ -248,21 +312,17 @@ impl ChannelVerifier {
                 actual,
             });
         }
-        let changes = previous.config.judging_changes(&config);
-        if !changes.is_empty() {
-            return Err(BlockError::ChangeUnsupported { changes });
-        }
         Ok(InForce::new(block, config)?)
     }
 }
 
 impl BlockVerifier for ChannelVerifier {
-    fn verify(&self, block: &Block) -> Verdict {
-        self.verdict(block, Scope::Whole)
+    fn verify(&self, block: &Block, standing: Standing) -> Verdict {
+        self.verdict(block, Scope::Whole, standing)
     }
 
-    fn verify_attestation(&self, block: &Block) -> Verdict {
-        self.verdict(block, Scope::Attestation)
+    fn verify_attestation(&self, block: &Block, standing: Standing) -> Verdict {
+        self.verdict(block, Scope::Attestation, standing)
     }
 
     fn apply_config(&self, stored: &VerifiedBlock) -> Result<(), Rejection> {
@@ -272,7 +332,7 @@ impl BlockVerifier for ChannelVerifier {
         let block = stored.block();
         let rejected = |error: BlockError| Rejection::new(block, error.rule(), error);
         let history = self.history.snapshot();
-        if let Some(applied) = history.applied(block.number()) {
+        if let Some(applied) = history.at(block.number()) {
             let (expected, actual) = (applied.hash(), block.header_hash());
             if expected != actual {
                 return Err(rejected(BlockError::OtherConfigBlock { expected, actual }));
@@ -283,9 +343,16 @@ impl BlockVerifier for ChannelVerifier {
         if block.number() < trusted {
             return Err(rejected(BlockError::BeforeTrusted { trusted }));
         }
-        let followed = self
-            .follow(block, history.before(block.number()))
-            .map_err(rejected)?;
+        if block.number() < history.oldest() {
+            // It was in force, and is no longer kept.
+            return Ok(());
+        }
+        let newest = history.newest();
+        if block.number() < newest.number {
+            let newest = newest.number;
+            return Err(rejected(BlockError::ConfigBehind { newest }));
+        }
+        let followed = self.follow(block, newest).map_err(rejected)?;
         self.history.insert(followed);
         Ok(())
     }
@@ -295,18 +362,6 @@ impl From<BlockError> for Refusal {
     fn from(error: BlockError) -> Self {
         Self::Broken(error)
     }
-}
-
-fn check_data_hash(block: &Block) -> Result<(), BlockError> {
-    let actual = block.data_hash();
-    let claimed = block.header().data_hash;
-    if claimed == actual.as_ref() {
-        return Ok(());
-    }
-    Err(BlockError::DataHash {
-        claimed: claimed_hash(claimed),
-        actual,
-    })
 }
 
 fn check_signatures(metadata: &SignedMetadata<'_>, in_force: &InForce) -> Result<(), BlockError> {

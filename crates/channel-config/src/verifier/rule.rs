@@ -105,11 +105,13 @@ pub enum BlockError {
         /// The trusted block.
         trusted: BlockNumber,
     },
-    /// The block says that a block after it is its newest config block.
-    #[error("the block names {index} as its newest config block, which comes after it")]
-    LastConfigAhead {
-        /// The number that it names.
-        index: BlockNumber,
+    /// The block is so old that the configuration that judges it is no longer kept.
+    #[error(
+        "the block is judged by a configuration that is no longer kept: the oldest one is that of config block {oldest}"
+    )]
+    NotKept {
+        /// The oldest config block whose configuration is kept.
+        oldest: BlockNumber,
     },
     /// The block says that the configuration of an older config block is in force than is.
     #[error(
@@ -132,15 +134,11 @@ pub enum BlockError {
         /// That of this block.
         actual: HeaderHash,
     },
-    /// The configuration changes how blocks are judged.
-    #[error(
-        "the configuration changes how blocks are judged, which this release does not follow: {}; \
-         the node stops at this block and goes on with a release that does",
-        changes.join("; ")
-    )]
-    ChangeUnsupported {
-        /// What it changes.
-        changes: Vec<String>,
+    /// The config block is older than the newest configuration, and none that was applied.
+    #[error("the configuration of block {newest} is in force already, which is newer")]
+    ConfigBehind {
+        /// The newest config block.
+        newest: BlockNumber,
     },
     /// The number is not the next one (VER-16).
     #[error("the block has the number {actual}, expected was {expected}")]
@@ -176,9 +174,9 @@ impl BlockError {
             | Self::MalformedSignatureHeader { .. }
             | Self::PolicyNotSatisfied { .. } => "signatures",
             Self::OtherGenesis { .. } | Self::BeforeTrusted { .. } => "genesis",
-            Self::LastConfigAhead { .. } | Self::LastConfigBehind { .. } => "last-config",
-            Self::Config(_) | Self::OtherConfigBlock { .. } => "config",
-            Self::ChangeUnsupported { .. } => "config-change-unsupported",
+            Self::LastConfigBehind { .. } => "last-config",
+            Self::NotKept { .. } => "not-kept",
+            Self::Config(_) | Self::OtherConfigBlock { .. } | Self::ConfigBehind { .. } => "config",
             Self::Number { .. } => "number",
             Self::PreviousHash { .. } => "previous-hash",
         }

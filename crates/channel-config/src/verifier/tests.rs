@@ -3,9 +3,10 @@
 
 mod changes;
 mod oracle;
+mod position;
 mod rules;
 
-use block_api::{Block, BlockVerifier, ChainInfo, Verdict, VerifiedBlock};
+use block_api::{Block, BlockVerifier, ChainInfo, Standing, Verdict, VerifiedBlock};
 
 use crate::{ChannelVerifier, verify_chain_step};
 
@@ -15,8 +16,8 @@ fn verified(blocks: &[Block]) -> ChannelVerifier {
     let mut info = ChainInfo::EMPTY;
     for block in blocks {
         verify_chain_step(&info, block).unwrap();
-        let verified =
-            VerifiedBlock::new(block.clone(), &verifier).unwrap_or_else(|error| panic!("{error}"));
+        let verified = VerifiedBlock::new(block.clone(), &verifier, Standing::Linked)
+            .unwrap_or_else(|error| panic!("{error}"));
         verifier.apply_config(&verified).unwrap();
         info = info.grown_by(&verified);
     }
@@ -29,5 +30,6 @@ fn outcome(verdict: Verdict) -> String {
         Verdict::Accepted(_) => "accepted".to_owned(),
         Verdict::Rejected(rejection) => rejection.rule().to_owned(),
         Verdict::AwaitsConfig(number) => format!("awaits {number}"),
+        Verdict::AwaitsLink => "awaits its link".to_owned(),
     }
 }

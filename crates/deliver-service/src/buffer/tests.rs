@@ -180,6 +180,60 @@ fn of_several_blocks_at_one_height_the_one_that_links_is_given() {
     assert_eq!(batch.unlinked.len(), 1);
 }
 
+#[test]
+fn a_batch_ends_behind_a_config_block() {
+    let mut chain = TestChain::new("ch");
+    let blocks = [
+        chain.config(),
+        chain.data(1),
+        chain.config(),
+        chain.data(1),
+        chain.data(1),
+    ];
+    let blocks = blocks.each_ref().map(TestChain::verified);
+    let (buffer, tip_now) = after_genesis(&blocks, &config(10_000, 9_000));
+    for block in &blocks[1..] {
+        buffer.try_push(block.clone(), Origin::CatchUp);
+    }
+    let batch = buffer.take(&tip_now);
+    assert_eq!(numbers(&batch), [1, 2]);
+    buffer.stored(&batch.blocks, &tip(&blocks[..3]));
+    let batch = buffer.take(&tip(&blocks[..3]));
+    assert_eq!(numbers(&batch), [3, 4]);
+    buffer.refused(&batch.blocks);
+    assert_eq!(buffer.bytes(), 0);
+    assert_eq!(buffer.next(), BlockNumber::new(3), "they may come again");
+    assert!(!buffer.knows(BlockNumber::new(3), &blocks[3].header_hash()));
+}
+
+#[test]
+fn a_copy_that_a_newer_configuration_judged_takes_the_place() {
+    let mut chain = TestChain::new("ch");
+    let made = [chain.config(), chain.config(), chain.data(9)];
+    let blocks = made.each_ref().map(TestChain::verified);
+    let old = TestChain::signed_by_others(&made[2], BlockNumber::GENESIS);
+    let old = TestChain::verified(&old);
+    let (buffer, _) = after_genesis(&blocks, &config(10_000, 9_000));
+    let (number, hash) = (old.number(), old.header_hash());
+    assert_eq!(buffer.waiting(number, &hash), None);
+    let judged_by = || buffer.waiting(number, &hash).unwrap().judged_by;
+    assert_eq!(buffer.try_push(old.clone(), Origin::Topic), Push::Queued);
+    assert_eq!(judged_by(), BlockNumber::GENESIS);
+    let bytes = buffer.bytes();
+    let newer = blocks[2].clone();
+    assert_eq!(buffer.try_push(newer, Origin::Orderer), Push::Queued);
+    assert_eq!(judged_by(), BlockNumber::new(1));
+    assert_eq!(buffer.bytes(), bytes, "there is one of them");
+    assert_eq!(buffer.try_push(old, Origin::Topic), Push::Known);
+    assert_eq!(judged_by(), BlockNumber::new(1));
+    buffer.try_push(blocks[1].clone(), Origin::Orderer);
+    for upto in [2, 3] {
+        let batch = buffer.take(&tip(&blocks[..upto - 1]));
+        buffer.stored(&batch.blocks, &tip(&blocks[..upto]));
+    }
+    assert_eq!(buffer.bytes(), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_full_buffer_slows_the_orderer_down_until_there_is_room() {
     let blocks = chain(5, 1000);

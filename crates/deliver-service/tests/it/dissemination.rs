@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use block_api::{
-    Block, Gossip, VerifiedBlock,
-    testing::{Step, TestChain, within},
+    Gossip, Standing, VerifiedBlock,
+    testing::{GullibleVerifier, Step, TestChain, within},
 };
 use blockcast_deliver_service::Config;
 use gossip_memory::{Link, MemoryNetwork};
@@ -181,7 +181,12 @@ async fn a_forged_block_is_rejected_and_hides_nothing() {
         .await
         .unwrap();
     victim.meets(1).await;
-    let forged = VerifiedBlock::new(TestChain::forged(&blocks[1]), &Gullible).unwrap();
+    let forged = VerifiedBlock::new(
+        TestChain::forged(&blocks[1]),
+        &GullibleVerifier,
+        Standing::Linked,
+    )
+    .unwrap();
     membership.channel.publish(&forged).await.unwrap();
     let rejected = async {
         while victim.state().await.stats.rejected == 0 {
@@ -200,25 +205,6 @@ async fn a_forged_block_is_rejected_and_hides_nothing() {
     has(&victim, &blocks).await;
     victim.stop().await;
     attacker.stop().await;
-}
-
-#[derive(Debug)]
-struct Gullible;
-
-impl block_api::BlockVerifier for Gullible {
-    fn verify(&self, block: &Block) -> block_api::Verdict {
-        let last_config = block_api::BlockNumber::GENESIS;
-        block_api::Verdict::Accepted(block_api::Acceptance {
-            is_config: block.is_config(),
-            last_config,
-        })
-    }
-    fn verify_attestation(&self, block: &Block) -> block_api::Verdict {
-        self.verify(block)
-    }
-    fn apply_config(&self, _: &VerifiedBlock) -> Result<(), block_api::Rejection> {
-        Ok(())
-    }
 }
 
 #[tokio::test(start_paused = true)]

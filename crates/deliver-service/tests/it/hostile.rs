@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use block_api::{
-    Acceptance, Block, BlockNumber, BlockReader, BlockVerifier, ChainInfo, Gossip, GossipChannel,
-    Height, JoinRequest, Membership, ReadError, ReadLimits, Rejection, Verdict, VerifiedBlock,
-    testing::{MemoryStore, TestChain, TestVerifier, within},
+    Block, BlockNumber, BlockReader, ChainInfo, Gossip, GossipChannel, Height, JoinRequest,
+    Membership, ReadError, ReadLimits, Standing, VerifiedBlock,
+    testing::{GullibleVerifier, MemoryStore, TestChain, TestVerifier, within},
 };
 use blockcast_deliver_service::Config;
 use bytes::Bytes;
@@ -18,10 +18,6 @@ use crate::harness::{Node, chain, count, fill, has};
 /// Says that it has a long chain, and never gives a block of it.
 #[derive(Debug)]
 struct Silent;
-
-/// Accepts everything, so that anything can be published.
-#[derive(Debug)]
-struct Gullible;
 
 #[async_trait]
 impl BlockReader for Silent {
@@ -45,23 +41,6 @@ impl BlockReader for Silent {
 
     fn config_at(&self, _: BlockNumber) -> Option<BlockNumber> {
         None
-    }
-}
-
-impl BlockVerifier for Gullible {
-    fn verify(&self, block: &Block) -> Verdict {
-        Verdict::Accepted(Acceptance {
-            is_config: block.is_config(),
-            last_config: BlockNumber::GENESIS,
-        })
-    }
-
-    fn verify_attestation(&self, block: &Block) -> Verdict {
-        self.verify(block)
-    }
-
-    fn apply_config(&self, _: &VerifiedBlock) -> Result<(), Rejection> {
-        Ok(())
     }
 }
 
@@ -90,8 +69,12 @@ async fn attacker(
 fn naming(number: u64, config: u64) -> VerifiedBlock {
     let assemble =
         |slot: &[u8]| Block::assemble(BlockNumber::new(number), &[1; 32], &[b"data"], &[slot]);
-    let mark = TestVerifier::mark(&assemble(&[]), BlockNumber::new(config));
-    VerifiedBlock::new(assemble(&mark), &Gullible).unwrap()
+    let mark = TestVerifier::mark(
+        &assemble(&[]),
+        BlockNumber::new(config),
+        BlockNumber::GENESIS,
+    );
+    VerifiedBlock::new(assemble(&mark), &GullibleVerifier, Standing::Linked).unwrap()
 }
 
 async fn publish(channel: &dyn GossipChannel, blocks: impl IntoIterator<Item = VerifiedBlock>) {

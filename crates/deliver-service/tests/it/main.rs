@@ -10,3 +10,4 @@ mod faults;
 mod harness;
 mod hostile;
 mod life_cycle;
+mod trust;

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use block_api::{Block, BlockNumber, ChainInfo, Endpoint, VerifiedBlock, VerifyError};
+use block_api::{Block, BlockNumber, ChainInfo, Endpoint, Standing, VerifiedBlock, VerifyError};
 use blockcast_dev_orderer::{ChainMaker, Consensus, KeyKind, NetworkConfig};
 use channel_config::{ChannelVerifier, verify_chain_step};
 use prost::Message as _;
@@ -45,7 +45,7 @@ async fn every_block_is_accepted_by_the_channels_own_rules() {
         for transactions in [&[1][..], &[0], &[100, 0, 2000], &[300_000]] {
             let block = maker.block(transactions).await.unwrap();
             verify_chain_step(&chain, &block).unwrap();
-            let verified = VerifiedBlock::new(block, &verifier)
+            let verified = VerifiedBlock::new(block, &verifier, Standing::Linked)
                 .unwrap_or_else(|error| panic!("{consensus:?} {key_kind:?} {nodes}: {error}"));
             assert_eq!(verified.block().entry_count(), transactions.len());
             assert!(!verified.is_config());
@@ -67,7 +67,7 @@ async fn blocks_of_another_network_are_rejected() {
             .block(&[10])
             .await
             .unwrap();
-        let refused = VerifiedBlock::new(block, &verifier).unwrap_err();
+        let refused = VerifiedBlock::new(block, &verifier, Standing::Linked).unwrap_err();
         assert!(
             matches!(refused, VerifyError::Rejected(_)),
             "{consensus:?} {key_kind:?}: {refused}"
@@ -157,7 +157,7 @@ async fn a_config_block_is_its_own_last_config_and_the_next_ones_name_it() {
         for (block, (is_config, last_config)) in
             blocks.into_iter().zip([(false, 0), (true, 2), (false, 2)])
         {
-            let verified = VerifiedBlock::new(block, &verifier).unwrap();
+            let verified = VerifiedBlock::new(block, &verifier, Standing::Linked).unwrap();
             assert_eq!(
                 (verified.is_config(), verified.last_config().get()),
                 (is_config, last_config)

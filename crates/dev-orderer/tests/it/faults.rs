@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use block_api::{
-    BlockNumber, BlockSource as _, Content, DeliverStatus, Delivery, SourceError, StreamRequest,
-    VerifiedBlock, testing::within,
+    BlockNumber, BlockSource as _, Content, DeliverStatus, Delivery, SourceError, Standing,
+    StreamRequest, VerifiedBlock, testing::within,
 };
 use blockcast_dev_orderer::{DevOrderer, Fault, Mutation, Pace, Script, TlsMode, When};
 use channel_config::ChannelVerifier;
@@ -187,7 +187,8 @@ async fn every_corrupt_block_is_rejected_and_the_others_are_not() {
         let verifier = ChannelVerifier::from_genesis(orderer.genesis()).unwrap();
         let mut stream = open(&client, 0, &from(&channel(), 1)).await;
         for n in 1..=3 {
-            let verified = VerifiedBlock::new(next_block(&mut stream).await, &verifier);
+            let verified =
+                VerifiedBlock::new(next_block(&mut stream).await, &verifier, Standing::Linked);
             assert_eq!(
                 verified.is_err(),
                 n == 2,
@@ -214,7 +215,7 @@ async fn a_truncated_block_breaks_the_stream_or_the_block() {
         Some(Err(_)) => {}
         Some(Ok(Delivery::Block(block))) => {
             let verifier = ChannelVerifier::from_genesis(orderer.genesis()).unwrap();
-            VerifiedBlock::new(block, &verifier).unwrap_err();
+            VerifiedBlock::new(block, &verifier, Standing::Linked).unwrap_err();
         }
         other => panic!("{other:?}"),
     }

@@ -4,7 +4,8 @@
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use block_api::{
-    BlockNumber, BlockSource as _, ChannelId, DeliverStatus, Height, Readers, SystemClock,
+    BlockNumber, BlockSource as _, ChannelId, DeliverStatus, Height, Readers, Standing,
+    SystemClock,
     testing::{NobodyReads, OpenReaders, within},
 };
 use blockcast_dev_orderer::{
@@ -76,7 +77,7 @@ async fn blocks_are_delivered_with_and_without_tls_and_verify() {
             for number in 1..=3 {
                 let block = next_block(&mut stream).await;
                 assert_eq!(block.number().get(), number);
-                block_api::VerifiedBlock::new(block, &verifier).unwrap();
+                block_api::VerifiedBlock::new(block, &verifier, Standing::Linked).unwrap();
             }
         }
         let stats = orderer.stats();
@@ -393,8 +394,12 @@ async fn a_new_configuration_is_ordered_and_decides_how_blocks_are_cut() {
     let verifier = ChannelVerifier::from_genesis(orderer.genesis()).unwrap();
     let mut stream = open(&client(&orderer), 0, &from(&channel(), 1)).await;
     for last_config in [0, 2, 2] {
-        let verified =
-            block_api::VerifiedBlock::new(next_block(&mut stream).await, &verifier).unwrap();
+        let verified = block_api::VerifiedBlock::new(
+            next_block(&mut stream).await,
+            &verifier,
+            Standing::Linked,
+        )
+        .unwrap();
         assert_eq!(verified.last_config().get(), last_config);
         block_api::BlockVerifier::apply_config(&verifier, &verified).unwrap();
     }

@@ -8,8 +8,8 @@ use std::{
 };
 
 use block_api::{
-    Block, BlockNumber, BlockVerifier as _, ChainInfo, ChannelId, HeaderHash, VerifiedBlock,
-    VerifyError,
+    Block, BlockNumber, BlockVerifier as _, ChainInfo, ChannelId, DataHashing, HeaderHash,
+    Standing, VerifiedBlock, VerifyError,
 };
 use channel_config::{ChannelVerifier, ConfigError, verify_chain_step};
 
@@ -23,9 +23,6 @@ const FORMAT: &str = "format";
 
 /// The rule that a block without data breaks.
 const WELL_FORMED: &str = "well-formed";
-
-/// The rule that a block breaks which names a block as its newest config block that is none.
-const LAST_CONFIG: &str = "last-config";
 
 /// Verifies the blocks of a folder. It holds one block at a time.
 #[derive(Debug)]
@@ -102,12 +99,18 @@ pub(super) enum VerifyFolderError {
 
 impl FolderVerifier {
     /// Takes the genesis block for trusted, and looks which blocks there are.
-    pub(super) fn open(genesis: &Path, dir: &Path) -> Result<Self, VerifyFolderError> {
+    pub(super) fn open(
+        genesis: &Path,
+        dir: &Path,
+        hashing: DataHashing,
+    ) -> Result<Self, VerifyFolderError> {
         let block = block_files::read(genesis).map_err(VerifyFolderError::GenesisFile)?;
         let verifier =
-            ChannelVerifier::from_genesis(&block).map_err(|reason| VerifyFolderError::Genesis {
-                path: genesis.to_owned(),
-                reason,
+            ChannelVerifier::from_genesis_hashing(&block, hashing).map_err(|reason| {
+                VerifyFolderError::Genesis {
+                    path: genesis.to_owned(),
+                    reason,
+                }
             })?;
         let numbers = block_files::list(dir).map_err(|source| VerifyFolderError::Folder {
             dir: dir.to_owned(),
@@ -203,14 +206,12 @@ impl FolderVerifier {
             |rejection: block_api::Rejection| (rejection.rule(), rejection.reason().to_string());
         verify_chain_step(&self.chain, &block).map_err(rejected)?;
         let length = block.raw().len();
-        let verified = VerifiedBlock::new(block, &self.verifier).map_err(|error| match error {
-            VerifyError::Rejected(rejection) => rejected(rejection),
-            VerifyError::AwaitsConfig { config, .. } => (
-                LAST_CONFIG,
-                format!("the block names {config} as its newest config block, which is none"),
-            ),
-            other @ (VerifyError::NoData { .. } | _) => (WELL_FORMED, other.to_string()),
-        })?;
+        let verified = VerifiedBlock::new(block, &self.verifier, Standing::Linked).map_err(
+            |error| match error {
+                VerifyError::Rejected(rejection) => rejected(rejection),
+                other @ (VerifyError::NoData { .. } | _) => (WELL_FORMED, other.to_string()),
+            },
+        )?;
         self.verifier.apply_config(&verified).map_err(rejected)?;
         self.chain = ChainInfo {
             height: verified.number().height(),

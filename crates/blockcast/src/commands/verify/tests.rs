@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Verifies the recorded chains, and copies of them in which something is wrong.
 
-use std::{fs, ops::Range, path::PathBuf};
+use std::{
+    fs,
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 use block_api::{
-    Block,
+    Block, DataHashing,
     wire::{Field, Fields, Value},
 };
 use bytes::Bytes;
@@ -20,7 +24,11 @@ fn block_file(folder: &str, number: u64) -> PathBuf {
 }
 
 fn open(folder: &str) -> FolderVerifier {
-    FolderVerifier::open(&block_file(folder, 0), &fixtures(folder)).unwrap()
+    open_at(&block_file(folder, 0), &fixtures(folder)).unwrap()
+}
+
+fn open_at(genesis: &Path, dir: &Path) -> Result<FolderVerifier, VerifyFolderError> {
+    FolderVerifier::open(genesis, dir, DataHashing::default())
 }
 
 fn verify_all(mut folder: FolderVerifier) -> Result<VerifiedChain, VerifyFolderError> {
@@ -60,7 +68,7 @@ fn the_recorded_chains_are_good_up_to_their_tips() {
     }
     for (folder, of) in [("raft-other-node", "raft"), ("bft-other-node", "bft")] {
         let chain = verify_all(open(folder)).unwrap();
-        let same = FolderVerifier::open(&block_file(of, 0), &fixtures(folder)).unwrap();
+        let same = open_at(&block_file(of, 0), &fixtures(folder)).unwrap();
         assert_eq!(chain, verify_all(same).unwrap());
     }
 }
@@ -196,7 +204,7 @@ fn copy(folder: &str, numbers: impl IntoIterator<Item = u64>) -> tempfile::TempD
 #[test]
 fn a_folder_may_begin_with_the_block_after_the_genesis_block() {
     let dir = copy("bft", 1..=4);
-    let chain = FolderVerifier::open(&block_file("bft", 0), dir.path()).unwrap();
+    let chain = open_at(&block_file("bft", 0), dir.path()).unwrap();
     assert_eq!(chain.remaining(), 4);
     let chain = verify_all(chain).unwrap();
     assert_eq!(
@@ -204,7 +212,7 @@ fn a_folder_may_begin_with_the_block_after_the_genesis_block() {
         (1, 4, 4)
     );
     // Block 1 of another channel does not link to this genesis block.
-    let error = FolderVerifier::open(&block_file("raft", 0), dir.path())
+    let error = open_at(&block_file("raft", 0), dir.path())
         .and_then(verify_all)
         .unwrap_err();
     assert!(
@@ -217,7 +225,7 @@ fn a_folder_may_begin_with_the_block_after_the_genesis_block() {
 fn a_folder_that_cannot_be_judged_is_refused_with_what_to_do() {
     let genesis = block_file("raft", 0);
     let refused = |genesis: &PathBuf, dir: &tempfile::TempDir| {
-        FolderVerifier::open(genesis, dir.path())
+        open_at(genesis, dir.path())
             .and_then(verify_all)
             .unwrap_err()
             .to_string()
@@ -271,7 +279,7 @@ fn a_folder_that_cannot_be_judged_is_refused_with_what_to_do() {
             "{error}"
         );
     }
-    let missing = FolderVerifier::open(&genesis, &good.path().join("none")).unwrap_err();
+    let missing = open_at(&genesis, &good.path().join("none")).unwrap_err();
     assert!(missing.to_string().contains("cannot be read"), "{missing}");
 }
 

@@ -42,7 +42,7 @@ fn recorded_chains_verify_from_their_genesis_block() {
             "{name}"
         );
         for block in &blocks {
-            let Verdict::Accepted(accepted) = verifier.verify(block) else {
+            let Verdict::Accepted(accepted) = verifier.verify(block, Standing::Linked) else {
                 panic!("{name} {block:?}")
             };
             let number = block.number().get();
@@ -57,11 +57,13 @@ fn recorded_chains_verify_from_their_genesis_block() {
                 .find(|config| **config <= number)
                 .unwrap();
             assert_eq!(accepted.last_config.get(), *newest, "{name} {number}");
-            let Verdict::Accepted(attested) = verifier.verify_attestation(block) else {
+            let Verdict::Accepted(attested) = verifier.verify_attestation(block, Standing::Linked)
+            else {
                 panic!("{name} {block:?}")
             };
             assert_eq!(attested, accepted);
-            let Verdict::Accepted(attested) = verifier.verify_attestation(&block.without_data())
+            let Verdict::Accepted(attested) =
+                verifier.verify_attestation(&block.without_data(), Standing::Linked)
             else {
                 panic!("{name} {number} without data")
             };
@@ -119,11 +121,9 @@ fn mutated_blocks_get_the_verdict_of_fabric() {
                 Err(error) => Err(error.to_string()),
                 Ok(block) => match verify_chain_step(&tip, &block) {
                     Err(rejection) => Err(rejection.to_string()),
-                    Ok(()) => match verifier.verify(&block) {
+                    Ok(()) => match verifier.verify(&block, Standing::Linked) {
                         Verdict::Accepted(_) => Ok(()),
-                        rejected @ (Verdict::Rejected(_) | Verdict::AwaitsConfig(_)) => {
-                            Err(format!("{rejected:?}"))
-                        }
+                        other => Err(outcome(other)),
                     },
                 },
             };
@@ -177,7 +177,10 @@ fn is_accepted(verifier: &ChannelVerifier, tip: &ChainInfo, raw: Vec<u8>) -> boo
         return false;
     };
     verify_chain_step(tip, &block).is_ok()
-        && matches!(verifier.verify(&block), Verdict::Accepted(_))
+        && matches!(
+            verifier.verify(&block, Standing::Linked),
+            Verdict::Accepted(_)
+        )
 }
 
 /// Every single bit of two small blocks.

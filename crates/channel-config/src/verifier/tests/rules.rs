@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Each rule with blocks that keep it and blocks that break it.
 
-use block_api::{BlockNumber, wire::put_bytes};
+use block_api::{BlockNumber, DataHashing, wire::put_bytes};
 use proptest::prelude::*;
 use prost::Message;
 use protos::common::{Envelope, HeaderType, Metadata, MetadataSignature};
@@ -134,17 +134,21 @@ fn each_rule_has_its_name() {
             with_signatures(&good, &last_config_value(0), crowd),
             "signatures",
         ),
-        ("config behind", signed(6, &two, 7), "last-config"),
+        ("a config block to come", signed(6, &two, 7), "accepted"),
         ("its own config, but none", signed(6, &two, 6), "accepted"),
-        ("config to come", signed(9, &two, 7), "awaits 7"),
+        (
+            "a config block that is none",
+            signed(9, &two, 7),
+            "accepted",
+        ),
     ];
     let verifier = raft();
     for (name, block, expected) in rows {
         assert_eq!(
-            outcome(verifier.verify(&block)),
+            outcome(verifier.verify(&block, Standing::Linked)),
             expected,
             "{name}: {:?}",
-            verifier.verify(&block)
+            verifier.verify(&block, Standing::Linked)
         );
     }
 }
@@ -156,7 +160,7 @@ fn each_rule_has_its_name() {
 fn attestations_are_judged_without_their_data() {
     let verifier = raft();
     let good = block("raft/block_6.pb");
-    let attest = |block: &Block| outcome(verifier.verify_attestation(block));
+    let attest = |block: &Block| outcome(verifier.verify_attestation(block, Standing::Linked));
     assert_eq!(attest(&good), "accepted");
     assert_eq!(attest(&good.without_data()), "accepted");
     assert_eq!(attest(&with_slots(&good.without_data(), &[])), "metadata");
@@ -168,7 +172,9 @@ fn attestations_are_judged_without_their_data() {
         attest(&Block::parse(other_number.into()).unwrap()),
         "signatures"
     );
-    assert_eq!(attest(&signed(9, &[message("ch-raft")], 7)), "awaits 7");
+    let unlinked = signed(9, &[message("ch-raft")], 7);
+    let ahead = outcome(verifier.verify_attestation(&unlinked, Standing::Ahead));
+    assert_eq!(ahead, "awaits 7");
     let config = block("raft/block_7.pb");
     assert_eq!(attest(&config), "accepted");
     assert_eq!(
@@ -184,8 +190,11 @@ fn attestations_are_judged_without_their_data() {
 fn what_is_signed_has_a_bound() {
     let verifier = raft();
     let judge = |block: &Block| {
-        let whole = outcome(verifier.verify(block));
-        assert_eq!(outcome(verifier.verify_attestation(block)), whole);
+        let whole = outcome(verifier.verify(block, Standing::Linked));
+        assert_eq!(
+            outcome(verifier.verify_attestation(block, Standing::Linked)),
+            whole
+        );
         whole
     };
     let signed_over = |previous: &[u8], filler: usize| {
@@ -236,9 +245,11 @@ fn an_error_repeats_only_a_little_of_a_block() {
 }
 
 fn refusal(verifier: &ChannelVerifier, block: &Block) -> String {
-    match verifier.verify(block) {
+    match verifier.verify(block, Standing::Linked) {
         Verdict::Rejected(rejection) => rejection.to_string(),
-        Verdict::Accepted(_) | Verdict::AwaitsConfig(_) => panic!("{block:?} is not rejected"),
+        Verdict::Accepted(_) | Verdict::AwaitsConfig(_) | Verdict::AwaitsLink => {
+            panic!("{block:?} is not rejected")
+        }
     }
 }
 
@@ -288,8 +299,8 @@ fn the_genesis_block_is_the_trusted_one() {
     assert_eq!(verifier.trusted_hash(), raft.header_hash());
     let judge = |block: &Block| {
         (
-            outcome(verifier.verify(block)),
-            outcome(verifier.verify_attestation(block)),
+            outcome(verifier.verify(block, Standing::Linked)),
+            outcome(verifier.verify_attestation(block, Standing::Linked)),
         )
     };
     let pair = |whole: &str, attested: &str| (whole.to_owned(), attested.to_owned());
@@ -339,14 +350,27 @@ fn only_a_genesis_block_makes_a_verifier() {
 fn a_later_config_block_can_be_trusted_instead() {
     let blocks = chain("raft", 40);
     let verifier = ChannelVerifier::from_trusted(&blocks[21]).unwrap();
-    assert_eq!(outcome(verifier.verify(&blocks[20])), "genesis");
+    assert_eq!(
+        outcome(verifier.verify(&blocks[20], Standing::Linked)),
+        "genesis"
+    );
     for block in &blocks[21..37] {
-        assert_eq!(outcome(verifier.verify(block)), "accepted", "{block:?}");
+        assert_eq!(
+            outcome(verifier.verify(block, Standing::Linked)),
+            "accepted",
+            "{block:?}"
+        );
     }
-    let stored = VerifiedBlock::new(blocks[37].clone(), &verifier).unwrap();
-    assert_eq!(outcome(verifier.verify(&blocks[38])), "awaits 37");
+    let stored = VerifiedBlock::new(blocks[37].clone(), &verifier, Standing::Linked).unwrap();
+    assert_eq!(
+        outcome(verifier.verify(&blocks[38], Standing::Ahead)),
+        "awaits 37"
+    );
     verifier.apply_config(&stored).unwrap();
-    assert_eq!(outcome(verifier.verify(&blocks[38])), "accepted");
+    assert_eq!(
+        outcome(verifier.verify(&blocks[38], Standing::Linked)),
+        "accepted"
+    );
     assert!(ChannelVerifier::from_trusted(&blocks[22]).is_err());
 }
 
@@ -358,9 +382,10 @@ fn an_error_tells_who_signed_and_what_is_wrong() {
     let by_client = TestSigner::of_fixture("org1/user1", "Org1MSP").sign_block(&good, &value);
     let mut forged = orderer("raft0").sign_block(&good, &value);
     forged.signature = vec![1].into();
-    let Verdict::Rejected(rejection) =
-        verifier.verify(&with_signatures(&good, &value, vec![by_client, forged]))
-    else {
+    let Verdict::Rejected(rejection) = verifier.verify(
+        &with_signatures(&good, &value, vec![by_client, forged]),
+        Standing::Linked,
+    ) else {
         panic!("accepted");
     };
     assert_eq!(rejection.number(), good.number());
@@ -477,7 +502,7 @@ proptest! {
         let good: std::collections::BTreeSet<usize> =
             votes.iter().filter(|vote| vote.quality == 0).map(|vote| vote.node).collect();
         let signatures = votes.iter().map(signature).collect();
-        let verdict = outcome(verifier.verify(&with_signatures(block, &value, signatures)));
+        let verdict = outcome(verifier.verify(&with_signatures(block, &value, signatures), Standing::Linked));
         prop_assert_eq!(verdict, if good.len() >= 3 { "accepted" } else { "signatures" });
     }
 
@@ -504,10 +529,64 @@ proptest! {
             slot
         };
         let block = Block::assemble(BlockNumber::new(number), &[], &data, &[slot]);
-        drop(BFT.verify(&block));
-        drop(BFT.verify_attestation(&block.without_data()));
+        drop(BFT.verify(&block, Standing::Linked));
+        drop(BFT.verify_attestation(&block.without_data(), Standing::Linked));
         drop(BFT.signers(&block));
     }
+}
+
+/// Fabric-X puts the length of each transaction before it, so that their form needs no rule.
+#[test]
+fn a_channel_may_hash_the_lengths_of_its_transactions() {
+    let prefixed = DataHashing::LengthPrefixed;
+    let genesis = block("raft/block_0.pb");
+    let entries: Vec<&[u8]> = genesis.data().collect();
+    let hashed_so = |number: u64, previous: &[u8], entries: &[&[u8]], slots: &[Vec<u8>]| {
+        Block::assemble_hashing(prefixed, BlockNumber::new(number), previous, entries, slots)
+    };
+    let genesis_x = hashed_so(0, &[], &entries, &[]);
+    assert!(matches!(
+        ChannelVerifier::from_genesis_hashing(&genesis, prefixed),
+        Err(ConfigError::DataHash { .. })
+    ));
+    assert!(ChannelVerifier::from_genesis(&genesis_x).is_err());
+    let verifier = ChannelVerifier::from_genesis_hashing(&genesis_x, prefixed).unwrap();
+
+    let (one, two) = (message("ch-raft"), message("ch-raft"));
+    let signed_so = |entries: &[&[u8]]| {
+        let bare = hashed_so(1, genesis_x.header_hash().as_ref(), entries, &[]);
+        let value = last_config_value(0);
+        let signature = orderer("raft0").sign_block(&bare, &value);
+        let slot = Metadata {
+            value: value.into(),
+            signatures: vec![signature],
+        };
+        hashed_so(
+            1,
+            bare.header().previous_hash,
+            entries,
+            &[slot.encode_to_vec()],
+        )
+    };
+    let judge = |block: &Block| outcome(verifier.verify(block, Standing::Linked));
+    assert_eq!(judge(&signed_so(&[&one, &two])), "accepted");
+    let joined = [one.as_slice(), two.as_slice()].concat();
+    assert_eq!(
+        judge(&signed_so(&[&joined])),
+        "accepted",
+        "its hash is another one"
+    );
+    assert_eq!(judge(&signed_so(&[])), "well-formed");
+    // The header and the signatures of one list do not stand for another one.
+    let good = signed_so(&[&one, &two]);
+    let mut parts = signed_so(&[&joined]).relay().body.to_vec();
+    parts.extend_from_slice(&good.relay().metadata);
+    let mut swapped = Vec::new();
+    put_bytes(&mut swapped, 3, good.header().data_hash);
+    put_bytes(&mut parts, 1, &swapped);
+    let swapped = Block::parse(parts.into()).unwrap();
+    assert_eq!(swapped.header_hash(), good.header_hash());
+    assert_eq!(judge(&swapped), "data-hash");
 }
 
 /// Covers: PRB-10

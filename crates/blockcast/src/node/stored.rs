@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Judges what is in a block store, as if it had just come.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use block_api::{
+    Block, BlockNumber, BlockReader, BlockVerifier as _, ChainInfo, DataHashing, HeaderHash,
+    ParseBlockError, ReadError, ReadLimits, Rejection, Standing, VerifiedBlock, VerifyError,
+};
+use channel_config::{ChannelVerifier, verify_chain_step};
+use tokio::task::spawn_blocking;
+use tracing::info;
+
+/// How many blocks a spot check judges beside the config blocks and the newest block.
+const SPOTS: u64 = 32;
+
+/// How much is read at once.
+const BATCH: (usize, usize) = (512, 4 << 20);
+
+/// So often the progress of a whole check is told, in blocks.
+const TOLD_EVERY: u64 = 100_000;
+
+/// How much of a block store is judged when it is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StoreCheck {
+    /// The config blocks, the newest block, and some of those between: whether the store is the one
+    /// of this channel, and as it was left.
+    #[default]
+    Spots,
+    /// Every block.
+    Whole,
+}
+
+/// A block in a store is not what the node would have stored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoredBlockError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// It is not there.
+    #[error("block {number} is missing")]
+    Missing {
+        /// The block.
+        number: BlockNumber,
+    },
+    /// It is no block.
+    #[error("what is stored as block {number} is no block: {source}")]
+    Parse {
+        /// The block.
+        number: BlockNumber,
+        /// What is wrong with it.
+        source: ParseBlockError,
+    },
+    /// It breaks a rule of the channel.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// It is not accepted.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+}
+
+/// Judges what a store holds, from the genesis block on, and gives the number of blocks that it
+/// judged.
+pub(super) async fn check_store(
+    store: Arc<dyn BlockReader>,
+    genesis: Block,
+    hashing: DataHashing,
+    check: StoreCheck,
+) -> Result<u64, StoredBlockError> {
+    let verifier = ChannelVerifier::from_genesis_hashing(&genesis, hashing)
+        .expect("invariant: a verifier was made of this block before");
+    match check {
+        StoreCheck::Spots => check_spots(&*store, verifier).await,
+        StoreCheck::Whole => check_whole(&*store, verifier).await,
+    }
+}
+
+async fn check_whole(
+    store: &dyn BlockReader,
+    verifier: ChannelVerifier,
+) -> Result<u64, StoredBlockError> {
+    let ChainInfo { first, height, .. } = store.info();
+    let mut chain = ChainInfo {
+        first,
+        height: first
+            .previous()
+            .map_or_else(Default::default, BlockNumber::height),
+        tip_hash: None,
+    };
+    let mut judged = 0;
+    while chain.height < height {
+        let next = chain.height.next_block();
+        let read = store.read(next, ReadLimits::new(BATCH.0, BATCH.1)).await?;
+        if read.is_empty() {
+            return Err(StoredBlockError::Missing { number: next });
+        }
+        let judge = verifier.clone();
+        // Judging a batch takes long enough to hold up whatever else the runtime does.
+        let batch = spawn_blocking(move || {
+            let mut chain = chain;
+            for (bytes, number) in read.into_iter().zip(next.get()..) {
+                let block = parse(bytes, BlockNumber::new(number))?;
+                verify_chain_step(&chain, &block)?;
+                let verified = VerifiedBlock::new(block, &judge, Standing::Linked)?;
+                judge.apply_config(&verified)?;
+                chain = chain.grown_by(&verified);
+            }
+            Ok::<_, StoredBlockError>(chain)
+        });
+        let before = judged;
+        chain = match batch.await {
+            Ok(chain) => chain?,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+        judged = chain.height.get() - first.get();
+        if before / TOLD_EVERY < judged / TOLD_EVERY {
+            info!(channel = %verifier.channel(), blocks = judged, of = height.get(), "judging stored blocks");
+        }
+    }
+    Ok(judged)
+}
+
+async fn check_spots(
+    store: &dyn BlockReader,
+    verifier: ChannelVerifier,
+) -> Result<u64, StoredBlockError> {
+    let ChainInfo { first, height, .. } = store.info();
+    let Some(tip) = height.tip().filter(|tip| *tip >= first) else {
+        return Ok(0);
+    };
+    let mut spots = BTreeSet::from([first, tip]);
+    let length = tip.get() - first.get();
+    spots.extend((1..SPOTS).map(|spot| {
+        // Multiplied in 128 bits, so that no length overflows.
+        let offset = u128::from(length) * u128::from(spot) / u128::from(SPOTS);
+        BlockNumber::new(first.get() + u64::try_from(offset).unwrap_or(length))
+    }));
+    let mut below = Some(tip);
+    while let Some(config) = below.and_then(|number| store.config_at(number)) {
+        spots.insert(config);
+        below = config.previous();
+    }
+    for number in &spots {
+        let previous = match number.previous().filter(|previous| *previous >= first) {
+            Some(previous) => Some(read(store, previous).await?.header_hash()),
+            None => None,
+        };
+        let block = read(store, *number).await?;
+        check_spot(&verifier, block, previous)?;
+    }
+    Ok(spots.len() as u64)
+}
+
+fn check_spot(
+    verifier: &ChannelVerifier,
+    block: Block,
+    previous: Option<HeaderHash>,
+) -> Result<(), StoredBlockError> {
+    let below = ChainInfo {
+        first: BlockNumber::GENESIS,
+        height: block
+            .number()
+            .previous()
+            .map_or_else(Default::default, BlockNumber::height),
+        tip_hash: previous,
+    };
+    verify_chain_step(&below, &block)?;
+    let verified = VerifiedBlock::new(block, verifier, Standing::Linked)?;
+    Ok(verifier.apply_config(&verified)?)
+}
+
+async fn read(store: &dyn BlockReader, number: BlockNumber) -> Result<Block, StoredBlockError> {
+    let read = store.read(number, ReadLimits::one()).await?;
+    let bytes = read.into_iter().next();
+    parse(bytes.ok_or(StoredBlockError::Missing { number })?, number)
+}
+
+fn parse(bytes: bytes::Bytes, number: BlockNumber) -> Result<Block, StoredBlockError> {
+    let parsed = Block::parse(bytes);
+    parsed.map_err(|source| StoredBlockError::Parse { number, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use block_api::BlockStore as _;
+    use block_api::testing::{GullibleVerifier, MemoryStore};
+
+    use super::*;
+
+    fn fixture(number: u64) -> Block {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/bft");
+        let bytes = std::fs::read(format!("{folder}/block_{number}.pb")).unwrap();
+        Block::parse(bytes.into()).unwrap()
+    }
+
+    /// A store with the recorded chain, but for one block.
+    async fn store(changed: Option<Block>) -> Arc<dyn BlockReader> {
+        let verifier = ChannelVerifier::from_genesis(&fixture(0)).unwrap();
+        let store = MemoryStore::default();
+        for number in 0..70 {
+            let good = VerifiedBlock::new(fixture(number), &verifier, Standing::Linked).unwrap();
+            verifier.apply_config(&good).unwrap();
+            let stored = match &changed {
+                Some(block) if block.number().get() == number => {
+                    let judge = Believes(good.judged_by());
+                    VerifiedBlock::new(block.clone(), &judge, Standing::Linked).unwrap()
+                }
+                Some(_) | None => good,
+            };
+            store.append(vec![stored]).await.unwrap();
+        }
+        Arc::new(store)
+    }
+
+    /// Believes that this configuration accepted a block.
+    #[derive(Debug)]
+    struct Believes(BlockNumber);
+
+    impl block_api::BlockVerifier for Believes {
+        fn verify(&self, block: &Block, standing: Standing) -> block_api::Verdict {
+            match GullibleVerifier.verify(block, standing) {
+                block_api::Verdict::Accepted(acceptance) => {
+                    block_api::Verdict::Accepted(block_api::Acceptance {
+                        judged_by: self.0,
+                        ..acceptance
+                    })
+                }
+                other => other,
+            }
+        }
+
+        fn verify_attestation(&self, block: &Block, standing: Standing) -> block_api::Verdict {
+            self.verify(block, standing)
+        }
+
+        fn apply_config(&self, _: &VerifiedBlock) -> Result<(), Rejection> {
+            Ok(())
+        }
+    }
+
+    /// The block with the header, the data, and no signature.
+    fn unsigned(number: u64) -> Block {
+        let block = fixture(number);
+        let entries: Vec<&[u8]> = block.data().collect();
+        let previous = block.header().previous_hash;
+        Block::assemble(block.number(), previous, &entries, &[&[]])
+    }
+
+    async fn checked(changed: Option<Block>, check: StoreCheck) -> Result<u64, String> {
+        let hashing = DataHashing::default();
+        let checked = check_store(store(changed).await, fixture(0), hashing, check).await;
+        checked.map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn a_good_store_passes() {
+        assert_eq!(checked(None, StoreCheck::Whole).await, Ok(70));
+        let spots = checked(None, StoreCheck::Spots).await.unwrap();
+        assert!((33..70).contains(&spots), "{spots}");
+    }
+
+    #[tokio::test]
+    async fn a_block_that_was_tampered_with_is_named() {
+        // 69 is the newest one, 37 a config block.
+        for (number, by_spots) in [(69, true), (37, true), (1, true), (64, false)] {
+            for check in [StoreCheck::Spots, StoreCheck::Whole] {
+                let result = checked(Some(unsigned(number)), check).await;
+                if check == StoreCheck::Whole || by_spots {
+                    let error = result.unwrap_err();
+                    let expected = format!("block {number} breaks the rule `signatures`");
+                    assert!(error.starts_with(&expected), "{check:?}: {error}");
+                } else {
+                    assert!(result.is_ok(), "block {number} is not looked at");
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_store_of_another_network_is_found_out() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/raft");
+        let genesis = std::fs::read(format!("{folder}/block_0.pb")).unwrap();
+        let genesis = Block::parse(genesis.into()).unwrap();
+        for check in [StoreCheck::Spots, StoreCheck::Whole] {
+            let store = store(None).await;
+            let hashing = DataHashing::default();
+            let error = check_store(store, genesis.clone(), hashing, check).await;
+            let error = error.unwrap_err().to_string();
+            assert!(
+                error.contains("block 0 breaks the rule `genesis`"),
+                "{error}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn an_empty_store_holds_nothing_to_judge() {
+        for check in [StoreCheck::Spots, StoreCheck::Whole] {
+            let store = Arc::new(MemoryStore::default());
+            let checked = check_store(store, fixture(0), DataHashing::default(), check).await;
+            assert_eq!(checked.unwrap(), 0);
+        }
+    }
+}
