@@ -9,7 +9,9 @@
 )]
 
 mod chain;
+mod changes;
 mod faults;
+mod judge;
 mod pki;
 mod serve;
 mod support;
