@@ -61,7 +61,9 @@ impl Judge {
             // The signatures are judged before: they satisfied the configuration.
             Verdict::Rejected(rejection)
                 if block.is_config() && rejection.rule() == "config-change-unsupported" => {}
-            other => panic!("block {number}: {other:?}"),
+            other @ (Verdict::Rejected(_) | Verdict::AwaitsConfig(_)) => {
+                panic!("block {number}: {other:?}")
+            }
         }
         assert_eq!(last_config_slot(block), config.get(), "block {number}");
     }
@@ -71,7 +73,9 @@ impl Judge {
         verify_chain_step(&self.chain, block).unwrap();
         match verdict(&self.verifier, block) {
             Verdict::Rejected(rejection) if rejection.rule() == "signatures" => rejection,
-            other => panic!("block {}: {other:?}", block.number()),
+            other @ (Verdict::Accepted(_) | Verdict::Rejected(_) | Verdict::AwaitsConfig(_)) => {
+                panic!("block {}: {other:?}", block.number())
+            }
         }
     }
 

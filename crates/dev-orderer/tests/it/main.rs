@@ -12,6 +12,7 @@ mod chain;
 mod changes;
 mod faults;
 mod judge;
+mod live;
 mod pki;
 mod serve;
 mod support;
