@@ -72,6 +72,14 @@ impl MemoryChain {
         });
     }
 
+    /// Takes over the blocks of a chain of this crate, as a node that is new does.
+    pub(crate) fn copy_from(&self, other: &Self) {
+        let blocks = other.blocks().raw.clone();
+        for raw in blocks {
+            self.append(&Block::parse(raw).expect("invariant: blocks were appended alone"));
+        }
+    }
+
     /// When a block became available; `None` when it did not yet, or so long ago that the moment
     /// is forgotten.
     pub(crate) fn ordered_at(&self, number: BlockNumber) -> Option<Instant> {

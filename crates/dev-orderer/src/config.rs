@@ -12,7 +12,7 @@ use block_api::{ChannelId, Clock};
 
 use crate::{
     faults::Script,
-    pki::{KeyKind, OrganizationSpec, Role},
+    pki::{KeyKind, OrganizationSpec},
 };
 
 /// How the nodes of the ordering service agree, which decides how blocks are signed.
@@ -49,6 +49,9 @@ pub struct NetworkConfig {
     /// The kind of every identity's key. ECDSA on P-256 by default; with Ed25519 the channel has
     /// the capability V3_0, without which Fabric refuses such keys.
     pub key_kind: KeyKind,
+    /// The organisations that order: the nodes are theirs in turn, the first node of the first one.
+    /// Each has one node at least. `Orderer` by default.
+    pub orderers: Vec<OrganizationSpec>,
     /// The organisations that use the channel. Org1 with `peer0`, `user1` and `admin` by default.
     pub applications: Vec<OrganizationSpec>,
     /// When a block is cut.
@@ -125,6 +128,12 @@ pub enum ConfigError {
     /// There is no node.
     #[error("an ordering service has one node at least")]
     NoOrderer,
+    /// An organisation orders without a node.
+    #[error("the orderer organisation {name:?} has no node: give it one, or leave it out")]
+    OrganizationWithoutNode {
+        /// The name.
+        name: String,
+    },
     /// There is nobody who could send a transaction.
     #[error(
         "no organisation has a member with the role of a client, so nobody can send a transaction"
@@ -215,7 +224,7 @@ impl NodesConfig {
 }
 
 impl BatchConfig {
-    fn validate(&self) -> Result<(), ConfigError> {
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
         if self.preferred_max_bytes > self.absolute_max_bytes {
             return Err(ConfigError::PreferredAboveAbsolute {
                 preferred: self.preferred_max_bytes.get(),
@@ -236,6 +245,7 @@ impl NetworkConfig {
             channel,
             consensus: Consensus::default(),
             key_kind: KeyKind::default(),
+            orderers: vec![OrganizationSpec::orderer(ORDERER_ORGANIZATION)],
             applications: vec![OrganizationSpec::application("Org1")],
             batch: BatchConfig::default(),
         }
@@ -248,8 +258,11 @@ impl NetworkConfig {
     /// When no ordering service can be like that.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.batch.validate()?;
-        let mut seen = vec![ORDERER_ORGANIZATION.to_lowercase()];
-        for organization in &self.applications {
+        if self.orderers.is_empty() {
+            return Err(ConfigError::NoOrderer);
+        }
+        let mut seen = Vec::new();
+        for organization in self.orderers.iter().chain(&self.applications) {
             let name = organization.name.to_lowercase();
             if seen.contains(&name) {
                 return Err(ConfigError::DuplicateOrganization {
@@ -258,18 +271,12 @@ impl NetworkConfig {
             }
             seen.push(name);
         }
-        let has_client = |organization: &OrganizationSpec| {
-            organization
-                .members
-                .iter()
-                .any(|(_, role)| *role == Role::Client)
-        };
-        if !self.applications.iter().any(has_client) {
+        if !self.applications.iter().any(OrganizationSpec::has_client) {
             return Err(ConfigError::NoClient);
         }
         Ok(())
     }
 }
 
-/// The name of the organisation that orders.
+/// The name of the organisation that orders, unless others are given.
 pub(crate) const ORDERER_ORGANIZATION: &str = "Orderer";

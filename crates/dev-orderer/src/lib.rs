@@ -4,6 +4,7 @@
 
 mod broadcast;
 mod chain;
+mod change;
 mod config;
 mod cutter;
 mod ecdsa;
@@ -20,12 +21,15 @@ mod pki;
 mod reconfigure;
 mod recorded;
 mod service;
+mod terms;
+mod tree;
 mod writer;
 
 pub use orderer_server::{ConsenterState, DeliverCounts, DeliverStats};
 
 pub use self::{
     broadcast::SubmitError,
+    change::{CapabilityGroup, Change, ChangeError},
     config::{BatchConfig, Config, ConfigError, Consensus, NetworkConfig, NodesConfig, TlsMode},
     faults::{Fault, Mutation, Script, When},
     maker::ChainMaker,
@@ -37,4 +41,5 @@ pub use self::{
     pki::{File, KeyKind, Member, Organization, OrganizationSpec, PkiError, Role},
     reconfigure::ReconfigureError,
     recorded::{RecordedChain, RecordedChainError},
+    terms::OrdererNode,
 };

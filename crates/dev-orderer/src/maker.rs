@@ -11,12 +11,14 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use signer::envelope::{EnvelopeHeader, Nonce, transaction_envelope};
 
 use crate::{
+    change::Change,
     config::NetworkConfig,
-    cutter::Message,
+    cutter::{Batch, Message},
     network::{Network, NetworkError},
     reconfigure::{Configuration, ReconfigureError},
     recorded::RecordedChain,
-    writer::BlockWriter,
+    terms::OrdererNode,
+    writer::{BlockWriter, SigningNode},
 };
 
 /// The seed of what fills transactions: their content is noise, and the same in each run.
@@ -25,9 +27,11 @@ const FILLER_SEED: u64 = 0x0062_6c6f_636b;
 /// Makes a chain of signed blocks on a network of its own.
 ///
 /// Its blocks are those that a dev orderer on the same network cuts; nothing is served, waits, or
-/// is checked on the way.
-#[derive(Debug)]
+/// is checked on the way. A clone goes on by itself: the chain forks there.
+#[derive(Debug, Clone)]
 pub struct ChainMaker {
+    /// As it was in the beginning.
+    first: Network,
     network: Network,
     configuration: Configuration,
     transactions: TransactionMaker,
@@ -35,6 +39,7 @@ pub struct ChainMaker {
 }
 
 /// Makes transactions of a wanted size, signed by a client, with noise in them.
+#[derive(Clone)]
 pub(crate) struct TransactionMaker {
     channel: ChannelId,
     client: Arc<dyn Signer>,
@@ -54,18 +59,18 @@ impl ChainMaker {
         now: SystemTime,
     ) -> Result<Self, NetworkError> {
         let network = Network::generate(config, endpoints, now)?;
-        let writer = network.writer();
-        let transactions = TransactionMaker::new(&network, now);
-        let configuration = network.configuration();
         Ok(Self {
+            first: network.clone(),
+            configuration: network.first_configuration(),
+            transactions: TransactionMaker::new(&network, now),
+            writer: network.writer(),
             network,
-            configuration,
-            transactions,
-            writer,
         })
     }
 
-    /// The network, with the genesis block that the chain begins with.
+    /// The network, with the genesis block that the chain begins with, and otherwise as it is after
+    /// the newest block. A clone of it, or of a node, is good for
+    /// [`block_signed_by`](Self::block_signed_by) after the node has left.
     pub fn network(&self) -> &Network {
         &self.network
     }
@@ -81,16 +86,47 @@ impl ChainMaker {
     ///
     /// Safe: the chain is as before.
     pub async fn block(&mut self, transaction_bytes: &[usize]) -> Result<Block, SignError> {
-        let mut batch = Vec::with_capacity(transaction_bytes.len());
-        for bytes in transaction_bytes {
-            batch.push(self.transactions.make(*bytes).await?.envelope);
-        }
-        let copies = self.writer.write(&batch).await?;
-        Ok(first_copy(copies))
+        Ok(first_copy(self.copies(transaction_bytes).await?))
+    }
+
+    /// The next block as [`block`](Self::block) makes it, in the copy of each node: they differ in
+    /// their signatures.
+    ///
+    /// # Errors
+    ///
+    /// As [`block`](Self::block).
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: the chain is as before.
+    pub async fn copies(&mut self, transaction_bytes: &[usize]) -> Result<Vec<Block>, SignError> {
+        let batch = self.batch(transaction_bytes).await?;
+        self.writer.write(&batch).await
+    }
+
+    /// The next block as exactly these nodes would sign it, whether they may or not: those of this
+    /// network, or as they were before they left or got other certificates. It does not join the
+    /// chain, which is as before.
+    ///
+    /// # Errors
+    ///
+    /// When a signer does not sign.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn block_signed_by(
+        &mut self,
+        nodes: &[OrdererNode],
+        transaction_bytes: &[usize],
+    ) -> Result<Block, SignError> {
+        let batch = self.batch(transaction_bytes).await?;
+        self.writer.signed_by(&signing(nodes), &batch).await
     }
 
     /// The next block, which changes the configuration: `change` edits the tree of groups. It is the
-    /// copy of the first node. Nothing but the tree is checked, and it names no update.
+    /// copy of the first node. Nothing but the tree is checked, and it names no update. Who signs
+    /// the blocks after it stays as it is; [`change`](Self::change) is for that.
     ///
     /// # Errors
     ///
@@ -104,12 +140,53 @@ impl ChainMaker {
         &mut self,
         change: impl FnOnce(&mut ConfigGroup),
     ) -> Result<Block, ReconfigureError> {
-        let changed = self.configuration.changed(change);
-        changed.batch()?;
-        let envelope = changed.envelope(self.transactions.now).await?;
-        let copies = self.writer.write_config(envelope).await?;
-        self.configuration = changed;
-        Ok(first_copy(copies))
+        let configuration = self.configuration.edited(change);
+        configuration.batch()?;
+        self.write_config(configuration, self.network.clone()).await
+    }
+
+    /// The next block, which makes changes to the configuration, and to who signs the blocks after
+    /// it. It is the copy of the first node, and names no update. Nodes that come or move have the
+    /// host of the newest node, and the next ports.
+    ///
+    /// What [`config_block`](Self::config_block) edited stays, unless the changes concern it.
+    ///
+    /// # Errors
+    ///
+    /// When a change cannot be made to the channel as it is, no channel can have the configuration,
+    /// or a signer does not sign. The chain is as before.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: the chain is as before.
+    pub async fn change(&mut self, changes: &[Change]) -> Result<Block, ReconfigureError> {
+        let (configuration, network) = self.changed(changes)?;
+        self.write_config(configuration, network).await
+    }
+
+    /// The next block as [`change`](Self::change) makes it, if exactly these nodes signed it, whether
+    /// they may or not. It does not join the chain, which is as before.
+    ///
+    /// # Errors
+    ///
+    /// As [`change`](Self::change).
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn change_signed_by(
+        &self,
+        nodes: &[OrdererNode],
+        changes: &[Change],
+    ) -> Result<Block, ReconfigureError> {
+        let (configuration, network) = self.changed(changes)?;
+        let envelope = self.envelope(&configuration).await?;
+        let membership = network.terms().membership();
+        let block = self
+            .writer
+            .config_signed_by(&signing(nodes), envelope, &membership)
+            .await?;
+        Ok(block)
     }
 
     /// A chain of the genesis block and the next `blocks` blocks, each of one transaction with
@@ -128,14 +205,59 @@ impl ChainMaker {
         blocks: usize,
         transaction_bytes: usize,
     ) -> Result<RecordedChain, SignError> {
+        self.network = self.first.clone();
         self.writer = self.network.writer();
-        self.configuration = self.network.configuration();
+        self.configuration = self.network.first_configuration();
+        self.transactions.client = self.network.client().signer();
         let mut chain = Vec::with_capacity(blocks.saturating_add(1));
         chain.push(self.network.genesis().clone());
         for _ in 0..blocks {
             chain.push(self.block(&[transaction_bytes]).await?);
         }
         Ok(RecordedChain::made(self.network.channel().clone(), chain))
+    }
+
+    async fn batch(&mut self, transaction_bytes: &[usize]) -> Result<Batch, SignError> {
+        let mut batch = Vec::with_capacity(transaction_bytes.len());
+        for bytes in transaction_bytes {
+            batch.push(self.transactions.make(*bytes).await?.envelope);
+        }
+        Ok(batch)
+    }
+
+    /// What is so after changes.
+    fn changed(&self, changes: &[Change]) -> Result<(Configuration, Network), ReconfigureError> {
+        let wanted = changes.iter().map(Change::endpoints).sum();
+        let endpoints = self.network.terms().next_endpoints(wanted)?;
+        let network = self
+            .network
+            .changed(changes, endpoints, self.transactions.now)?;
+        let configuration = self
+            .configuration
+            .changed(self.network.terms(), network.terms());
+        // It must be one that a channel can have.
+        configuration.batch()?;
+        Ok((configuration, network))
+    }
+
+    async fn envelope(&self, configuration: &Configuration) -> Result<Bytes, SignError> {
+        configuration
+            .envelope(&*self.network.config_signer(), self.transactions.now)
+            .await
+    }
+
+    async fn write_config(
+        &mut self,
+        configuration: Configuration,
+        network: Network,
+    ) -> Result<Block, ReconfigureError> {
+        let envelope = self.envelope(&configuration).await?;
+        let membership = network.terms().membership();
+        let copies = self.writer.write_config(envelope, membership).await?;
+        self.transactions.client = network.client().signer();
+        self.network = network;
+        self.configuration = configuration;
+        Ok(first_copy(copies))
     }
 }
 
@@ -177,6 +299,10 @@ impl fmt::Debug for TransactionMaker {
             .field("channel", &self.channel)
             .finish_non_exhaustive()
     }
+}
+
+fn signing(nodes: &[OrdererNode]) -> Vec<SigningNode> {
+    nodes.iter().map(OrdererNode::signing).collect()
 }
 
 fn first_copy(copies: Vec<Block>) -> Block {

@@ -7,23 +7,23 @@ use block_api::{Block, ChannelId, Endpoint, Signer};
 use protos::common;
 
 use crate::{
-    config::{ConfigError, Consensus, NetworkConfig, ORDERER_ORGANIZATION},
-    genesis::GenesisSpec,
-    pki::{File, Member, Organization, OrganizationSpec, PkiError, Role},
+    change::{Change, ChangeError},
+    config::{ConfigError, NetworkConfig},
+    genesis::genesis_block,
+    pki::{File, Member, Organization, PkiError},
     reconfigure::Configuration,
+    terms::{OrdererNode, Supply, Terms},
     writer::BlockWriter,
 };
 
 /// A channel that never was before: organisations with throw-away keys, and a genuine genesis
-/// block that names them.
-#[derive(Debug)]
+/// block that names them. After changes of its configuration it is the channel as it is then.
+#[derive(Debug, Clone)]
 pub struct Network {
     config: NetworkConfig,
-    ordering: Organization,
-    applications: Vec<Organization>,
-    nodes: Vec<(Member, Endpoint)>,
     genesis: Block,
     first_config: common::Config,
+    terms: Terms,
 }
 
 /// A network could not be made.
@@ -46,53 +46,23 @@ impl Network {
     ///
     /// # Errors
     ///
-    /// When the configuration contradicts itself, there is no endpoint, or a name cannot stand in
-    /// a certificate.
+    /// When the configuration contradicts itself, there are fewer endpoints than organisations that
+    /// order, or a name cannot stand in a certificate.
     pub fn generate(
         config: NetworkConfig,
         endpoints: &[Endpoint],
         now: SystemTime,
     ) -> Result<Self, NetworkError> {
-        config.validate()?;
-        if endpoints.is_empty() {
-            return Err(ConfigError::NoOrderer.into());
-        }
-        let organization = OrganizationSpec::new(ORDERER_ORGANIZATION, [("admin", Role::Admin)]);
-        let mut ordering = Organization::generate(&organization, config.key_kind, now)?;
-        let mut nodes = Vec::with_capacity(endpoints.len());
-        for (index, endpoint) in endpoints.iter().enumerate() {
-            let node = ordering.issue_reached_by(
-                &format!("orderer{index}"),
-                Role::Orderer,
-                &[endpoint.host()],
-            )?;
-            ordering.insert(node.clone());
-            nodes.push((node, endpoint.clone()));
-        }
-        let applications = config
-            .applications
-            .iter()
-            .map(|spec| Organization::generate(spec, config.key_kind, now))
-            .collect::<Result<Vec<_>, _>>()?;
-        let spec = GenesisSpec {
-            channel: &config.channel,
-            consensus: config.consensus,
-            key_kind: config.key_kind,
-            batch: &config.batch,
-            ordering: &ordering,
-            nodes: &nodes,
-            applications: &applications,
-            now,
+        let terms = Terms::first(&config, endpoints, now)?;
+        let first_config = common::Config {
+            sequence: 0,
+            channel_group: Some(terms.tree()),
         };
-        let first_config = spec.config();
-        let genesis = spec.block(first_config.clone());
         Ok(Self {
+            genesis: genesis_block(&config.channel, first_config.clone(), now),
             config,
-            ordering,
-            applications,
-            nodes,
-            genesis,
             first_config,
+            terms,
         })
     }
 
@@ -111,71 +81,93 @@ impl Network {
         &self.genesis
     }
 
-    /// The organisation that orders.
-    pub fn ordering(&self) -> &Organization {
-        &self.ordering
+    /// The organisations that order, one at least.
+    pub fn orderers(&self) -> &[Organization] {
+        &self.terms.orderers
     }
 
     /// The organisations that use the channel.
     pub fn applications(&self) -> &[Organization] {
-        &self.applications
+        &self.terms.applications
     }
 
-    /// The nodes of the ordering service and their endpoints, in the order of their ids.
-    pub fn nodes(&self) -> impl Iterator<Item = (&Member, &Endpoint)> {
-        self.nodes.iter().map(|(node, endpoint)| (node, endpoint))
+    /// The nodes of the ordering service, one at least, in the order of their ids.
+    pub fn nodes(&self) -> &[OrdererNode] {
+        &self.terms.nodes
+    }
+
+    /// The node with this id.
+    pub fn node(&self, id: u32) -> Option<&OrdererNode> {
+        self.terms.nodes.iter().find(|node| node.id() == id)
     }
 
     /// A member that may read and write: the first client of the first organisation with one.
     pub fn client(&self) -> &Member {
-        self.applications
-            .iter()
-            .flat_map(Organization::members)
-            .map(|(_, member)| member)
-            .find(|member| member.role() == Role::Client)
+        self.terms
+            .client()
             .expect("invariant: a validated configuration has a client")
     }
 
-    /// The certificate of the authority that issued the orderers' TLS certificates, as PEM.
-    pub fn tls_ca_pem(&self) -> &str {
-        self.ordering.tls_ca_pem()
+    /// The certificates of the authorities that issue the orderers' TLS certificates, as PEM.
+    pub fn tls_ca_pem(&self) -> String {
+        self.orderers()
+            .iter()
+            .map(Organization::tls_roots_pem)
+            .collect()
     }
 
     /// All that a node needs to join the channel, as files: `genesis.block`, `tls-ca.pem` (the
-    /// orderers' TLS authority), and a folder for each organisation with the MSP and TLS folders
+    /// orderers' TLS authorities), and a folder for each organisation with the MSP and TLS folders
     /// of its members, private keys among them.
     pub fn files(&self) -> Vec<File> {
         let mut files = vec![
             ("genesis.block".to_owned(), self.genesis.raw().to_vec()),
             ("tls-ca.pem".to_owned(), self.tls_ca_pem().into()),
         ];
-        for organization in [&self.ordering].into_iter().chain(&self.applications) {
+        for organization in self.orderers().iter().chain(self.applications()) {
             files.extend(organization.files());
         }
         files
     }
 
-    /// The configuration in the genesis block; the first node signs the next one.
-    pub(crate) fn configuration(&self) -> Configuration {
-        let (node, _) = self
-            .nodes
+    /// The network after changes of its configuration; there is an endpoint for each node that comes
+    /// or moves.
+    pub(crate) fn changed(
+        &self,
+        changes: &[Change],
+        endpoints: Vec<Endpoint>,
+        now: SystemTime,
+    ) -> Result<Self, ChangeError> {
+        let supply = Supply {
+            endpoints: endpoints.into_iter(),
+            now,
+        };
+        Ok(Self {
+            terms: self.terms.changed(changes, supply)?,
+            ..self.clone()
+        })
+    }
+
+    pub(crate) fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// The configuration in the genesis block.
+    pub(crate) fn first_configuration(&self) -> Configuration {
+        Configuration::new(self.channel().clone(), self.first_config.clone())
+    }
+
+    /// Who signs the transactions of config blocks.
+    pub(crate) fn config_signer(&self) -> Arc<dyn Signer> {
+        self.nodes()
             .first()
-            .expect("invariant: an ordering service has a node");
-        Configuration::new(
-            self.channel().clone(),
-            self.first_config.clone(),
-            node.signer(),
-        )
+            .expect("invariant: an ordering service has a node")
+            .member()
+            .signer()
     }
 
-    pub(crate) fn consensus(&self) -> Consensus {
-        self.config.consensus
-    }
-
-    /// A writer that continues the chain after the genesis block.
+    /// A writer that continues the chain after the genesis block, as nobody has changed it since.
     pub(crate) fn writer(&self) -> BlockWriter {
-        let signers: Vec<Arc<dyn Signer>> =
-            self.nodes.iter().map(|(node, _)| node.signer()).collect();
-        BlockWriter::after_genesis(&self.genesis, self.consensus(), signers)
+        BlockWriter::after_genesis(&self.genesis, self.terms.membership())
     }
 }

@@ -1,31 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The nodes of an ordering service: listeners, certificates, and what serves on them.
+//! The nodes of an ordering service, and what each of them has of its own.
 
-use std::{
-    io,
-    net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
-};
+mod serving;
 
-use block_api::{BlockReader, ChannelId, Endpoint, InvalidEndpoint, Readers};
+use std::{io, net::SocketAddr, sync::Arc};
+
+use block_api::{BlockReader, ChannelId, Endpoint, InvalidEndpoint};
 use orderer_server::{
-    BroadcastHandler, ConsenterState, DeliverCounts, DeliverStats, OrdererServer, ServeConfig,
-    ServeError, ServedChannel, ServerTls, TlsError, serve,
+    ConsenterState, DeliverCounts, DeliverStats, OrdererServer, ServedChannel, TlsError,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, error, info_span};
 
-use crate::{
-    chain::MemoryChain,
-    config::{ConfigError, NodesConfig, TlsMode},
-    faults::Script,
-    gate::{self, Connections},
-    network::NetworkError,
-    pki::Member,
-    service::FaultyService,
-};
+pub(crate) use self::serving::{Bound, Common, Ready};
+use self::serving::{NodeBroadcast, Serving};
+use crate::{chain::MemoryChain, config::ConfigError, network::NetworkError};
 
 /// An ordering service could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -65,36 +54,30 @@ pub enum StartError {
 }
 
 /// A node of an ordering service.
+///
+/// One that left the channel goes on listening, as an orderer process does: its streams ended with
+/// SERVICE_UNAVAILABLE, and the channel is NOT_FOUND there, for Deliver and for Broadcast.
 #[derive(Debug)]
 pub struct Node {
-    endpoint: Endpoint,
+    id: u32,
+    bound: Bound,
+    server: OrdererServer,
     stats: Arc<DeliverStats>,
     consenter: watch::Sender<ConsenterState>,
     chain: Arc<MemoryChain>,
-}
-
-/// The listeners of nodes that do not serve yet, and the endpoints that they will be.
-#[derive(Debug)]
-pub(crate) struct Listeners {
-    listeners: Vec<TcpListener>,
-    pub(crate) endpoints: Vec<Endpoint>,
-}
-
-/// What all nodes of a service share.
-pub(crate) struct Common<'a> {
-    pub(crate) config: &'a NodesConfig,
-    pub(crate) channel: &'a ChannelId,
-    pub(crate) readers: Arc<dyn Readers>,
-    pub(crate) broadcast: Option<Arc<dyn BroadcastHandler>>,
-    /// Who issued the TLS certificates of clients, for mutual TLS.
-    pub(crate) client_roots: Vec<CertificateDer<'static>>,
-    pub(crate) stop: &'a CancellationToken,
+    left: CancellationToken,
+    serving: Serving,
 }
 
 impl Node {
+    /// The id that it has among the nodes of the channel.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
     /// Where it is reached.
     pub fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
+        &self.bound.endpoint
     }
 
     /// What it counts.
@@ -113,91 +96,72 @@ impl Node {
         self.consenter.send_replace(state);
     }
 
+    /// Whether it was taken out of the channel.
+    pub fn has_left(&self) -> bool {
+        self.left.is_cancelled()
+    }
+
+    /// Serves a chain, from here on, as the node with an id.
+    pub(crate) fn open(
+        ready: Ready,
+        id: u32,
+        common: &Common<'_>,
+        chain: Arc<MemoryChain>,
+        tasks: &mut JoinSet<()>,
+    ) -> Self {
+        let left = CancellationToken::new();
+        let mut builder = OrdererServer::builder(common.config.clock.clone());
+        if let Some(broadcast) = &common.broadcast {
+            builder = builder.broadcast(Arc::new(NodeBroadcast {
+                inner: broadcast.clone(),
+                left: left.clone(),
+            }));
+        }
+        let server = builder.build();
+        let consenter = watch::Sender::new(ConsenterState::Ready);
+        server.add_channel(
+            common.channel.clone(),
+            ServedChannel::new(chain.clone(), common.readers.clone())
+                .with_consenter(consenter.subscribe()),
+        );
+        let (bound, serving) = ready.serve(server.clone(), common.stop, tasks);
+        Self {
+            id,
+            bound,
+            stats: server.stats(),
+            server,
+            consenter,
+            chain,
+            left,
+            serving,
+        }
+    }
+
+    /// Serves the same chain with what was made ready, be that another listener or other
+    /// certificates. Every connection is closed before.
+    pub(crate) async fn open_again(
+        &mut self,
+        ready: Ready,
+        common: &Common<'_>,
+        tasks: &mut JoinSet<()>,
+    ) {
+        self.serving.stop().await;
+        (self.bound, self.serving) = ready.serve(self.server.clone(), common.stop, tasks);
+    }
+
+    /// Leaves the channel.
+    pub(crate) fn leave(&self, channel: &ChannelId) {
+        self.left.cancel();
+        self.server.remove_channel(channel);
+    }
+
+    /// The listener that it has, to be made ready again.
+    pub(crate) fn same_listener(&self) -> Result<Bound, StartError> {
+        self.bound.again()
+    }
+
     pub(crate) fn chain(&self) -> &Arc<MemoryChain> {
         &self.chain
-    }
-}
-
-impl Listeners {
-    /// Begins to listen, so that the endpoints are known.
-    pub(crate) async fn bind(config: &NodesConfig) -> Result<Self, StartError> {
-        let count = config.count.get();
-        let host = config.endpoint_host();
-        let (mut listeners, mut endpoints) = (Vec::with_capacity(count), Vec::with_capacity(count));
-        for index in 0..count {
-            let address = config.address(index).ok_or(StartError::Ports {
-                first: config.listen,
-                count,
-            })?;
-            let listener = listen(address).await?;
-            let port = local_address(&listener, address)?.port();
-            endpoints.push(format!("{host}:{port}").parse()?);
-            listeners.push(listener);
-        }
-        Ok(Self {
-            listeners,
-            endpoints,
-        })
-    }
-
-    /// Serves a chain on each listener until told to stop; there is a member and a chain for each.
-    pub(crate) async fn serve<'a>(
-        self,
-        common: &Common<'_>,
-        members: impl Iterator<Item = &'a Member>,
-        chains: &[Arc<MemoryChain>],
-        tasks: &mut JoinSet<()>,
-    ) -> Result<Vec<Node>, StartError> {
-        let mut nodes = Vec::with_capacity(chains.len());
-        let parts = self
-            .listeners
-            .into_iter()
-            .zip(self.endpoints)
-            .zip(members.zip(chains));
-        for (index, ((listener, endpoint), (member, chain))) in parts.enumerate() {
-            let mut builder = OrdererServer::builder(common.config.clock.clone());
-            if let Some(broadcast) = &common.broadcast {
-                builder = builder.broadcast(broadcast.clone());
-            }
-            let server = builder.build();
-            let consenter = watch::Sender::new(ConsenterState::Ready);
-            server.add_channel(
-                common.channel.clone(),
-                ServedChannel::new(chain.clone(), common.readers.clone())
-                    .with_consenter(consenter.subscribe()),
-            );
-            let span = info_span!("dev_orderer", node = index, %endpoint);
-            nodes.push(Node {
-                endpoint,
-                stats: server.stats(),
-                consenter,
-                chain: chain.clone(),
-            });
-            let tls = server_tls(common, member)?;
-            let stop = common.stop.clone();
-            match common.config.faults.get(index) {
-                None => {
-                    let serving = async move {
-                        serve(
-                            server,
-                            listener,
-                            tls,
-                            ServeConfig::default(),
-                            stop.cancelled_owned(),
-                        )
-                        .await
-                    };
-                    tasks.spawn(logged(serving).instrument(span));
-                }
-                Some(script) => {
-                    let inner = listen((Ipv4Addr::LOCALHOST, 0).into()).await?;
-                    let serving =
-                        serve_with_faults(server, listener, inner, tls, script.clone(), stop);
-                    tasks.spawn(logged(serving).instrument(span));
-                }
-            }
-        }
-        Ok(nodes)
     }
 }
 
@@ -219,67 +183,4 @@ pub(crate) fn total(nodes: &[Node]) -> DeliverCounts {
         total.broadcasts_received += counts.broadcasts_received;
     }
     total
-}
-
-async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| StartError::Listen { address, source })
-}
-
-fn local_address(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, StartError> {
-    listener
-        .local_addr()
-        .map_err(|source| StartError::Listen { address, source })
-}
-
-fn server_tls(common: &Common<'_>, member: &Member) -> Result<ServerTls, TlsError> {
-    let certificates = vec![CertificateDer::from(member.tls_certificate_der().to_vec())];
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(member.tls_key_der().to_vec()));
-    let clock = common.config.clock.clone();
-    match common.config.tls {
-        TlsMode::Plain => Ok(ServerTls::plain()),
-        TlsMode::Server => ServerTls::server(certificates, key, clock),
-        TlsMode::Mutual => ServerTls::mutual(certificates, key, &common.client_roots, clock),
-    }
-}
-
-/// Serves on an inner listener, to which connections come through a gate.
-async fn serve_with_faults(
-    server: OrdererServer,
-    listener: TcpListener,
-    inner: TcpListener,
-    tls: ServerTls,
-    script: Script,
-    stop: CancellationToken,
-) -> Result<(), ServeError> {
-    let address = inner
-        .local_addr()
-        .map_err(|source| ServeError::Listener { source })?;
-    let connections = Connections::default();
-    let service = FaultyService::new(server, script.clone(), connections.clone());
-    let ended = CancellationToken::new();
-    let serving = async {
-        let served = serve(
-            service,
-            inner,
-            tls,
-            ServeConfig::default(),
-            stop.cancelled_owned(),
-        )
-        .await;
-        ended.cancel();
-        served
-    };
-    let (served, ()) = tokio::join!(
-        serving,
-        gate::relay(listener, address, script, connections, ended.clone())
-    );
-    served
-}
-
-async fn logged(serving: impl Future<Output = Result<(), ServeError>>) {
-    if let Err(err) = serving.await {
-        error!(%err, "node ended");
-    }
 }

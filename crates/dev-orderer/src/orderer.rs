@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The dev orderer itself: starting it, feeding it, and stopping it.
 
+mod change;
 mod start;
 
 use std::{panic, sync::Arc};
 
-use block_api::{
-    Block, BlockNumber, BlockReader as _, BlockVerifier as _, BoxError, ChannelId, Clock, Endpoint,
-    ReadLimits, SignError, Standing, VerifiedBlock,
-};
+use block_api::{Block, BlockNumber, ChannelId, Endpoint, SignError};
 use channel_config::ChannelVerifier;
 use orderer_server::DeliverCounts;
-use protos::common::{ConfigGroup, Envelope};
+use protos::common::Envelope;
 use rustls_pki_types::CertificateDer;
 use tokio::{
     sync::Mutex,
@@ -19,17 +17,17 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use crate::{
     broadcast::{Admission, SubmitError},
+    config::NodesConfig,
     maker::TransactionMaker,
     network::Network,
     nodes::{Node, total},
     ordering::{OrderingHandle, Stopped},
     pace::Pace,
     pki::{Member, Organization},
-    reconfigure::{Configuration, ReconfigureError},
+    reconfigure::Configuration,
 };
 
 /// An ordering service in this process, with one channel.
@@ -67,13 +65,16 @@ enum Mode {
 
 #[derive(Debug)]
 struct OrderingMode {
+    /// As it is under the newest configuration.
     network: Network,
+    nodes: NodesConfig,
     admission: Arc<Admission>,
     ordering: OrderingHandle,
     verifier: Arc<ChannelVerifier>,
     /// The newest configuration that was ordered.
     configuration: Mutex<Configuration>,
-    clock: Arc<dyn Clock>,
+    /// So many listeners there have been.
+    listeners: usize,
 }
 
 impl DevOrderer {
@@ -87,9 +88,15 @@ impl DevOrderer {
         &self.genesis
     }
 
-    /// The nodes, one at least.
+    /// The nodes, one at least, in the order in which they came; among them those that left the
+    /// channel meanwhile ([`Node::has_left`]).
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// The node with this id, whether or not it has left.
+    pub fn node(&self, id: u32) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.id() == id)
     }
 
     /// Where the first node is reached.
@@ -97,17 +104,23 @@ impl DevOrderer {
         self.first().endpoint()
     }
 
-    /// Where the nodes are reached.
+    /// Where the nodes of the channel are reached.
     pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
-        self.nodes.iter().map(Node::endpoint)
+        self.nodes
+            .iter()
+            .filter(|node| !node.has_left())
+            .map(Node::endpoint)
     }
 
-    /// The certificates of the authority that issued the nodes' TLS certificates.
+    /// The certificates of the authorities that issue the nodes' TLS certificates.
     pub fn tls_roots(&self) -> Vec<CertificateDer<'static>> {
-        tls_roots([self.ordering_organization()])
+        match &self.mode {
+            Mode::Ordering(ordering) => tls_roots(ordering.network.orderers()),
+            Mode::Replay(organization) => tls_roots([&**organization]),
+        }
     }
 
-    /// The network; `None` in a replay.
+    /// The network as it is under the newest configuration; `None` in a replay.
     pub fn network(&self) -> Option<&Network> {
         match &self.mode {
             Mode::Ordering(ordering) => Some(&ordering.network),
@@ -115,11 +128,15 @@ impl DevOrderer {
         }
     }
 
-    /// The organisation of the nodes. In a replay it is none of the channel's, and only its TLS
+    /// The organisation of the nodes, the first one where there are several. In a replay it is none of the channel's, and only its TLS
     /// certificates are used; under mutual TLS a client needs one of them.
     pub fn ordering_organization(&self) -> &Organization {
         match &self.mode {
-            Mode::Ordering(ordering) => ordering.network.ordering(),
+            Mode::Ordering(ordering) => ordering
+                .network
+                .orderers()
+                .first()
+                .expect("invariant: an organisation orders"),
             Mode::Replay(organization) => organization,
         }
     }
@@ -172,11 +189,11 @@ impl DevOrderer {
     ) -> Result<Option<BlockNumber>, GenerateError> {
         let OrderingMode {
             network,
+            nodes,
             ordering,
-            clock,
             ..
         } = self.ordering()?;
-        let mut transactions = TransactionMaker::new(network, clock.now());
+        let mut transactions = TransactionMaker::new(network, nodes.clock.now());
         let start = Instant::now();
         let mut last = None;
         for index in 0..blocks {
@@ -194,63 +211,6 @@ impl DevOrderer {
                 number.await.map_err(|_| SubmitError::Stopped(Stopped))?,
             )),
         }
-    }
-
-    /// Orders a config block: `change` edits the tree of groups of the newest configuration. Gives
-    /// its number when it is there.
-    ///
-    /// The tree must be one that a channel can have; who wants the change, and whether versions
-    /// grew, is not asked, and the block names no update. The next blocks are cut as it says. Who
-    /// may read and write is judged by it as far as [`channel_config`] follows such a change. The
-    /// nodes and their keys stay as they are.
-    ///
-    /// # Errors
-    ///
-    /// When no channel can have that configuration, the signer does not sign, or nothing is ordered
-    /// here. The configuration is as before.
-    ///
-    /// # Cancel safety
-    ///
-    /// Not safe: the block may be ordered without being respected here.
-    pub async fn reconfigure(
-        &self,
-        change: impl FnOnce(&mut ConfigGroup),
-    ) -> Result<BlockNumber, ReconfigureError> {
-        let OrderingMode {
-            ordering,
-            verifier,
-            configuration,
-            clock,
-            ..
-        } = self.ordering()?;
-        let mut newest = configuration.lock().await;
-        let changed = newest.changed(change);
-        let batch = changed.batch()?;
-        let envelope = changed.envelope(clock.now()).await?;
-        let number = ordering
-            .enqueue_config(envelope, batch)
-            .await
-            .map_err(SubmitError::from)?;
-        let number = number.await.map_err(|_| SubmitError::Stopped(Stopped))?;
-        *newest = changed;
-        let raw = self
-            .first()
-            .chain()
-            .read(number, ReadLimits::one())
-            .await
-            .unwrap_or_default();
-        let block = raw
-            .into_iter()
-            .next()
-            .and_then(|raw| Block::parse(raw).ok());
-        let block = block.expect("invariant: a block that was told of is there");
-        if let Err(err) = VerifiedBlock::new(block, &**verifier, Standing::Linked)
-            .map_err(BoxError::from)
-            .and_then(|verified| Ok(verifier.apply_config(&verified)?))
-        {
-            warn!(%err, block.number = number.get(), "the orderer cannot follow its own config block");
-        }
-        Ok(number)
     }
 
     /// Stops: streams end with UNAVAILABLE, what was not cut into a block is lost, and on return
@@ -274,9 +234,11 @@ impl DevOrderer {
         }
     }
 
+    /// The first node that has not left.
     fn first(&self) -> &Node {
         self.nodes
-            .first()
+            .iter()
+            .find(|node| !node.has_left())
             .expect("invariant: an ordering service has a node")
     }
 
@@ -294,6 +256,7 @@ fn tls_roots<'a>(
 ) -> Vec<CertificateDer<'static>> {
     organizations
         .into_iter()
-        .map(|organization| CertificateDer::from(organization.tls_ca_der().to_vec()))
+        .flat_map(Organization::tls_roots_der)
+        .map(|root| CertificateDer::from(root.to_vec()))
         .collect()
 }

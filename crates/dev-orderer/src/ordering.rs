@@ -17,7 +17,7 @@ use crate::{
     chain::MemoryChain,
     config::BatchConfig,
     cutter::{Batch, BlockCutter, Message},
-    writer::BlockWriter,
+    writer::{BlockWriter, Membership},
 };
 
 /// So many messages wait to be ordered; with more, who submits waits for room.
@@ -63,8 +63,18 @@ enum Command {
     Message(Message),
     /// To be a block of its own; the number of the block is told.
     Block(Batch, oneshot::Sender<BlockNumber>),
-    /// To be a config block, after which blocks are cut otherwise.
-    Config(Bytes, BatchConfig, oneshot::Sender<BlockNumber>),
+    /// To be a config block, after which other nodes may sign, and blocks be cut otherwise.
+    Config(Box<ConfigCommand>, oneshot::Sender<BlockNumber>),
+}
+
+/// A config block, and what is so after it.
+#[derive(Debug)]
+pub(crate) struct ConfigCommand {
+    pub(crate) envelope: Bytes,
+    pub(crate) batch: BatchConfig,
+    pub(crate) membership: Membership,
+    /// The chain of each node of the membership. One that is new here begins as a copy.
+    pub(crate) chains: Vec<Arc<MemoryChain>>,
 }
 
 impl OrderingHandle {
@@ -101,7 +111,7 @@ impl OrderingHandle {
         Ok(number)
     }
 
-    /// Puts a config block in the queue, with how blocks are cut after it.
+    /// Puts a config block in the queue, with what is so after it.
     ///
     /// # Errors
     ///
@@ -112,12 +122,11 @@ impl OrderingHandle {
     /// Safe: a block whose future is dropped is not made.
     pub(crate) async fn enqueue_config(
         &self,
-        envelope: Bytes,
-        batch: BatchConfig,
+        config: ConfigCommand,
     ) -> Result<oneshot::Receiver<BlockNumber>, Stopped> {
-        let size = envelope.len();
+        let size = config.envelope.len();
         let (done, number) = oneshot::channel();
-        self.send(Command::Config(envelope, batch, done), size)
+        self.send(Command::Config(Box::new(config), done), size)
             .await?;
         Ok(number)
     }
@@ -223,14 +232,18 @@ impl Ordering {
                 // Who asked may not want to know any more.
                 let _ = done.send(number);
             }
-            Command::Config(envelope, batch, done) => {
+            Command::Config(config, done) => {
                 self.deadline = None;
                 self.cut().await?;
                 let number = self.writer.next();
-                let copies = self.writer.write_config(envelope).await?;
+                let copies = self
+                    .writer
+                    .write_config(config.envelope, config.membership)
+                    .await?;
                 self.append(&copies);
-                self.cutter = BlockCutter::new(&batch);
-                self.timeout = batch.timeout;
+                self.cutter = BlockCutter::new(&config.batch);
+                self.timeout = config.batch.timeout;
+                self.go_on_with(config.chains);
                 debug!(block.number = number.get(), "config block written");
                 let _ = done.send(number);
             }
@@ -255,6 +268,22 @@ impl Ordering {
             "block cut"
         );
         Ok(number)
+    }
+
+    /// Lets those whose chain grows no more know, and gives those that are new what there is.
+    fn go_on_with(&mut self, chains: Vec<Arc<MemoryChain>>) {
+        let contains = |chains: &[Arc<MemoryChain>], chain| {
+            chains.iter().any(|other| Arc::ptr_eq(other, chain))
+        };
+        if let Some(source) = self.chains.first() {
+            for new in chains.iter().filter(|chain| !contains(&self.chains, chain)) {
+                new.copy_from(source);
+            }
+        }
+        for left in self.chains.iter().filter(|chain| !contains(&chains, chain)) {
+            left.close();
+        }
+        self.chains = chains;
     }
 
     fn append(&self, copies: &[Block]) {

@@ -4,8 +4,9 @@
 mod authority;
 mod folder;
 mod member;
+mod public;
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::SystemTime};
+use std::{collections::BTreeMap, fmt, mem, sync::Arc, time::SystemTime};
 
 use block_api::BoxError;
 use bytes::Bytes;
@@ -14,7 +15,11 @@ use protos::msp::{
     FabricCryptoConfig, FabricMspConfig, FabricNodeOUs, FabricOuIdentifier, MspConfig,
 };
 
-use self::{authority::Authority, member::qualified_name};
+use self::{
+    authority::Authority,
+    member::qualified_name,
+    public::{Certificates, TlsRoot},
+};
 pub use self::{folder::File, member::Member};
 
 /// The names by which a TLS server of the network is reached, beside its own.
@@ -52,12 +57,14 @@ pub struct OrganizationSpec {
     pub members: Vec<(String, Role)>,
 }
 
-/// An organisation: its authorities, and the members that it began with.
+/// An organisation: its authorities, and its members. Clones share the keys.
+#[derive(Clone)]
 pub struct Organization {
     name: String,
     kind: KeyKind,
-    ca: Authority,
-    tls_ca: Authority,
+    ca: Arc<Authority>,
+    /// The newest one.
+    tls_ca: Arc<Authority>,
     authorities: Arc<Certificates>,
     members: BTreeMap<String, Member>,
 }
@@ -87,15 +94,6 @@ pub enum PkiError {
     },
 }
 
-/// What is public of an organisation.
-struct Certificates {
-    msp_id: String,
-    domain: String,
-    ca_pem: String,
-    tls_ca_pem: String,
-    tls_ca_der: Vec<u8>,
-}
-
 impl Role {
     /// All roles, in the order in which an MSP's configuration names them.
     pub(crate) const ALL: [Self; 4] = [Self::Client, Self::Peer, Self::Admin, Self::Orderer];
@@ -123,6 +121,11 @@ impl OrganizationSpec {
         }
     }
 
+    /// An organisation that orders, as tests want it: `admin`, and the nodes that it is given.
+    pub fn orderer(name: &str) -> Self {
+        Self::new(name, [("admin", Role::Admin)])
+    }
+
     /// An application organisation as tests want it: `peer0`, the client `user1` and `admin`.
     pub fn application(name: &str) -> Self {
         Self::new(
@@ -133,6 +136,10 @@ impl OrganizationSpec {
                 ("admin", Role::Admin),
             ],
         )
+    }
+
+    pub(crate) fn has_client(&self) -> bool {
+        self.members.iter().any(|(_, role)| *role == Role::Client)
     }
 }
 
@@ -152,19 +159,19 @@ impl Organization {
         check_name("an organisation", &spec.name)?;
         let domain = format!("{}.test", spec.name.to_lowercase());
         let ca = Authority::new(&domain, &format!("ca.{domain}"), kind, now)?;
-        let tls_ca = Authority::new(&domain, &format!("tlsca.{domain}"), KeyKind::EcdsaP256, now)?;
+        let tls_ca = tls_authority(&domain, now)?;
         let authorities = Arc::new(Certificates {
             msp_id: format!("{}MSP", spec.name),
-            domain,
             ca_pem: ca.certificate_pem(),
-            tls_ca_pem: tls_ca.certificate_pem(),
-            tls_ca_der: tls_ca.certificate_der().to_vec(),
+            tls_ca: TlsRoot::of(&tls_ca),
+            older_tls_cas: Vec::new(),
+            domain,
         });
         let mut organization = Self {
             name: spec.name.clone(),
             kind,
-            ca,
-            tls_ca,
+            ca: Arc::new(ca),
+            tls_ca: Arc::new(tls_ca),
             authorities,
             members: BTreeMap::new(),
         };
@@ -224,8 +231,32 @@ impl Organization {
         )
     }
 
+    /// Takes a member in, in the place of one of the same name.
     pub(crate) fn insert(&mut self, member: Member) {
         self.members.insert(member.name().to_owned(), member);
+    }
+
+    pub(crate) fn remove(&mut self, member: &str) {
+        self.members.remove(member);
+    }
+
+    /// Begins a new authority for TLS, which issues from here on; the organisation goes on naming
+    /// the older ones.
+    pub(crate) fn add_tls_authority(&mut self, now: SystemTime) -> Result<(), PkiError> {
+        let tls_ca = tls_authority(&self.authorities.domain, now)?;
+        let mut authorities = Certificates::clone(&self.authorities);
+        let older = mem::replace(&mut authorities.tls_ca, TlsRoot::of(&tls_ca));
+        authorities.older_tls_cas.push(older);
+        self.authorities = Arc::new(authorities);
+        self.tls_ca = Arc::new(tls_ca);
+        Ok(())
+    }
+
+    /// Names the newest authority for TLS alone.
+    pub(crate) fn remove_older_tls_authorities(&mut self) {
+        let mut authorities = Certificates::clone(&self.authorities);
+        authorities.older_tls_cas.clear();
+        self.authorities = Arc::new(authorities);
     }
 
     /// The name in the channel configuration.
@@ -238,14 +269,14 @@ impl Organization {
         &self.authorities.msp_id
     }
 
-    /// The members that the organisation began with, in the order of their names.
+    /// The members, in the order of their names.
     pub fn members(&self) -> impl Iterator<Item = (&str, &Member)> {
         self.members
             .iter()
             .map(|(name, member)| (name.as_str(), member))
     }
 
-    /// The member of this name, if the organisation began with it.
+    /// The member of this name, if there is one.
     pub fn member(&self, name: &str) -> Option<&Member> {
         self.members.get(name)
     }
@@ -255,14 +286,25 @@ impl Organization {
         &self.authorities.ca_pem
     }
 
-    /// The certificate of the authority for TLS, as PEM.
+    /// The certificate of the newest authority for TLS, as PEM.
     pub fn tls_ca_pem(&self) -> &str {
-        &self.authorities.tls_ca_pem
+        &self.authorities.tls_ca.pem
     }
 
-    /// The certificate of the authority for TLS, as DER.
+    /// The certificate of the newest authority for TLS, as DER.
     pub fn tls_ca_der(&self) -> &[u8] {
-        &self.authorities.tls_ca_der
+        &self.authorities.tls_ca.der
+    }
+
+    /// The certificates of all authorities for TLS that the organisation names, as DER, the newest
+    /// one first.
+    pub fn tls_roots_der(&self) -> impl Iterator<Item = &[u8]> {
+        self.authorities.tls_cas().map(|root| root.der.as_slice())
+    }
+
+    /// The same certificates as PEM, one after the other.
+    pub(crate) fn tls_roots_pem(&self) -> String {
+        self.authorities.tls_pem()
     }
 
     /// The MSP of the organisation, as a channel configuration holds it: with node OUs and no
@@ -282,7 +324,11 @@ impl Organization {
                 signature_hash_family: "SHA2".to_owned(),
                 identity_identifier_hash_function: "SHA256".to_owned(),
             }),
-            tls_root_certs: vec![Bytes::from(self.authorities.tls_ca_pem.clone())],
+            tls_root_certs: self
+                .authorities
+                .tls_cas()
+                .map(|root| Bytes::from(root.pem.clone()))
+                .collect(),
             fabric_node_ous: Some(FabricNodeOUs {
                 enable: true,
                 client_ou_identifier: unit(Role::Client),
@@ -314,6 +360,10 @@ impl fmt::Debug for Organization {
             .field("members", &self.members)
             .finish_non_exhaustive()
     }
+}
+
+fn tls_authority(domain: &str, now: SystemTime) -> Result<Authority, PkiError> {
+    Authority::new(domain, &format!("tlsca.{domain}"), KeyKind::EcdsaP256, now)
 }
 
 fn check_name(what: &'static str, name: &str) -> Result<(), PkiError> {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Config blocks after the genesis block.
 
-use std::{num::NonZeroU32, sync::Arc, time::SystemTime};
+use std::{num::NonZeroU32, time::SystemTime};
 
 use block_api::{ChannelId, SignError, Signer};
 use bytes::Bytes;
@@ -10,7 +10,14 @@ use prost::Message as _;
 use protos::common::{Config, ConfigEnvelope, ConfigGroup, HeaderType};
 use signer::envelope::{EnvelopeHeader, Nonce, signed_envelope};
 
-use crate::{broadcast::SubmitError, config::BatchConfig};
+use crate::{
+    broadcast::SubmitError,
+    change::ChangeError,
+    config::BatchConfig,
+    nodes::StartError,
+    terms::Terms,
+    tree::{carry_over, grow_versions},
+};
 
 /// A configuration was not ordered.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +26,12 @@ pub enum ReconfigureError {
     /// It is none that a channel can have.
     #[error("the configuration is refused: {0}")]
     Refused(#[from] Box<channel_config::ConfigError>),
+    /// A change cannot be made to the channel as it is.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// A node that comes, moves or gets other certificates cannot be served.
+    #[error(transparent)]
+    Node(#[from] Box<StartError>),
     /// The orderer's signer did not sign.
     #[error(transparent)]
     Sign(#[from] SignError),
@@ -27,29 +40,34 @@ pub enum ReconfigureError {
     Submit(#[from] SubmitError),
 }
 
-/// The newest configuration, and who signs the next one.
+/// The newest configuration.
 #[derive(Debug, Clone)]
 pub(crate) struct Configuration {
     channel: ChannelId,
     config: Config,
-    orderer: Arc<dyn Signer>,
 }
 
 impl Configuration {
-    pub(crate) fn new(channel: ChannelId, config: Config, orderer: Arc<dyn Signer>) -> Self {
-        Self {
-            channel,
-            config,
-            orderer,
-        }
+    pub(crate) fn new(channel: ChannelId, config: Config) -> Self {
+        Self { channel, config }
     }
 
-    /// The configuration after a change of its tree.
-    pub(crate) fn changed(&self, change: impl FnOnce(&mut ConfigGroup)) -> Self {
+    /// The configuration after a change of its tree. Versions are those that the change leaves.
+    pub(crate) fn edited(&self, edit: impl FnOnce(&mut ConfigGroup)) -> Self {
         let mut next = self.clone();
         next.config.sequence = next.config.sequence.saturating_add(1);
-        change(next.config.channel_group.get_or_insert_default());
+        edit(next.config.channel_group.get_or_insert_default());
         next
+    }
+
+    /// The configuration after a change of what is in force. What else was edited in the tree stays
+    /// as it is, and versions grow as Fabric has them grow.
+    pub(crate) fn changed(&self, before: &Terms, after: &Terms) -> Self {
+        self.edited(|tree| {
+            let current = tree.clone();
+            carry_over(&before.tree(), &after.tree(), tree);
+            grow_versions(&current, tree);
+        })
     }
 
     /// How blocks are cut under it.
@@ -66,16 +84,19 @@ impl Configuration {
         })
     }
 
-    /// The marshalled envelope of its config block.
-    pub(crate) async fn envelope(&self, now: SystemTime) -> Result<Bytes, SignError> {
+    /// The marshalled envelope of its config block, which an orderer signs.
+    pub(crate) async fn envelope(
+        &self,
+        orderer: &dyn Signer,
+        now: SystemTime,
+    ) -> Result<Bytes, SignError> {
         let data = ConfigEnvelope {
             config: Some(self.config.clone()),
             last_update: None,
         }
         .encode_to_vec();
         let header = EnvelopeHeader::new(HeaderType::Config, self.channel.clone(), now);
-        let envelope =
-            signed_envelope(&*self.orderer, &header, data.into(), Nonce::random()).await?;
+        let envelope = signed_envelope(orderer, &header, data.into(), Nonce::random()).await?;
         Ok(envelope.encode_to_vec().into())
     }
 }

@@ -187,7 +187,7 @@ async fn what_passes_is_ordered_as_it_came() {
         chain,
     } = fixture(NOW);
     let org2 = network.applications()[1].member("user1").unwrap();
-    let orderer = network.ordering().member("orderer0").unwrap();
+    let orderer = network.orderers()[0].member("orderer0").unwrap();
     let envelopes = [
         envelope(network.client(), HeaderType::Message, "ch", 10).await,
         envelope(org2, HeaderType::EndorserTransaction, "ch", 10).await,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use block_api::{Block, Readers};
-use channel_config::{ChannelAccess, ChannelVerifier};
+use channel_config::ChannelVerifier;
 use tokio::{
     sync::Mutex,
     task::JoinSet,
@@ -22,11 +22,12 @@ use crate::{
     chain::MemoryChain,
     config::{Config, NodesConfig, ORDERER_ORGANIZATION},
     network::Network,
-    nodes::{Common, Listeners, StartError},
+    nodes::{Bound, Common, Node, StartError},
     ordering::Ordering,
     pace::Pace,
-    pki::{KeyKind, Organization, OrganizationSpec, Role},
+    pki::{KeyKind, Member, Organization, OrganizationSpec, Role},
     recorded::RecordedChain,
+    terms::OrdererNode,
 };
 
 impl DevOrderer {
@@ -47,13 +48,15 @@ impl DevOrderer {
             nodes: nodes_config,
             queue_bytes,
         } = config;
-        let listeners = Listeners::bind(&nodes_config).await?;
+        let count = nodes_config.count.get();
+        let bound = Bound::all(&nodes_config, 0, count).await?;
+        let endpoints: Vec<_> = bound.iter().map(|bound| bound.endpoint.clone()).collect();
         let batch = network.batch.clone();
-        let network = Network::generate(network, &listeners.endpoints, nodes_config.clock.now())?;
+        let network = Network::generate(network, &endpoints, nodes_config.clock.now())?;
         let verifier =
             Arc::new(ChannelVerifier::from_genesis(network.genesis()).map_err(Box::new)?);
 
-        let chains = chains(listeners.endpoints.len());
+        let chains = chains(count);
         for chain in &chains {
             chain.append(network.genesis());
         }
@@ -66,22 +69,19 @@ impl DevOrderer {
         ));
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        let common = Common {
-            config: &nodes_config,
-            channel: network.channel(),
-            readers: Arc::new(ChannelAccess::readers(&verifier).respecting_maintenance()),
-            broadcast: Some(admission.clone()),
-            client_roots: tls_roots(
-                [network.ordering()]
-                    .into_iter()
-                    .chain(network.applications()),
-            ),
-            stop: &stop,
+        let mode = OrderingMode {
+            configuration: Mutex::new(network.first_configuration()),
+            network,
+            nodes: nodes_config,
+            verifier,
+            admission,
+            ordering: handle,
+            listeners: count,
         };
-        let members = network.nodes().map(|(member, _)| member);
-        let nodes = listeners
-            .serve(&common, members, &chains, &mut tasks)
-            .await?;
+        let network = &mode.network;
+        let members = network.nodes().iter().map(OrdererNode::member);
+        let common = mode.common(network, &stop);
+        let nodes = open(&common, bound, members, chains, &mut tasks).await?;
         tasks.spawn(
             ordering
                 .run(stop.clone())
@@ -91,14 +91,7 @@ impl DevOrderer {
             channel: network.channel().clone(),
             genesis: network.genesis().clone(),
             nodes,
-            mode: Mode::Ordering(Box::new(OrderingMode {
-                configuration: Mutex::new(network.configuration()),
-                network,
-                verifier,
-                admission,
-                ordering: handle,
-                clock: nodes_config.clock,
-            })),
+            mode: Mode::Ordering(Box::new(mode)),
             stop,
             tasks,
         })
@@ -166,26 +159,25 @@ impl DevOrderer {
         readers: Arc<dyn Readers>,
         nodes_config: NodesConfig,
     ) -> Result<Self, StartError> {
-        let listeners = Listeners::bind(&nodes_config).await?;
+        let bound = Bound::all(&nodes_config, 0, nodes_config.count.get()).await?;
         let spec = OrganizationSpec::new(ORDERER_ORGANIZATION, []);
         let pki = |err| StartError::Network(crate::NetworkError::Pki(err));
         let organization =
             Organization::generate(&spec, KeyKind::EcdsaP256, nodes_config.clock.now())
                 .map_err(pki)?;
-        let members = listeners
-            .endpoints
+        let members = bound
             .iter()
             .enumerate()
-            .map(|(index, endpoint)| {
+            .map(|(index, bound)| {
                 organization.issue_reached_by(
                     &format!("orderer{index}"),
                     Role::Orderer,
-                    &[endpoint.host()],
+                    &[bound.endpoint.host()],
                 )
             })
             .collect::<Result<Vec<_>, _>>()
             .map_err(pki)?;
-        let chains = chains(listeners.endpoints.len());
+        let chains = chains(bound.len());
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let channel = chain.channel().clone();
@@ -206,9 +198,7 @@ impl DevOrderer {
         for block in blocks.iter().take(at_once) {
             append(&chains, block);
         }
-        let nodes = listeners
-            .serve(&common, members.iter(), &chains, &mut tasks)
-            .await?;
+        let nodes = open(&common, bound, members.iter(), chains.clone(), &mut tasks).await?;
         let replaying = replay(blocks, at_once, pace, chains.clone());
         tasks.spawn(until_stopped(
             async {
@@ -227,6 +217,24 @@ impl DevOrderer {
             tasks,
         })
     }
+}
+
+/// Serves a chain on each listener, as the members with the ids from 1 on.
+async fn open<'a>(
+    common: &Common<'_>,
+    bound: Vec<Bound>,
+    members: impl Iterator<Item = &'a Member>,
+    chains: Vec<Arc<MemoryChain>>,
+    tasks: &mut JoinSet<()>,
+) -> Result<Vec<Node>, StartError> {
+    let mut nodes = Vec::with_capacity(chains.len());
+    for (((index, bound), member), chain) in bound.into_iter().enumerate().zip(members).zip(chains)
+    {
+        let ready = common.ready(index, bound, member).await?;
+        let id = u32::try_from(index + 1).expect("invariant: there are fewer nodes than ports");
+        nodes.push(Node::open(ready, id, common, chain, tasks));
+    }
+    Ok(nodes)
 }
 
 fn chains(count: usize) -> Vec<Arc<MemoryChain>> {

@@ -19,7 +19,7 @@ pub(super) fn verifying_msp(authorities: &Certificates, prefix: &str) -> Vec<Fil
         ),
         (
             format!("{prefix}tlscacerts/tlsca.{domain}-cert.pem"),
-            authorities.tls_ca_pem.clone().into_bytes(),
+            authorities.tls_pem().into_bytes(),
         ),
         (format!("{prefix}config.yaml"), config.into_bytes()),
     ]
@@ -43,7 +43,7 @@ pub(super) fn member(member: &Member, prefix: &str) -> Vec<File> {
     };
     files.push((
         format!("{prefix}tls/ca.crt"),
-        member.authorities().tls_ca_pem.clone().into_bytes(),
+        member.authorities().tls_pem().into_bytes(),
     ));
     files.push((
         format!("{prefix}tls/{side}.crt"),

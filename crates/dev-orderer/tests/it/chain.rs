@@ -92,8 +92,10 @@ async fn slots_are_those_of_an_orderer() {
     assert!(metadata.signatures[0].identifier_header.is_empty());
     let header =
         common::SignatureHeader::decode(metadata.signatures[0].signature_header.clone()).unwrap();
-    let (node, _) = maker.network().nodes().next().unwrap();
-    assert_eq!(header.creator, node.identity());
+    assert_eq!(
+        header.creator,
+        maker.network().nodes()[0].member().identity()
+    );
     assert_eq!(header.nonce.len(), 24);
 
     let value = common::OrdererBlockMetadata::decode(metadata.value).unwrap();

@@ -9,7 +9,10 @@
 )]
 
 mod chain;
+mod changes;
 mod faults;
+mod judge;
+mod live;
 mod pki;
 mod serve;
 mod support;
