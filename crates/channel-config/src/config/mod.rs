@@ -3,6 +3,7 @@
 
 mod capabilities;
 mod changes;
+mod diff;
 mod error;
 mod orderer;
 mod organisation;
@@ -22,6 +23,7 @@ use rustls_pki_types::CertificateDer;
 pub(crate) use self::changes::BLOCK_VALIDATION;
 pub use self::{
     capabilities::Capabilities,
+    diff::{ConfigChange, ConfigDiff, ConfigItem, ItemVersion},
     error::ConfigError,
     orderer::{ConsensusState, ConsensusType, Consenter, OrdererConfig},
     organisation::Organisation,
