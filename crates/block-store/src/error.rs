@@ -152,6 +152,24 @@ pub enum OpenError {
         /// The height that is there.
         found: Height,
     },
+    /// There is no store to be read.
+    #[error("there is no block store in {}: give the directory of one channel's blocks", dir.display())]
+    NoStore {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// A store that may not be repaired has no head file that can be read.
+    #[error(
+        "the head file of the block store {} {reason}, so nothing says which blocks were acknowledged: it is made anew \
+         when a node opens the store",
+        dir.display()
+    )]
+    NoHead {
+        /// The directory.
+        dir: PathBuf,
+        /// What is wrong with the file.
+        reason: &'static str,
+    },
     /// The chain in the segments is not the one that was acknowledged.
     #[error(
         "block {number} in {} is not the one that was acknowledged: files of two stores were mixed; restore them, or \

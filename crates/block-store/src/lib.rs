@@ -19,7 +19,9 @@ mod record;
 mod recover;
 mod report;
 mod scan;
+mod segment_file;
 mod settle;
+mod snapshot;
 mod store;
 mod writer;
 
@@ -29,5 +31,6 @@ pub use self::{
     config::{Config, ConfigError, Start, SyncPolicy, ValidConfig},
     error::{DamagedRecord, OpenError, RecordFault, StorageError},
     report::{HeadState, OpenReport, TornTail},
+    snapshot::StoreSnapshot,
     store::SegmentStore,
 };

@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Finds out what a directory holds, and brings it into the state in which blocks can be appended.
 
-use std::{
-    fs::{self, File},
-    io,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::Path};
 
 use block_api::{BlockNumber, ChainInfo, Height};
 
@@ -15,12 +11,12 @@ use crate::{
     config::ValidConfig,
     dir,
     error::{DamagedRecord, OpenError},
-    file::ReadAt,
     head::{Head, HeadFile},
     index::SegmentIndex,
-    preamble::{Identity, Kind, PREAMBLE_LEN, Preamble},
+    preamble::Identity,
     report::{HeadState, OpenReport, TornTail},
     scan::{Fault, Question, Scan, scan},
+    segment_file::{SegmentFile, check_identity},
     settle::settle,
 };
 
@@ -43,14 +39,6 @@ struct Recovery<'a> {
     /// What the head file says was acknowledged.
     acknowledged: Option<ChainInfo>,
     report: OpenReport,
-}
-
-/// A segment file whose preamble was read.
-struct Opened {
-    path: PathBuf,
-    file: File,
-    length: u64,
-    preamble: Preamble,
 }
 
 /// Reads what is in the directory, cuts a torn tail off, makes anew what is missing or damaged and
@@ -77,7 +65,8 @@ pub(crate) fn recover(dir: &Path, config: &ValidConfig) -> Result<Recovered, Ope
     let mut segments: Vec<Segment> = Vec::with_capacity(listing.segments.len());
     let sealed = listing.segments.len().saturating_sub(1);
     for (position, first) in listing.segments.into_iter().enumerate() {
-        let opened = recovery.open_segment(first)?;
+        let opened = SegmentFile::open(dir, first, &recovery.identity)?;
+        recovery.learn_genesis(&opened.preamble.identity);
         recovery.check_place(&opened, segments.last())?;
         let index = if position < sealed {
             recovery.sealed_index(&opened)?
@@ -130,63 +119,17 @@ impl Recovery<'_> {
     }
 
     fn check_identity(&mut self, path: &Path, kept: &Identity) -> Result<(), OpenError> {
-        let (path, asked) = (path.to_owned(), &self.identity);
-        if kept.channel != asked.channel {
-            return Err(OpenError::OtherChannel {
-                path,
-                kept: kept.channel.clone(),
-                asked: asked.channel.clone(),
-            });
-        }
-        if let (Some(kept), Some(asked)) = (kept.genesis, asked.genesis)
-            && kept != asked
-        {
-            return Err(OpenError::OtherGenesis { path, kept, asked });
-        }
-        if (kept.start, kept.start_previous) != (asked.start, asked.start_previous) {
-            return Err(OpenError::OtherStart {
-                path,
-                kept: kept.start,
-                kept_previous: kept.start_previous,
-                asked: asked.start,
-                asked_previous: asked.start_previous,
-            });
-        }
-        self.identity.genesis = asked.genesis.or(kept.genesis);
+        check_identity(path, kept, &self.identity)?;
+        self.learn_genesis(kept);
         Ok(())
     }
 
-    /// Opens the segment that is named after its first block.
-    fn open_segment(&mut self, first: BlockNumber) -> Result<Opened, OpenError> {
-        let path = dir::segment_path(self.dir, first);
-        let file = File::open(&path).map_err(OpenError::io("open the segment", &path))?;
-        let length = file
-            .metadata()
-            .map_err(OpenError::io("read the size of the segment", &path))?
-            .len();
-        let mut bytes = [0; PREAMBLE_LEN];
-        let read = file
-            .read_full_at(&mut bytes, 0)
-            .map_err(OpenError::io("read the segment", &path))?;
-        let preamble = Preamble::decode(Kind::Segment, bytes.get(..read).unwrap_or(&bytes))
-            .map_err(|error| OpenError::preamble(&path, error))?;
-        self.check_identity(&path, &preamble.identity)?;
-        if preamble.first != first {
-            return Err(OpenError::DamagedSegment {
-                path,
-                reason: "it is not the segment that its name says",
-            });
-        }
-        Ok(Opened {
-            path,
-            file,
-            length,
-            preamble,
-        })
+    fn learn_genesis(&mut self, kept: &Identity) {
+        self.identity.genesis = self.identity.genesis.or(kept.genesis);
     }
 
     /// Checks that a segment follows the one before it, or that nothing is missing before it.
-    fn check_place(&self, opened: &Opened, before: Option<&Segment>) -> Result<(), OpenError> {
+    fn check_place(&self, opened: &SegmentFile, before: Option<&Segment>) -> Result<(), OpenError> {
         let first = opened.preamble.first;
         let (expected, previous) = match before {
             Some(before) => (before.index.next, before.index.last_hash),
@@ -217,7 +160,7 @@ impl Recovery<'_> {
     }
 
     /// The index of a segment behind which there is another one: from its file, or made anew.
-    fn sealed_index(&mut self, opened: &Opened) -> Result<SegmentIndex, OpenError> {
+    fn sealed_index(&mut self, opened: &SegmentFile) -> Result<SegmentIndex, OpenError> {
         let path = dir::index_path(self.dir, opened.preamble.first);
         let decoded = match fs::read(&path) {
             Ok(bytes) => {
@@ -253,7 +196,7 @@ impl Recovery<'_> {
     }
 
     /// The index of the segment that grows, whose tail may be torn.
-    fn active_index(&mut self, opened: &Opened) -> Result<SegmentIndex, OpenError> {
+    fn active_index(&mut self, opened: &SegmentFile) -> Result<SegmentIndex, OpenError> {
         let unproven_from = self
             .acknowledged
             .map_or(BlockNumber::GENESIS, |info| info.height.next_block());
@@ -313,7 +256,7 @@ impl Recovery<'_> {
 
     fn scan(
         &self,
-        opened: &Opened,
+        opened: &SegmentFile,
         check_from: BlockNumber,
         unproven_from: BlockNumber,
     ) -> Result<Scan, OpenError> {

@@ -19,8 +19,9 @@ pub use self::{
     access::{AccessError, ChannelAccess},
     certificate::CertificateError,
     config::{
-        BatchSize, Capabilities, ChannelConfig, ConfigError, ConfigLeaf, ConfigNode, ConfigTree,
-        ConsensusState, ConsensusType, Consenter, OrdererConfig, OrdererEndpoint, Organisation,
+        BatchSize, Capabilities, ChannelConfig, ConfigChange, ConfigDiff, ConfigError, ConfigItem,
+        ConfigLeaf, ConfigNode, ConfigTree, ConsensusState, ConsensusType, Consenter, ItemVersion,
+        OrdererConfig, OrdererEndpoint, Organisation,
     },
     key::{KeyError, SignatureError},
     msp::{

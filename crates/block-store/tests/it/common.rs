@@ -53,7 +53,7 @@ pub(crate) fn raw(blocks: &[Block]) -> Vec<Bytes> {
 }
 
 /// Every block from the first one on.
-pub(crate) async fn read_all(store: &SegmentStore) -> Vec<Bytes> {
+pub(crate) async fn read_all(store: &dyn BlockReader) -> Vec<Bytes> {
     let mut blocks = Vec::new();
     let info = store.info();
     let mut next = info.first;

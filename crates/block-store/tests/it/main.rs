@@ -12,4 +12,6 @@ mod process;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
+mod snapshot;
+#[cfg(test)]
 mod store;

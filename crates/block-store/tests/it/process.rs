@@ -11,7 +11,7 @@ use std::{
 use block_api::{
     AppendError, BlockNumber, BlockReader, BlockStore, Height, ReadLimits, testing::TestChain,
 };
-use blockcast_block_store::{Config, OpenError, StorageError};
+use blockcast_block_store::{Config, OpenError, StorageError, StoreSnapshot};
 
 use crate::common::{channel, open, open_error, raw, read_all, skipped, small, verified};
 
@@ -275,6 +275,54 @@ async fn acknowledged_blocks_survive_kill_nine() {
         before = info.height.get();
         store.close().await;
     }
+}
+
+/// Checks that the newest blocks of a snapshot are whole and lead to its tip, and how many there are.
+async fn check_newest(snapshot: &StoreSnapshot) -> usize {
+    let info = snapshot.info();
+    let from = BlockNumber::new(info.height.get().saturating_sub(30));
+    let read = snapshot.read(from, ReadLimits::new(100, 1 << 30)).await;
+    let read = read.unwrap();
+    assert_eq!(read.len() as u64, info.height.get() - from.get());
+    let mut tip = None;
+    for (number, raw) in (from.get()..).zip(&read) {
+        let block = block_api::Block::parse(raw.clone()).unwrap();
+        assert_eq!(block.number(), BlockNumber::new(number));
+        assert_eq!(block.data_hash().as_ref(), block.header().data_hash);
+        assert!(tip.is_none_or(|tip| block.links_to(&tip)));
+        tip = Some(block.header_hash());
+    }
+    assert_eq!(tip, info.tip_hash);
+    let newest_config = snapshot.config_at(BlockNumber::new(u64::MAX)).unwrap();
+    assert_eq!(newest_config.get(), (info.height.get() - 1) / 50 * 50);
+    read.len()
+}
+
+#[tokio::test]
+async fn a_store_that_another_process_writes_is_read_as_far_as_it_was_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = other_process(&[], "append", dir.path()).spawn().unwrap();
+    let mut says = sayings(&mut child);
+    // It begins new segments meanwhile: they have a mebibyte.
+    let mut before = Height::ZERO;
+    for _ in 0..40 {
+        let said = says.next().expect("the process appends for ever");
+        let acknowledged = Height::new(said.parse().unwrap());
+        let snapshot = StoreSnapshot::open(dir.path()).unwrap();
+        let height = snapshot.info().height;
+        assert!(
+            height >= acknowledged.max(before),
+            "{height} after {before}, {acknowledged}"
+        );
+        assert!(check_newest(&snapshot).await > 0);
+        before = height;
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let snapshot = StoreSnapshot::open(dir.path()).unwrap();
+    check_newest(&snapshot).await;
+    let (store, _) = open(dir.path(), small(1 << 20));
+    assert!(snapshot.info().height <= store.info().height);
 }
 
 /// A full disk needs a small one: a file system in memory, mounted where nobody else sees it.

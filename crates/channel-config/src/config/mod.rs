@@ -2,6 +2,7 @@
 //! The configuration of a channel, as types.
 
 mod capabilities;
+mod diff;
 mod error;
 mod orderer;
 mod organisation;
@@ -20,6 +21,7 @@ use rustls_pki_types::CertificateDer;
 
 pub use self::{
     capabilities::Capabilities,
+    diff::{ConfigChange, ConfigDiff, ConfigItem, ItemVersion},
     error::ConfigError,
     orderer::{ConsensusState, ConsensusType, Consenter, OrdererConfig},
     organisation::Organisation,

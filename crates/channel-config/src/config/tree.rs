@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, fmt};
 
+use aws_lc_rs::digest::{Context, SHA256};
 use prost::Message;
 use protos::{
     common::{
@@ -65,6 +66,8 @@ pub struct ConfigLeaf {
     pub mod_policy: String,
     /// Its content, a line each.
     pub lines: Vec<String>,
+    /// The SHA-256 of its content: not everything of it has a line.
+    pub digest: [u8; 32],
 }
 
 impl ConfigTree {
@@ -84,6 +87,7 @@ impl ConfigNode {
             version: value.version,
             mod_policy: value.mod_policy.clone(),
             lines: value_lines(name, &value.value),
+            digest: digest(&[&value.value]),
         });
         let policies = group.policies.iter().map(|(name, policy)| ConfigLeaf {
             name: name.clone(),
@@ -93,6 +97,10 @@ impl ConfigNode {
                 .policy_text(&format!("{path}/{name}"))
                 .into_iter()
                 .collect(),
+            digest: match &policy.policy {
+                Some(policy) => digest(&[&policy.r#type.to_le_bytes(), &policy.value]),
+                None => digest(&[]),
+            },
         });
         let groups = group
             .groups
@@ -175,9 +183,9 @@ fn value_lines(name: &str, bytes: &[u8]) -> Vec<String> {
             let consenters = value.consenter_mapping.iter();
             consenters
                 .map(|node| {
-                    let subject = subject(&node.identity);
+                    let identity = certificate(&node.identity);
                     format!(
-                        "{}: {}:{} {} [{subject}]",
+                        "{}: {}:{} {} {identity}",
                         node.id, node.host, node.port, node.msp_id
                     )
                 })
@@ -218,10 +226,10 @@ fn consensus_lines(value: ConsensusType) -> Vec<String> {
     {
         for node in &metadata.consenters {
             lines.push(format!(
-                "consenter {}:{} [{}]",
+                "consenter {}:{} {}",
                 node.host,
                 node.port,
-                subject(&node.server_tls_cert)
+                certificate(&node.server_tls_cert)
             ));
         }
         if let Some(options) = &metadata.options {
@@ -277,7 +285,7 @@ fn msp_lines(bytes: &[u8]) -> Option<Vec<String>> {
         lines.extend(
             certificates
                 .iter()
-                .map(|certificate| format!("{kind} [{}]", subject(certificate))),
+                .map(|pem| format!("{kind} {}", certificate(pem))),
         );
     }
     if !msp.revocation_list.is_empty() {
@@ -307,7 +315,25 @@ fn msp_lines(bytes: &[u8]) -> Option<Vec<String>> {
     Some(lines)
 }
 
-fn subject(pem: &[u8]) -> String {
-    Certificate::from_pem(pem)
-        .map_or_else(|error| error.to_string(), |certificate| certificate.subject)
+/// The subject of a certificate, and the serial number that tells it from another one of the same
+/// subject.
+fn certificate(pem: &[u8]) -> String {
+    match Certificate::from_pem(pem) {
+        Ok(certificate) => format!(
+            "[{}] serial {}",
+            certificate.subject,
+            hex::encode(&certificate.serial)
+        ),
+        Err(error) => format!("[{error}]"),
+    }
+}
+
+fn digest(parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    parts.iter().for_each(|part| context.update(part));
+    let digest = context.finish();
+    digest
+        .as_ref()
+        .try_into()
+        .expect("invariant: a SHA-256 has 32 bytes")
 }
