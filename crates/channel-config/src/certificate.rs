@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use x509_parser::{
     certificate::X509Certificate,
-    extensions::{ExtendedKeyUsage, ParsedExtension, X509Extension},
+    extensions::{ExtendedKeyUsage, GeneralName, NameConstraints, ParsedExtension, X509Extension},
     prelude::FromDer,
     revocation_list::CertificateRevocationList,
     x509::{X509Name, X509Version},
@@ -143,6 +143,11 @@ impl Certificate {
             && self.subject_names == other.subject_names
     }
 
+    /// Whether it has alternative names of its subject, which an authority may constrain.
+    pub(crate) fn has_other_names(&self) -> bool {
+        self.subject_names.is_some()
+    }
+
     /// Whether `issuer` may sign certificates and signed this one.
     pub(crate) fn is_signed_by(&self, issuer: &Self) -> bool {
         let tbs = self
@@ -165,16 +170,7 @@ impl Certificate {
         if *low == *self.signature {
             return Ok(self);
         }
-        let (tbs, algorithm, _) = parts(&self.der).ok_or(CertificateError::Signature)?;
-        let mut content = Vec::with_capacity(self.der.len());
-        for range in [tbs, algorithm] {
-            content.extend_from_slice(self.der.get(range).ok_or(CertificateError::Signature)?);
-        }
-        // The first byte of a bit string says how many bits of the last byte are unused.
-        der::put(&mut content, BIT_STRING, &[&[0], low.as_slice()].concat());
-        let mut rebuilt = Vec::with_capacity(content.len() + 4);
-        der::put(&mut rebuilt, SEQUENCE, &content);
-        Self::from_der(rebuilt)
+        Self::from_der(with_signature(&self.der, &low).ok_or(CertificateError::Signature)?)
     }
 }
 
@@ -283,7 +279,13 @@ impl Extensions {
             ParsedExtension::SubjectAlternativeName(_) => {
                 self.subject_names = Some(extension.value.into())
             }
-            ParsedExtension::NameConstraints(_) => self.name_constraints = true,
+            ParsedExtension::NameConstraints(constraints) => {
+                self.name_constraints = true;
+                // Of other kinds of names Go says that it does not understand them.
+                if extension.critical && !are_understood(constraints) {
+                    self.unknown_critical = Some(extension.oid.to_id_string());
+                }
+            }
             ParsedExtension::AuthorityKeyIdentifier(_)
             | ParsedExtension::CertificatePolicies(_)
             | ParsedExtension::PolicyMappings(_)
@@ -298,6 +300,23 @@ impl Extensions {
     }
 }
 
+/// Whether only names of the kinds that Go knows are constrained.
+fn are_understood(constraints: &NameConstraints<'_>) -> bool {
+    let subtrees = [
+        &constraints.permitted_subtrees,
+        &constraints.excluded_subtrees,
+    ];
+    subtrees.into_iter().flatten().flatten().all(|subtree| {
+        matches!(
+            subtree.base,
+            GeneralName::DNSName(_)
+                | GeneralName::RFC822Name(_)
+                | GeneralName::URI(_)
+                | GeneralName::IPAddress(_)
+        )
+    })
+}
+
 /// Whether the extension names no usage at all, which Go takes as if there were no extension.
 fn is_empty(usage: &ExtendedKeyUsage<'_>) -> bool {
     let named = [
@@ -309,6 +328,46 @@ fn is_empty(usage: &ExtendedKeyUsage<'_>) -> bool {
         !usage.other.is_empty(),
     ];
     !named.contains(&true)
+}
+
+/// The subject of a certificate, if it is one.
+pub(crate) fn subject_of(der: &[u8]) -> Option<String> {
+    let (_, parsed) = X509Certificate::from_der(der).ok()?;
+    Some(parsed.subject().to_string())
+}
+
+/// A certificate as it stands, and in the other forms that it may have with a low S, one for each
+/// curve that its issuer's key may be on.
+pub(crate) fn low_s_forms(certificate: Vec<u8>) -> Vec<Box<[u8]>> {
+    let low = |curve| {
+        let (_, _, signature) = parts(&certificate)?;
+        let signature = Element::expect(certificate.get(signature)?, BIT_STRING)?;
+        let (_, signature) = signature.content.split_first()?;
+        let low = EcdsaSignature::parse(signature)?.to_low_s(curve)?;
+        with_signature(&certificate, &low)
+    };
+    let low = [Curve::P256, Curve::P384, Curve::P521].map(low);
+    let mut forms: Vec<Box<[u8]>> = vec![certificate.into()];
+    for form in low.into_iter().flatten() {
+        if forms.iter().all(|known| **known != *form) {
+            forms.push(form.into());
+        }
+    }
+    forms
+}
+
+/// A certificate with another signature.
+fn with_signature(certificate: &[u8], signature: &[u8]) -> Option<Vec<u8>> {
+    let (tbs, algorithm, _) = parts(certificate)?;
+    let mut content = Vec::with_capacity(certificate.len());
+    for range in [tbs, algorithm] {
+        content.extend_from_slice(certificate.get(range)?);
+    }
+    // The first byte of a bit string says how many bits of the last byte are unused.
+    der::put(&mut content, BIT_STRING, &[&[0], signature].concat());
+    let mut rebuilt = Vec::with_capacity(content.len() + 4);
+    der::put(&mut rebuilt, SEQUENCE, &content);
+    Some(rebuilt)
 }
 
 /// Where the signed part, the algorithm and the signature of a certificate stand.

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is known already costs no memory.
 #![expect(
-    clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "helpers of tests, where clippy.toml allows it, stand outside the test functions"
 )]
