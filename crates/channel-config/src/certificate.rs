@@ -17,6 +17,9 @@ use crate::{
     pem,
 };
 
+/// The tag of the version of a certificate, which need not be there.
+const VERSION: u8 = 0xa0;
+
 /// Why bytes are no certificate that can be judged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -92,6 +95,11 @@ impl Certificate {
             return Err(malformed("there are bytes behind it".to_owned()));
         }
         let (tbs, _, _) = parts(&der).ok_or_else(|| malformed("it is not in DER".to_owned()))?;
+        if !has_one_form(&der) {
+            return Err(malformed(
+                "what its signature does not cover is not in its one form".to_owned(),
+            ));
+        }
         let extensions = Extensions::read(parsed.extensions()).map_err(malformed)?;
         let is_v3 = parsed.version() == X509Version::V3;
         let is_ca = extensions.basic_constraints.is_some_and(|(ca, _)| ca);
@@ -386,6 +394,27 @@ fn parts(der: &[u8]) -> Option<(Range<usize>, Range<usize>, Range<usize>)> {
     ))
 }
 
+/// Whether what the signature of a certificate does not cover has the only form that it can have: the
+/// algorithm is the one that is covered, the signature has whole bytes, and nothing follows it. Else
+/// one certificate could be had in many forms, each of which would count as an identity of its own.
+fn has_one_form(der: &[u8]) -> bool {
+    let check = || {
+        let outer = Element::expect(der, SEQUENCE)?;
+        let tbs = Element::expect(outer.content, SEQUENCE)?;
+        let algorithm = Element::expect(tbs.rest, SEQUENCE)?;
+        let signature = Element::expect(algorithm.rest, BIT_STRING)?;
+        let first = Element::read(tbs.content)?;
+        let serial = match first.tag {
+            VERSION => Element::read(first.rest)?,
+            _ => first,
+        };
+        let covered = Element::expect(serial.rest, SEQUENCE)?;
+        let whole_bytes = signature.content.first() == Some(&0);
+        Some(whole_bytes && signature.rest.is_empty() && covered.whole == algorithm.whole)
+    };
+    check().unwrap_or(false)
+}
+
 fn units(name: &X509Name<'_>) -> Vec<String> {
     name.iter_organizational_unit()
         .filter_map(|unit| unit.as_str().ok())
@@ -407,6 +436,64 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::test_support::fixture;
+
+    /// What the signature of a certificate does not cover cannot be changed either: one certificate
+    /// in two forms would be two identities of one key.
+    #[test]
+    fn a_certificate_has_one_form() {
+        let pem = fixture("msp/orderer/raft0/msp/signcerts/raft0.orderer.test-cert.pem");
+        let (der, _) = pem::first_block(&pem).unwrap();
+        let (tbs, algorithm, signature) = parts(&der).unwrap();
+        let [tbs, algorithm, signature] = [tbs, algorithm, signature].map(|range| &der[range]);
+        let sequence = |parts: &[&[u8]]| {
+            let mut out = Vec::new();
+            der::put(&mut out, SEQUENCE, &parts.concat());
+            out
+        };
+        assert_eq!(sequence(&[tbs, algorithm, signature]), der);
+        assert!(Certificate::from_der(der.clone()).is_ok());
+        let algorithm_with_null = {
+            let oid = Element::expect(algorithm, SEQUENCE).unwrap().content;
+            sequence(&[oid, &[5, 0]])
+        };
+        let with_unused_bits = |unused: u8| {
+            let mut bits = signature.to_vec();
+            bits[2] = unused;
+            *bits.last_mut().unwrap() &= 0xff << unused;
+            bits
+        };
+        let mut long_length = der.clone();
+        long_length.splice(1..4, [0x83, 0, der[2], der[3]]);
+        let rows = [
+            (
+                "parameters",
+                sequence(&[tbs, &algorithm_with_null, signature]),
+            ),
+            (
+                "unused bits",
+                sequence(&[tbs, algorithm, &with_unused_bits(1)]),
+            ),
+            (
+                "more unused bits",
+                sequence(&[tbs, algorithm, &with_unused_bits(7)]),
+            ),
+            (
+                "something behind",
+                sequence(&[tbs, algorithm, signature, &[5, 0]]),
+            ),
+            ("a long length", long_length),
+            ("a tail", [der.as_slice(), &[0]].concat()),
+        ];
+        let mut taken = Vec::new();
+        for (name, bytes) in rows {
+            assert_ne!(bytes, der, "{name}");
+            if Certificate::from_der(bytes).is_ok() {
+                taken.push(name);
+            }
+        }
+        assert_eq!(taken, [""; 0]);
+    }
 
     proptest! {
         #[test]
