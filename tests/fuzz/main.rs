@@ -8,10 +8,13 @@
 
 use std::{fs, path::Path};
 
+use block_api::wire::{put_bytes, put_uint};
 use e2e_tests::{
     fixtures,
-    fuzz::{BODIES, Body},
+    fuzz::{self, BODIES, Body},
 };
+use prost::Message as _;
+use protos::common::ConfigGroup;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 /// Files above this size are left out: what is in them is in smaller ones, too.
@@ -19,6 +22,9 @@ const LARGEST: u64 = 48 << 10;
 
 /// Mutations of each file.
 const MUTATIONS: usize = 12;
+
+/// Mutations of a corpus, however few files it has.
+const LEAST_MUTATIONS: usize = 2_000;
 
 /// Bytes that have a meaning in protobuf, DER or PEM.
 const TELLING: &[u8] = &[0x00, 0x01, 0x07, 0x0a, 0x12, 0x1a, 0x30, 0x7f, 0x80, 0xff];
@@ -40,6 +46,74 @@ fn corpus() -> Vec<Vec<u8>> {
     }
     assert!(files.len() > 300, "the corpus is in the tree");
     files
+}
+
+/// The marshalled identities of the fixtures, and their certificates.
+fn identities() -> Vec<Vec<u8>> {
+    let identities = fuzz::identities().map(|identity| identity.to_vec());
+    let certificates = fuzz::IDENTITIES.iter().flat_map(|(folder, _)| {
+        let mut files = Vec::new();
+        let folder = Path::new("msp").join(folder).join("msp/signcerts");
+        collect(&fixtures::path(folder), &mut files);
+        files
+    });
+    identities.chain(certificates).collect()
+}
+
+/// The policies of the recorded channels, and one of each kind that they have not.
+fn policies() -> Vec<Vec<u8>> {
+    let mut policies = Vec::new();
+    for chain in ["raft", "bft"] {
+        let genesis = fixtures::chain(chain).unwrap().swap_remove(0);
+        let config = fuzz::config_of(&genesis).unwrap();
+        policies_of(&config.channel_group.unwrap(), &mut policies);
+    }
+    let message = |fields: &[(u32, &[u8])]| {
+        let mut out = Vec::new();
+        for (number, bytes) in fields {
+            put_bytes(&mut out, *number, bytes);
+        }
+        out
+    };
+    // MSPPrincipal and what it holds, for each kind.
+    let role = message(&[(1, b"OrdererMSP")]);
+    let role = message(&[(2, &role)]);
+    let classified = |kind: u64, principal: &[u8]| {
+        let mut out = Vec::new();
+        put_uint(&mut out, 1, kind);
+        put_bytes(&mut out, 2, principal);
+        out
+    };
+    let unit = message(&[(1, b"Org1MSP"), (2, b"client"), (3, &[7; 32])]);
+    let principals = [
+        role.clone(),
+        classified(1, &unit),
+        classified(2, fuzz::identities().next().unwrap()),
+        classified(3, &[]),
+        classified(4, &message(&[(1, &role), (1, &role)])),
+    ];
+    // Two out of each principal, and out of as many again.
+    let rules: Vec<u8> = (0..principals.len() as u8)
+        .flat_map(|index| message(&[(2, &[0x08, index])]))
+        .collect();
+    let two_out_of = [&[0x08, 2][..], &rules].concat();
+    let nested = message(&[(2, &two_out_of)]);
+    let outer = [two_out_of, message(&[(2, &nested)])].concat();
+    let mut envelope = message(&[(2, &message(&[(2, &outer)]))]);
+    for principal in &principals {
+        put_bytes(&mut envelope, 3, principal);
+    }
+    policies.push([&[0x08, 1][..], &message(&[(2, &envelope)])].concat());
+    policies
+}
+
+fn policies_of(group: &ConfigGroup, policies: &mut Vec<Vec<u8>>) {
+    for policy in group.policies.values() {
+        policies.push(policy.policy.as_ref().unwrap().encode_to_vec());
+    }
+    for group in group.groups.values() {
+        policies_of(group, policies);
+    }
 }
 
 fn collect(folder: &Path, files: &mut Vec<Vec<u8>>) {
@@ -82,12 +156,17 @@ fn mutated(rng: &mut StdRng, bytes: &[u8], other: &[u8]) -> Vec<u8> {
 
 fn run(name: &str) {
     let (_, body): &(&str, Body) = BODIES.iter().find(|(body, _)| *body == name).unwrap();
-    let corpus = corpus();
+    let corpus = match name {
+        "identity" => identities(),
+        "policy" => policies(),
+        _ => corpus(),
+    };
+    let mutations = MUTATIONS.max(LEAST_MUTATIONS / corpus.len());
     let mut rng = StdRng::seed_from_u64(0xb10c);
     for (index, bytes) in corpus.iter().enumerate() {
         body(bytes);
         let other = &corpus[rng.random_range(0..corpus.len())];
-        for _ in 0..MUTATIONS {
+        for _ in 0..mutations {
             let bytes = mutated(&mut rng, bytes, other);
             let outcome = std::panic::catch_unwind(|| body(&bytes));
             assert!(
@@ -123,5 +202,7 @@ bodies!(
     verifier,
     segment,
     gossip,
-    pem
+    pem,
+    identity,
+    policy
 );

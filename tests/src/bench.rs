@@ -24,6 +24,15 @@ pub struct Row {
     pub met: bool,
 }
 
+/// On which side of the target a ratio has to be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Target {
+    /// The more the better, as of a rate.
+    AtLeast(f64),
+    /// The less the better, as of a time.
+    AtMost(f64),
+}
+
 /// One round of a case.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Round {
@@ -39,9 +48,18 @@ impl Row {
     /// # Panics
     ///
     /// Without a round.
-    pub fn new(case: impl Into<String>, unit: &'static str, target: f64, rounds: &[Round]) -> Self {
+    pub fn new(
+        case: impl Into<String>,
+        unit: &'static str,
+        target: Target,
+        rounds: &[Round],
+    ) -> Self {
         let of = |part: fn(&Round) -> f64| median(rounds.iter().map(part).collect());
         let ratio = of(|round| round.value / round.baseline);
+        let (target, met) = match target {
+            Target::AtLeast(target) => (target, ratio >= target),
+            Target::AtMost(target) => (target, ratio <= target),
+        };
         Self {
             case: case.into(),
             value: of(|round| round.value),
@@ -49,7 +67,7 @@ impl Row {
             baseline: of(|round| round.baseline),
             ratio,
             target,
-            met: ratio >= target,
+            met,
         }
     }
 }
@@ -103,12 +121,22 @@ mod tests {
     fn a_row_has_the_medians_and_says_whether_the_target_was_met() {
         let rounds = [(50.0, 100.0), (90.0, 100.0), (60.0, 120.0)]
             .map(|(value, baseline)| Round { value, baseline });
-        let row = Row::new("case", "blocks/s", 0.5, &rounds);
+        let row = Row::new("case", "blocks/s", Target::AtLeast(0.5), &rounds);
         assert_eq!(
             (row.value, row.baseline, row.ratio, row.met),
             (60.0, 100.0, 0.5, true)
         );
-        assert!(!Row::new("case", "blocks/s", 0.51, &rounds).met);
+        for (target, met) in [
+            (Target::AtLeast(0.51), false),
+            (Target::AtMost(0.5), true),
+            (Target::AtMost(0.49), false),
+        ] {
+            assert_eq!(
+                Row::new("case", "µs", target, &rounds).met,
+                met,
+                "{target:?}"
+            );
+        }
         let json = serde_json::to_value(&row).unwrap();
         let mut keys: Vec<_> = json
             .as_object()

@@ -17,6 +17,14 @@ pub(crate) const PRODUCT: [&str; 6] = [
     "--all-features",
 ];
 
+/// Directories that hold no text of ours: git's own, what was recorded, and what a fuzzer leaves.
+const FOREIGN: [&str; 4] = [
+    ".git",
+    "tests/fixtures",
+    "tests/cargo-fuzz/artifacts",
+    "tests/cargo-fuzz/corpus",
+];
+
 /// The crates of tooling, each built alone so that its dependencies are built once.
 pub(crate) const TOOLING: [&str; 2] = ["xtask", "xtask-codegen"];
 
@@ -77,7 +85,7 @@ impl Workspace {
         self.root.join(path).exists()
     }
 
-    /// Every UTF-8 file outside the fixtures, the build directory and git's own, in order of path.
+    /// Every UTF-8 file outside the fixtures, the build directories and other foreign ones, in order of path.
     pub(crate) fn text_files(&self) -> anyhow::Result<Vec<TextFile>> {
         let mut paths = Vec::new();
         collect(&self.root, &self.root, &mut paths)?;
@@ -104,7 +112,7 @@ fn collect(root: &Path, dir: &Path, into: &mut Vec<String>) -> anyhow::Result<()
             .file_type()
             .with_context(|| format!("cannot stat {shown}"))?;
         if kind.is_dir() {
-            let foreign = shown == ".git" || shown == "tests/fixtures" || shown.ends_with("target");
+            let foreign = FOREIGN.contains(&shown.as_str()) || shown.ends_with("target");
             if !foreign {
                 collect(root, &path, into)?;
             }

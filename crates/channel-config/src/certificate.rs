@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use x509_parser::{
     certificate::X509Certificate,
-    extensions::{ExtendedKeyUsage, ParsedExtension, X509Extension},
+    extensions::{ExtendedKeyUsage, GeneralName, NameConstraints, ParsedExtension, X509Extension},
     prelude::FromDer,
     revocation_list::CertificateRevocationList,
     x509::{X509Name, X509Version},
@@ -16,6 +16,9 @@ use crate::{
     key::{Curve, KeyError, PublicKey, SignatureAlgorithm},
     pem,
 };
+
+/// The tag of the version of a certificate, which need not be there.
+const VERSION: u8 = 0xa0;
 
 /// Why bytes are no certificate that can be judged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -92,6 +95,11 @@ impl Certificate {
             return Err(malformed("there are bytes behind it".to_owned()));
         }
         let (tbs, _, _) = parts(&der).ok_or_else(|| malformed("it is not in DER".to_owned()))?;
+        if !has_one_form(&der) {
+            return Err(malformed(
+                "what its signature does not cover is not in its one form".to_owned(),
+            ));
+        }
         let extensions = Extensions::read(parsed.extensions()).map_err(malformed)?;
         let is_v3 = parsed.version() == X509Version::V3;
         let is_ca = extensions.basic_constraints.is_some_and(|(ca, _)| ca);
@@ -143,6 +151,11 @@ impl Certificate {
             && self.subject_names == other.subject_names
     }
 
+    /// Whether it has alternative names of its subject, which an authority may constrain.
+    pub(crate) fn has_other_names(&self) -> bool {
+        self.subject_names.is_some()
+    }
+
     /// Whether `issuer` may sign certificates and signed this one.
     pub(crate) fn is_signed_by(&self, issuer: &Self) -> bool {
         let tbs = self
@@ -165,16 +178,7 @@ impl Certificate {
         if *low == *self.signature {
             return Ok(self);
         }
-        let (tbs, algorithm, _) = parts(&self.der).ok_or(CertificateError::Signature)?;
-        let mut content = Vec::with_capacity(self.der.len());
-        for range in [tbs, algorithm] {
-            content.extend_from_slice(self.der.get(range).ok_or(CertificateError::Signature)?);
-        }
-        // The first byte of a bit string says how many bits of the last byte are unused.
-        der::put(&mut content, BIT_STRING, &[&[0], low.as_slice()].concat());
-        let mut rebuilt = Vec::with_capacity(content.len() + 4);
-        der::put(&mut rebuilt, SEQUENCE, &content);
-        Self::from_der(rebuilt)
+        Self::from_der(with_signature(&self.der, &low).ok_or(CertificateError::Signature)?)
     }
 }
 
@@ -283,7 +287,13 @@ impl Extensions {
             ParsedExtension::SubjectAlternativeName(_) => {
                 self.subject_names = Some(extension.value.into())
             }
-            ParsedExtension::NameConstraints(_) => self.name_constraints = true,
+            ParsedExtension::NameConstraints(constraints) => {
+                self.name_constraints = true;
+                // Of other kinds of names Go says that it does not understand them.
+                if extension.critical && !are_understood(constraints) {
+                    self.unknown_critical = Some(extension.oid.to_id_string());
+                }
+            }
             ParsedExtension::AuthorityKeyIdentifier(_)
             | ParsedExtension::CertificatePolicies(_)
             | ParsedExtension::PolicyMappings(_)
@@ -298,6 +308,23 @@ impl Extensions {
     }
 }
 
+/// Whether only names of the kinds that Go knows are constrained.
+fn are_understood(constraints: &NameConstraints<'_>) -> bool {
+    let subtrees = [
+        &constraints.permitted_subtrees,
+        &constraints.excluded_subtrees,
+    ];
+    subtrees.into_iter().flatten().flatten().all(|subtree| {
+        matches!(
+            subtree.base,
+            GeneralName::DNSName(_)
+                | GeneralName::RFC822Name(_)
+                | GeneralName::URI(_)
+                | GeneralName::IPAddress(_)
+        )
+    })
+}
+
 /// Whether the extension names no usage at all, which Go takes as if there were no extension.
 fn is_empty(usage: &ExtendedKeyUsage<'_>) -> bool {
     let named = [
@@ -309,6 +336,46 @@ fn is_empty(usage: &ExtendedKeyUsage<'_>) -> bool {
         !usage.other.is_empty(),
     ];
     !named.contains(&true)
+}
+
+/// The subject of a certificate, if it is one.
+pub(crate) fn subject_of(der: &[u8]) -> Option<String> {
+    let (_, parsed) = X509Certificate::from_der(der).ok()?;
+    Some(parsed.subject().to_string())
+}
+
+/// A certificate as it stands, and in the other forms that it may have with a low S, one for each
+/// curve that its issuer's key may be on.
+pub(crate) fn low_s_forms(certificate: Vec<u8>) -> Vec<Box<[u8]>> {
+    let low = |curve| {
+        let (_, _, signature) = parts(&certificate)?;
+        let signature = Element::expect(certificate.get(signature)?, BIT_STRING)?;
+        let (_, signature) = signature.content.split_first()?;
+        let low = EcdsaSignature::parse(signature)?.to_low_s(curve)?;
+        with_signature(&certificate, &low)
+    };
+    let low = [Curve::P256, Curve::P384, Curve::P521].map(low);
+    let mut forms: Vec<Box<[u8]>> = vec![certificate.into()];
+    for form in low.into_iter().flatten() {
+        if forms.iter().all(|known| **known != *form) {
+            forms.push(form.into());
+        }
+    }
+    forms
+}
+
+/// A certificate with another signature.
+fn with_signature(certificate: &[u8], signature: &[u8]) -> Option<Vec<u8>> {
+    let (tbs, algorithm, _) = parts(certificate)?;
+    let mut content = Vec::with_capacity(certificate.len());
+    for range in [tbs, algorithm] {
+        content.extend_from_slice(certificate.get(range)?);
+    }
+    // The first byte of a bit string says how many bits of the last byte are unused.
+    der::put(&mut content, BIT_STRING, &[&[0], signature].concat());
+    let mut rebuilt = Vec::with_capacity(content.len() + 4);
+    der::put(&mut rebuilt, SEQUENCE, &content);
+    Some(rebuilt)
 }
 
 /// Where the signed part, the algorithm and the signature of a certificate stand.
@@ -325,6 +392,27 @@ fn parts(der: &[u8]) -> Option<(Range<usize>, Range<usize>, Range<usize>)> {
         tbs_end..algorithm_end,
         algorithm_end..algorithm_end + signature.whole.len(),
     ))
+}
+
+/// Whether what the signature of a certificate does not cover has the only form that it can have: the
+/// algorithm is the one that is covered, the signature has whole bytes, and nothing follows it. Else
+/// one certificate could be had in many forms, each of which would count as an identity of its own.
+fn has_one_form(der: &[u8]) -> bool {
+    let check = || {
+        let outer = Element::expect(der, SEQUENCE)?;
+        let tbs = Element::expect(outer.content, SEQUENCE)?;
+        let algorithm = Element::expect(tbs.rest, SEQUENCE)?;
+        let signature = Element::expect(algorithm.rest, BIT_STRING)?;
+        let first = Element::read(tbs.content)?;
+        let serial = match first.tag {
+            VERSION => Element::read(first.rest)?,
+            _ => first,
+        };
+        let covered = Element::expect(serial.rest, SEQUENCE)?;
+        let whole_bytes = signature.content.first() == Some(&0);
+        Some(whole_bytes && signature.rest.is_empty() && covered.whole == algorithm.whole)
+    };
+    check().unwrap_or(false)
 }
 
 fn units(name: &X509Name<'_>) -> Vec<String> {
@@ -348,6 +436,64 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::test_support::fixture;
+
+    /// What the signature of a certificate does not cover cannot be changed either: one certificate
+    /// in two forms would be two identities of one key.
+    #[test]
+    fn a_certificate_has_one_form() {
+        let pem = fixture("msp/orderer/raft0/msp/signcerts/raft0.orderer.test-cert.pem");
+        let (der, _) = pem::first_block(&pem).unwrap();
+        let (tbs, algorithm, signature) = parts(&der).unwrap();
+        let [tbs, algorithm, signature] = [tbs, algorithm, signature].map(|range| &der[range]);
+        let sequence = |parts: &[&[u8]]| {
+            let mut out = Vec::new();
+            der::put(&mut out, SEQUENCE, &parts.concat());
+            out
+        };
+        assert_eq!(sequence(&[tbs, algorithm, signature]), der);
+        assert!(Certificate::from_der(der.clone()).is_ok());
+        let algorithm_with_null = {
+            let oid = Element::expect(algorithm, SEQUENCE).unwrap().content;
+            sequence(&[oid, &[5, 0]])
+        };
+        let with_unused_bits = |unused: u8| {
+            let mut bits = signature.to_vec();
+            bits[2] = unused;
+            *bits.last_mut().unwrap() &= 0xff << unused;
+            bits
+        };
+        let mut long_length = der.clone();
+        long_length.splice(1..4, [0x83, 0, der[2], der[3]]);
+        let rows = [
+            (
+                "parameters",
+                sequence(&[tbs, &algorithm_with_null, signature]),
+            ),
+            (
+                "unused bits",
+                sequence(&[tbs, algorithm, &with_unused_bits(1)]),
+            ),
+            (
+                "more unused bits",
+                sequence(&[tbs, algorithm, &with_unused_bits(7)]),
+            ),
+            (
+                "something behind",
+                sequence(&[tbs, algorithm, signature, &[5, 0]]),
+            ),
+            ("a long length", long_length),
+            ("a tail", [der.as_slice(), &[0]].concat()),
+        ];
+        let mut taken = Vec::new();
+        for (name, bytes) in rows {
+            assert_ne!(bytes, der, "{name}");
+            if Certificate::from_der(bytes).is_ok() {
+                taken.push(name);
+            }
+        }
+        assert_eq!(taken, [""; 0]);
+    }
 
     proptest! {
         #[test]

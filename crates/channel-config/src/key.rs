@@ -4,12 +4,15 @@
 use std::fmt;
 
 use aws_lc_rs::{
-    digest::{Context, SHA256},
+    digest::{Context, Digest, SHA3_256, SHA256},
     signature::{self, ParsedPublicKey, UnparsedPublicKey, VerificationAlgorithm},
 };
 use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo};
 
 use crate::der::EcdsaSignature;
+
+/// The object identifier of P-224, the one curve of Go's that is not supported here.
+pub(crate) const OID_P224: &str = "1.3.132.0.33";
 
 const OID_EC_KEY: &str = "1.2.840.10045.2.1";
 const OID_RSA_KEY: &str = "1.2.840.113549.1.1.1";
@@ -41,6 +44,9 @@ pub enum SignatureError {
     /// The key did not make it over this message.
     #[error("the signature is not one of this key over this message")]
     Wrong,
+    /// The MSP says that signatures are over a hash that nobody knows, so none is genuine.
+    #[error("the hash that the MSP names for signatures is unknown")]
+    UnknownHash,
 }
 
 /// A key that this crate has no use for.
@@ -70,6 +76,15 @@ pub(crate) enum Curve {
     P256,
     P384,
     P521,
+}
+
+/// The hash that identities sign, whatever the curve (semantics §2.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SignatureHash {
+    Sha256,
+    Sha3,
+    /// Fabric takes an MSP that names another one, and then no signature of its identities.
+    Unknown,
 }
 
 /// The algorithms that certificate authorities sign with.
@@ -121,12 +136,33 @@ impl Curve {
         }
     }
 
-    /// The algorithm of Fabric's signatures: SHA-256 whatever the curve (semantics §2.6).
+    /// The algorithm for digests of 32 bytes, which those of SHA3-256 are, too.
     fn with_sha256(self) -> &'static dyn VerificationAlgorithm {
         match self {
             Self::P256 => &signature::ECDSA_P256_SHA256_ASN1,
             Self::P384 => &signature::ECDSA_P384_SHA256_ASN1,
             Self::P521 => &signature::ECDSA_P521_SHA256_ASN1,
+        }
+    }
+}
+
+impl SignatureHash {
+    /// The digest over the parts of a message, one after the other.
+    fn digest(self, message: &[&[u8]]) -> Result<Digest, SignatureError> {
+        let mut hash = Context::new(match self {
+            Self::Sha256 => &SHA256,
+            Self::Sha3 => &SHA3_256,
+            Self::Unknown => return Err(SignatureError::UnknownHash),
+        });
+        for part in message {
+            hash.update(part);
+        }
+        let digest = hash.finish();
+        match self {
+            // The library ties each curve to hashes of its choice. Only the length matters.
+            Self::Sha3 => Digest::import_less_safe(digest.as_ref(), &SHA256)
+                .map_err(|_| SignatureError::UnknownHash),
+            Self::Sha256 | Self::Unknown => Ok(digest),
         }
     }
 }
@@ -221,10 +257,18 @@ impl PublicKey {
     }
 
     /// Checks an identity's signature over the parts of a message, one after the other: ECDSA with
-    /// low S over their SHA-256, or Ed25519 over the parts themselves (semantics §2.6).
-    pub(crate) fn verify(&self, message: &[&[u8]], signature: &[u8]) -> Result<(), SignatureError> {
+    /// low S over their hash, or Ed25519 over the parts themselves (semantics §2.6).
+    pub(crate) fn verify(
+        &self,
+        hash: SignatureHash,
+        message: &[&[u8]],
+        signature: &[u8],
+    ) -> Result<(), SignatureError> {
         let key = self.identity.as_ref().ok_or(SignatureError::Wrong)?;
         let Kind::Ecdsa(curve) = self.kind else {
+            if hash == SignatureHash::Unknown {
+                return Err(SignatureError::UnknownHash);
+            }
             return key
                 .verify_sig(&message.concat(), signature)
                 .map_err(|_| SignatureError::Wrong);
@@ -233,11 +277,7 @@ impl PublicKey {
         if !signature.is_low_s(curve) {
             return Err(SignatureError::HighS);
         }
-        let mut hash = Context::new(&SHA256);
-        for part in message {
-            hash.update(part);
-        }
-        let digest = hash.finish();
+        let digest = hash.digest(message)?;
         signature
             .with_der(|der| key.verify_digest_sig(&digest, der))
             .map_err(|_| SignatureError::Wrong)
@@ -374,14 +414,17 @@ mod tests {
              0577078eb8238af9eaed1c236b96b5a44ddb835ae0ffed4d53a9ac1e220cf8a1ed769097df604bcacfc7cbbe47c551933",
         )
         .unwrap();
-        assert_eq!(p384.verify(&[b"a message"], &low), Ok(()));
         assert_eq!(
-            p384.verify(&[b"a messagE"], &low),
+            p384.verify(SignatureHash::Sha256, &[b"a message"], &low),
+            Ok(())
+        );
+        assert_eq!(
+            p384.verify(SignatureHash::Sha256, &[b"a messagE"], &low),
             Err(SignatureError::Wrong)
         );
         let with_tail = [low.as_slice(), b"tail"].concat();
         assert_eq!(
-            p384.verify(&[b"a message"], &with_tail),
+            p384.verify(SignatureHash::Sha256, &[b"a message"], &with_tail),
             Ok(()),
             "Go ignores what comes after"
         );
@@ -398,14 +441,45 @@ mod tests {
         )
         .unwrap();
         assert_eq!(
-            p521.verify(&[b"a message"], &high),
+            p521.verify(SignatureHash::Sha256, &[b"a message"], &high),
             Err(SignatureError::HighS)
         );
         let low = EcdsaSignature::parse(&high)
             .unwrap()
             .to_low_s(Curve::P521)
             .unwrap();
-        assert_eq!(p521.verify(&[b"a message"], &low), Ok(()));
+        assert_eq!(
+            p521.verify(SignatureHash::Sha256, &[b"a message"], &low),
+            Ok(())
+        );
+    }
+
+    /// A signature over SHA3-256, made with OpenSSL.
+    #[test]
+    fn signatures_may_be_over_sha3() {
+        let key = key(
+            "3059301306072a8648ce3d020106082a8648ce3d030107034200042a581fb031805f70739fa666e8aab1559b8c6935c9a3a1746e41\
+             17dbb57cfa608ce33ce83035bba560c8431385976544c6541a904599e85c6ee00b51db51e8e8",
+        );
+        let signature = hex::decode(
+            "304402205b71aa27035d560bd816125fb570505681cb4feaa97777acb1a2f02da9eb75cb0220474c25d92aeaabed1617c27c7b34cb\
+             d614af12cf3ad1b5cb5b7b30985d161aca",
+        )
+        .unwrap();
+        let verify = |hash, message: &[&[u8]]| key.verify(hash, message, &signature);
+        assert_eq!(verify(SignatureHash::Sha3, &[b"a ", b"message"]), Ok(()));
+        assert_eq!(
+            verify(SignatureHash::Sha3, &[b"a messagE"]),
+            Err(SignatureError::Wrong)
+        );
+        assert_eq!(
+            verify(SignatureHash::Sha256, &[b"a message"]),
+            Err(SignatureError::Wrong)
+        );
+        assert_eq!(
+            verify(SignatureHash::Unknown, &[b"a message"]),
+            Err(SignatureError::UnknownHash)
+        );
     }
 
     #[test]

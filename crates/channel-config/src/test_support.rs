@@ -6,6 +6,7 @@ pub(crate) mod pki;
 use std::{fs, path::PathBuf};
 
 use aws_lc_rs::{
+    digest::{Digest, SHA3_256, SHA256, digest},
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair},
 };
@@ -87,6 +88,18 @@ impl TestSigner {
 
     pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
         let signature = self.pair.sign(&SystemRandom::new(), message).unwrap();
+        EcdsaSignature::parse(signature.as_ref())
+            .unwrap()
+            .to_low_s(Curve::P256)
+            .unwrap()
+    }
+
+    /// A signature over the SHA3-256 of a message.
+    pub(crate) fn sign_sha3(&self, message: &[u8]) -> Vec<u8> {
+        let hash = digest(&SHA3_256, message);
+        // The library ties the curve to SHA-256; the digests have one length.
+        let hash = Digest::import_less_safe(hash.as_ref(), &SHA256).unwrap();
+        let signature = self.pair.sign_digest(&hash).unwrap();
         EcdsaSignature::parse(signature.as_ref())
             .unwrap()
             .to_low_s(Curve::P256)

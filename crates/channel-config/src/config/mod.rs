@@ -146,7 +146,7 @@ impl ChannelConfig {
             }
         }
         let msps = msps.finish();
-        let policies = PolicyTree::compile(CHANNEL, &group, &msps, capabilities.msp_version())?;
+        let policies = PolicyTree::compile(CHANNEL, &group, capabilities.msp_version())?;
         Ok(Self {
             channel,
             sequence: config.sequence,

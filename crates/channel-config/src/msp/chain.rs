@@ -37,6 +37,15 @@ pub enum ChainError {
         /// Whose certificate.
         subject: String,
     },
+    /// An authority constrains names, and there are names to which that may apply. Constraints are
+    /// not evaluated here.
+    #[error(
+        "an authority of {subject} constrains names, which is not supported where certificates have alternative names"
+    )]
+    NameConstraints {
+        /// Whose certificate.
+        subject: String,
+    },
     /// More than one chain leads to a root.
     #[error(
         "{count} chains lead from the certificate of {subject} to a root; an MSP takes exactly one"
@@ -54,6 +63,16 @@ pub enum ChainError {
 pub(super) struct Authorities {
     roots: Vec<Certificate>,
     intermediates: Vec<Certificate>,
+}
+
+/// A search for the chains from a certificate to a root.
+struct Search<'a> {
+    /// The time at which all certificates have to be valid.
+    at: i64,
+    checks: usize,
+    /// Whether a way was left because an authority on it constrains names that are there.
+    meets_constraints: bool,
+    chains: Vec<Vec<&'a Certificate>>,
 }
 
 impl Authorities {
@@ -97,13 +116,22 @@ impl Authorities {
         // Fabric looks at this moment, so that expiry does not matter.
         let at = leaf.not_before.saturating_add(1);
         check(leaf, at)?;
-        let mut chains = Vec::new();
+        let mut search = Search {
+            at,
+            checks: 0,
+            meets_constraints: false,
+            chains: Vec::new(),
+        };
         if self.has_root(leaf) {
-            chains.push(vec![leaf]);
+            search.chains.push(vec![leaf]);
         } else {
-            self.extend(&[leaf], at, &mut 0, &mut chains);
+            self.extend(&[leaf], &mut search);
         }
         let subject = || leaf.subject.clone();
+        if search.meets_constraints {
+            return Err(ChainError::NameConstraints { subject: subject() });
+        }
+        let mut chains = search.chains;
         if chains.is_empty() {
             return Err(ChainError::NoAuthority { subject: subject() });
         }
@@ -118,15 +146,9 @@ impl Authorities {
         }
     }
 
-    /// Adds to `chains` every way from the last certificate of `chain` to a root. It ends because no
-    /// authority comes twice and because the signature checks are counted.
-    fn extend<'a>(
-        &'a self,
-        chain: &[&'a Certificate],
-        at: i64,
-        checks: &mut usize,
-        chains: &mut Vec<Vec<&'a Certificate>>,
-    ) {
+    /// Finds every way from the last certificate of `chain` to a root. It ends because no authority
+    /// comes twice and because the signature checks are counted.
+    fn extend<'a>(&'a self, chain: &[&'a Certificate], search: &mut Search<'a>) {
         let Some(child) = chain.last() else { return };
         let roots = self.roots.iter().map(|root| (root, true));
         let intermediates = self
@@ -139,13 +161,13 @@ impl Authorities {
             {
                 continue;
             }
-            *checks += 1;
-            if *checks > MAX_CHECKS {
+            search.checks += 1;
+            if search.checks > MAX_CHECKS {
                 return;
             }
             let between = chain.len() - 1;
             let fits = child.is_signed_by(parent)
-                && check(parent, at).is_ok()
+                && check(parent, search.at).is_ok()
                 && (is_root || parent.is_ca)
                 && parent
                     .max_intermediates
@@ -153,11 +175,15 @@ impl Authorities {
             if !fits {
                 continue;
             }
+            if parent.name_constraints && chain.iter().any(|link| link.has_other_names()) {
+                search.meets_constraints = true;
+                continue;
+            }
             let longer = [chain, &[parent]].concat();
             if is_root {
-                chains.push(longer);
+                search.chains.push(longer);
             } else {
-                self.extend(&longer, at, checks, chains);
+                self.extend(&longer, search);
             }
         }
     }

@@ -3,6 +3,7 @@
 
 use crate::{
     certificate::CertificateError,
+    key::{KeyError, OID_P224},
     msp::{ChainError, IdentityError},
 };
 
@@ -65,16 +66,6 @@ pub enum MspError {
         /// What it lacks.
         what: &'static str,
     },
-    /// An authority constrains names, which is not evaluated here.
-    #[error(
-        "the authority {subject} of MSP {msp_id:?} has name constraints, which are not supported"
-    )]
-    NameConstraints {
-        /// The MSP.
-        msp_id: String,
-        /// Whose certificate.
-        subject: String,
-    },
     /// An authority was revoked, or an administrator is not valid.
     #[error("the {kind} {index} of MSP {msp_id:?} is not valid: {source}")]
     NotValid {
@@ -127,12 +118,32 @@ pub enum MspError {
         /// Where it stands.
         index: usize,
     },
-    /// Signatures over a hash that is not supported.
-    #[error("MSP {msp_id:?} asks for the hash {name:?}, which is not supported")]
+    /// Identities are compared by a hash that is unknown.
+    #[error("MSP {msp_id:?} asks for the hash {name:?}, which is unknown")]
     Hash {
         /// The MSP.
         msp_id: String,
         /// The hash.
         name: String,
     },
+}
+
+impl MspError {
+    /// Whether the configuration may well be one that Fabric takes, and only lacks support here.
+    pub(super) fn is_lack_of_support(&self) -> bool {
+        if let Self::Certificate {
+            source: CertificateError::Key(KeyError::Curve { oid }),
+            ..
+        } = self
+        {
+            return oid == OID_P224;
+        }
+        matches!(
+            self,
+            Self::Chain {
+                source: ChainError::NameConstraints { .. },
+                ..
+            }
+        )
+    }
 }

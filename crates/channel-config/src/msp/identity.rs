@@ -11,7 +11,7 @@ use rustls_pki_types::CertificateDer;
 
 use crate::{
     certificate::CertificateError,
-    key::{PublicKey, SignatureError},
+    key::{PublicKey, SignatureError, SignatureHash},
     msp::chain::ChainError,
 };
 
@@ -44,11 +44,13 @@ pub enum IdentityError {
         /// The MSP id that the identity claims.
         msp_id: String,
     },
-    /// The MSP is of a kind whose identities are not supported.
-    #[error("identities of the MSP {msp_id:?} are not X.509 certificates and are not supported")]
+    /// The MSP is one whose identities are not supported.
+    #[error("identities of the MSP {msp_id:?} are not supported: {reason}")]
     UnsupportedMsp {
         /// The MSP id.
         msp_id: String,
+        /// Why not.
+        reason: String,
     },
     /// The certificate cannot be used.
     #[error(transparent)]
@@ -125,6 +127,7 @@ pub struct Identity {
     pub(super) der: Box<[u8]>,
     pub(super) subject: String,
     pub(super) key: PublicKey,
+    pub(super) signature_hash: SignatureHash,
     pub(super) units: Vec<String>,
     /// The hash over the certificates of the chain behind the identity's own.
     pub(super) certifiers: Option<Box<[u8]>>,
@@ -196,7 +199,7 @@ impl Identity {
     ///
     /// When it did not, or not in the form that Fabric takes.
     pub fn verify(&self, message: &[&[u8]], signature: &[u8]) -> Result<(), SignatureError> {
-        self.key.verify(message, signature)
+        self.key.verify(self.signature_hash, message, signature)
     }
 
     pub(crate) fn is_valid(&self) -> bool {
@@ -207,9 +210,14 @@ impl Identity {
         self.roles
     }
 
-    /// Whether it has an organisational unit that these authorities certified.
-    pub(crate) fn has_certified_unit(&self, unit: &str, certifiers: &[u8]) -> bool {
-        self.certifiers.as_deref() == Some(certifiers) && self.units.iter().any(|own| own == unit)
+    /// Its organisational units.
+    pub(crate) fn units(&self) -> impl Iterator<Item = &str> {
+        self.units.iter().map(String::as_str)
+    }
+
+    /// Whether these authorities certified it, as the hash over their certificates tells.
+    pub(crate) fn is_certified_by(&self, certifiers: &[u8]) -> bool {
+        self.certifiers.as_deref() == Some(certifiers)
     }
 
     /// Whether two identities are one: the same certificate under the same MSP.

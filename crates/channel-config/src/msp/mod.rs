@@ -27,7 +27,10 @@ pub use self::{
     identity::{Identity, IdentityError, Role},
     version::MspVersion,
 };
-use crate::certificate::{Certificate, RevocationList};
+use crate::{
+    certificate::{Certificate, RevocationList},
+    key::SignatureHash,
+};
 
 /// The rules by which one organisation's identities are judged (semantics §2.6).
 ///
@@ -35,7 +38,8 @@ use crate::certificate::{Certificate, RevocationList};
 pub struct Msp {
     id: Arc<str>,
     version: MspVersion,
-    is_x509: bool,
+    /// Why no identity of it can be judged, if so.
+    unsupported: Option<String>,
     authorities: Authorities,
     /// The authorities that issued other authorities: they may not issue identities.
     issuers_of_authorities: Vec<Box<[u8]>>,
@@ -47,6 +51,7 @@ pub struct Msp {
     admins: Vec<Box<[u8]>>,
     tls_authorities: Vec<CertificateDer<'static>>,
     identity_hash: &'static Algorithm,
+    signature_hash: SignatureHash,
     cache: IdentityCache,
 }
 
@@ -87,9 +92,10 @@ impl Msp {
     ///
     /// When it is no certificate, or none that any authority of the MSP vouches for.
     pub fn identity(&self, pem: &[u8]) -> Result<Arc<Identity>, IdentityError> {
-        if !self.is_x509 {
+        if let Some(reason) = &self.unsupported {
             return Err(IdentityError::UnsupportedMsp {
                 msp_id: self.id.to_string(),
+                reason: reason.clone(),
             });
         }
         if let Some(known) = self.cache.get(pem) {
@@ -120,6 +126,7 @@ impl Msp {
             msp_id: self.id.clone(),
             subject: certificate.subject,
             key: certificate.key,
+            signature_hash: self.signature_hash,
             units: certificate.units,
             certifiers,
             not_after: certificate.not_after,
@@ -333,7 +340,7 @@ impl fmt::Debug for Msp {
         f.debug_struct("Msp")
             .field("id", &self.id)
             .field("version", &self.version)
-            .field("is_x509", &self.is_x509)
+            .field("unsupported", &self.unsupported)
             .finish_non_exhaustive()
     }
 }

@@ -10,8 +10,9 @@ use rustls_pki_types::CertificateDer;
 
 use crate::{
     certificate::{Certificate, RevocationList},
+    key::SignatureHash,
     msp::{
-        Msp, MspError, MspVersion,
+        ChainError, Msp, MspError, MspVersion,
         cache::IdentityCache,
         chain::{Authorities, SanitiseError, sanitised},
         units::NodeUnits,
@@ -45,7 +46,12 @@ impl Msp {
         match outer.r#type {
             X509 => {
                 let inner = FabricMspConfig::decode(outer.config.clone()).map_err(malformed)?;
-                Self::from_x509(&inner, version)
+                match Self::from_x509(&inner, version) {
+                    Err(error) if error.is_lack_of_support() => {
+                        Self::of_nobody(inner.name, version, error.to_string())
+                    }
+                    built => built,
+                }
             }
             // The name is field 1 of both kinds; the rest of an idemix configuration is not needed
             // to know that no identity of it can be judged here.
@@ -53,12 +59,20 @@ impl Msp {
                 let name = FabricMspConfig::decode(idemix_name(&outer.config).as_slice())
                     .map_err(malformed)?
                     .name;
-                let mut msp = Self::empty(name, version)?;
-                msp.is_x509 = false;
-                Ok(msp)
+                let reason = "they are idemix credentials".to_owned();
+                Self::of_nobody(name, version, reason)
             }
             kind => Err(MspError::UnknownType { kind }),
         }
+    }
+
+    /// An MSP that Fabric takes and whose identities cannot be judged here: the configuration
+    /// serves for all others.
+    fn of_nobody(name: String, version: MspVersion, reason: String) -> Result<Self, MspError> {
+        let mut msp = Self::empty(name, version)?;
+        tracing::warn!(msp = %msp.id, reason, "no identity of this msp can be judged");
+        msp.unsupported = Some(reason);
+        Ok(msp)
     }
 
     fn empty(name: String, version: MspVersion) -> Result<Self, MspError> {
@@ -68,7 +82,7 @@ impl Msp {
         Ok(Self {
             id: name.into(),
             version,
-            is_x509: true,
+            unsupported: None,
             authorities: Authorities::default(),
             issuers_of_authorities: Vec::new(),
             revocation_lists: Vec::new(),
@@ -77,6 +91,7 @@ impl Msp {
             admins: Vec::new(),
             tls_authorities: Vec::new(),
             identity_hash: &digest::SHA256,
+            signature_hash: SignatureHash::Sha256,
             cache: IdentityCache::default(),
         })
     }
@@ -109,21 +124,23 @@ impl Msp {
         let Some(hashes) = &config.crypto_config else {
             return Ok(());
         };
-        let unsupported = |name: &str| MspError::Hash {
-            msp_id: self.owned_id(),
-            name: name.to_owned(),
-        };
         let identity_hash = match hashes.identity_identifier_hash_function.as_str() {
             "" | "SHA256" => &digest::SHA256,
             "SHA384" => &digest::SHA384,
             "SHA3_256" => &digest::SHA3_256,
             "SHA3_384" => &digest::SHA3_384,
-            other => return Err(unsupported(other)),
+            other => {
+                return Err(MspError::Hash {
+                    msp_id: self.owned_id(),
+                    name: other.to_owned(),
+                });
+            }
         };
-        match hashes.signature_hash_family.as_str() {
-            "" | "SHA2" => {}
-            other => return Err(unsupported(other)),
-        }
+        self.signature_hash = match hashes.signature_hash_family.as_str() {
+            "" | "SHA2" => SignatureHash::Sha256,
+            "SHA3" => SignatureHash::Sha3,
+            _ => SignatureHash::Unknown,
+        };
         self.identity_hash = identity_hash;
         Ok(())
     }
@@ -166,16 +183,6 @@ impl Msp {
     }
 
     fn check_authorities(&mut self) -> Result<(), MspError> {
-        if let Some(constrained) = self
-            .authorities
-            .all()
-            .find(|authority| authority.name_constraints)
-        {
-            return Err(MspError::NameConstraints {
-                msp_id: self.owned_id(),
-                subject: constrained.subject.clone(),
-            });
-        }
         self.check_all("authority", &self.authorities)?;
         let mut issuers = Vec::new();
         for (index, intermediate) in self.authorities.intermediates().iter().enumerate() {
@@ -195,7 +202,14 @@ impl Msp {
         let roots = self.certificates("TLS root", &config.tls_root_certs)?;
         let intermediates =
             self.certificates("TLS intermediate", &config.tls_intermediate_certs)?;
-        self.check_all("TLS authority", &Authorities::new(roots, intermediates))?;
+        match self.check_all("TLS authority", &Authorities::new(roots, intermediates)) {
+            // Whoever trusts them checks the names.
+            Err(MspError::Chain {
+                source: ChainError::NameConstraints { .. },
+                ..
+            }) => {}
+            checked => checked?,
+        }
         // A PEM text may hold more than one certificate, and clients trust all of them.
         let texts = config
             .tls_root_certs

@@ -8,7 +8,7 @@ use protos::msp::{FabricCryptoConfig, FabricMspConfig, FabricOuIdentifier};
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, GeneralSubtree,
     IsCa, KeyUsagePurpose, NameConstraints, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384,
-    PKCS_ED25519, SerialNumber, date_time_ymd,
+    PKCS_ED25519, SanType, SerialNumber, date_time_ymd,
 };
 
 use super::*;
@@ -22,6 +22,20 @@ use crate::{
 };
 
 const V2: MspVersion = MspVersion::V1_4_3;
+
+/// An authority on the curve P-224, made with OpenSSL.
+const P224: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIIBTzCB/aADAgECAhQUd4oiGY0njyhI/n8bwlcyP3CgDDAKBggqhkjOPQQDAjAP\n\
+MQ0wCwYDVQQDDARwMjI0MB4XDTI2MTEyMjExMjU0NloXDTM2MTExOTExMjU0Nlow\n\
+DzENMAsGA1UEAwwEcDIyNDBOMBAGByqGSM49AgEGBSuBBAAhAzoABO12VvHw31pX\n\
++9hSB4/ziyOKCqudg3uSzLrftb+muOeRg6IUoyYHFr7zheg7xdGytrASS+AcVsof\n\
+o0IwQDAPBgNVHRMBAf8EBTADAQH/MA4GA1UdDwEB/wQEAwICBDAdBgNVHQ4EFgQU\n\
+YauAvh/z3xPMBrxi5XUuFnuswdYwCgYIKoZIzj0EAwIDQQAwPgIdAKpBAqWHW/Z2\n\
+ZgQGjtc9ktyi1xt5SUg3OV8MgUICHQCJ3iOj8CMlpYiNn4jAN0VjcBZK73XcFY1q\n\
+VCZg\n\
+-----END CERTIFICATE-----\n\
+";
 
 fn msp(config: &FabricMspConfig, version: MspVersion) -> Result<Msp, MspError> {
     Msp::from_config(&marshalled(config), version)
@@ -475,10 +489,6 @@ fn configurations_that_fabric_refuses_are_refused() {
         identity_identifier_hash_function: identity.to_owned(),
     };
     assert!(matches!(
-        refused(&|c| c.crypto_config = Some(hashes("SHA3", ""))),
-        MspError::Hash { .. }
-    ));
-    assert!(matches!(
         refused(&|c| c.crypto_config = Some(hashes("", "MD5"))),
         MspError::Hash { .. }
     ));
@@ -487,20 +497,13 @@ fn configurations_that_fabric_refuses_are_refused() {
         ("", "SHA384"),
         ("", "SHA3_256"),
         ("", "SHA3_384"),
+        ("SHA3", "SHA256"),
+        ("MD5", "SHA256"),
     ] {
         let mut config = good.clone();
         config.crypto_config = Some(hashes(signature, identity));
         assert!(msp(&config, V2).is_ok(), "{identity}");
     }
-    let constrained = TestCa::root_with("ca", &PKCS_ECDSA_P256_SHA256, |params| {
-        let permitted_subtrees = vec![GeneralSubtree::DnsName("example.com".to_owned())];
-        params.name_constraints = Some(NameConstraints {
-            permitted_subtrees,
-            excluded_subtrees: vec![],
-        });
-    });
-    let error = refused(&|c| c.root_certs = vec![constrained.pem.clone().into()]);
-    assert!(matches!(error, MspError::NameConstraints { .. }), "{error}");
     let error = Msp::from_config(&[0x08, 0x07], V2).unwrap_err();
     assert!(
         matches!(error, MspError::UnknownType { kind: 7 }),
@@ -512,16 +515,135 @@ fn configurations_that_fabric_refuses_are_refused() {
     ));
 }
 
+/// Fabric takes these MSPs. Here they are there, so that the configuration serves, and know nobody.
 #[test]
-fn an_idemix_msp_is_there_but_knows_nobody() {
+fn msps_that_cannot_be_judged_are_there_but_know_nobody() {
     // type 1; config { name: "anon" }
     let idemix = [&[0x08, 1, 0x12, 6][..], &[0x0a, 4], b"anon"].concat();
-    let msp = Msp::from_config(&idemix, V2).unwrap();
-    assert_eq!(msp.id(), "anon");
-    assert!(matches!(
-        msp.identity(b"x"),
-        Err(IdentityError::UnsupportedMsp { .. })
-    ));
+    let root = TestCa::root("ca");
+    let mut short_curve = msp_config("OrgMSP", &[&root]);
+    short_curve.root_certs.push(P224.into());
+    let constrained = TestCa::root_with("ca", &PKCS_ECDSA_P256_SHA256, constrain_names);
+    let named = constrained.intermediate_with("named", |params| {
+        params.subject_alt_names = vec![SanType::DnsName("example.com".try_into().unwrap())];
+    });
+    let mut names = msp_config("OrgMSP", &[&constrained]);
+    names.intermediate_certs = vec![named.pem.clone().into()];
+    let rows = [
+        (idemix, "anon", "idemix"),
+        (marshalled(&short_curve), "OrgMSP", "1.3.132.0.33"),
+        (marshalled(&names), "OrgMSP", "constrains names"),
+    ];
+    for (config, id, reason) in rows {
+        let msp = Msp::from_config(&config, V2).unwrap();
+        assert_eq!(msp.id(), id);
+        for certificate in [
+            &root.issue("someone", &["peer"]),
+            &named.issue("someone", &["peer"]),
+        ] {
+            let error = judged(&msp, certificate).unwrap_err();
+            assert!(matches!(error, IdentityError::UnsupportedMsp { .. }));
+            assert!(error.to_string().contains(reason), "{error}");
+        }
+    }
+}
+
+fn constrain_names(params: &mut CertificateParams) {
+    params.name_constraints = Some(NameConstraints {
+        permitted_subtrees: vec![GeneralSubtree::DnsName("example.com".to_owned())],
+        excluded_subtrees: vec![],
+    });
+}
+
+/// Constraints concern alternative names alone.
+#[test]
+fn constrained_authorities_vouch_for_who_has_no_alternative_names() {
+    let root = TestCa::root_with("ca", &PKCS_ECDSA_P256_SHA256, constrain_names);
+    let mut config = msp_config("OrgMSP", &[&root]);
+    let tls = root.intermediate_with("tls", |params| {
+        params.subject_alt_names = vec![SanType::DnsName("example.com".try_into().unwrap())];
+    });
+    config.tls_root_certs = vec![root.pem.clone().into()];
+    config.tls_intermediate_certs = vec![tls.pem.into()];
+    let constrained = msp(&config, V2).unwrap();
+    assert_eq!(constrained.tls_authorities().len(), 2);
+    assert_eq!(
+        judged(&constrained, &root.issue("someone", &["peer"])),
+        Ok(())
+    );
+    let mut named = params("someone", &["peer"]);
+    named.subject_alt_names = vec![SanType::DnsName("example.com".try_into().unwrap())];
+    let error = judged(
+        &constrained,
+        &root.issue_with(named.clone(), &PKCS_ECDSA_P256_SHA256),
+    );
+    assert!(
+        matches!(
+            error,
+            Err(IdentityError::Chain(ChainError::NameConstraints { .. }))
+        ),
+        "{error:?}"
+    );
+    let free = TestCa::root("ca");
+    assert_eq!(
+        judged(
+            &org(&free),
+            &free.issue_with(named, &PKCS_ECDSA_P256_SHA256)
+        ),
+        Ok(())
+    );
+
+    // Go does not know constraints on names of directories.
+    let unknown = TestCa::root_with("ca", &PKCS_ECDSA_P256_SHA256, |params| {
+        let name = params.distinguished_name.clone();
+        params.name_constraints = Some(NameConstraints {
+            permitted_subtrees: vec![GeneralSubtree::DirectoryName(name)],
+            excluded_subtrees: vec![],
+        });
+    });
+    let error = msp(&msp_config("OrgMSP", &[&unknown]), V2).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            MspError::Chain {
+                source: ChainError::UnknownCritical { .. },
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_msp_says_over_which_hash_its_identities_sign() {
+    let root = TestCa::root("ca");
+    let certificate = root.issue("someone", &["client"]);
+    let signer = certificate.signer("OrgMSP");
+    let sha2 = signer.sign(b"a message");
+    let sha3 = signer.sign_sha3(b"a message");
+    let verify = |family: &str, signature: &[u8]| {
+        let mut config = msp_config("OrgMSP", &[&root]);
+        config.crypto_config = Some(FabricCryptoConfig {
+            signature_hash_family: family.to_owned(),
+            ..Default::default()
+        });
+        let msp = msp(&config, V2).unwrap();
+        let identity = msp.identity(certificate.pem.as_bytes()).unwrap();
+        identity.verify(&[b"a ", b"message"], signature)
+    };
+    for (family, sha2_outcome, sha3_outcome) in [
+        ("", Ok(()), Err(SignatureError::Wrong)),
+        ("SHA2", Ok(()), Err(SignatureError::Wrong)),
+        ("SHA3", Err(SignatureError::Wrong), Ok(())),
+        (
+            "MD5",
+            Err(SignatureError::UnknownHash),
+            Err(SignatureError::UnknownHash),
+        ),
+    ] {
+        assert_eq!(verify(family, &sha2), sha2_outcome, "{family:?}");
+        assert_eq!(verify(family, &sha3), sha3_outcome, "{family:?}");
+    }
 }
 
 /// A certificate whose signature has a high S and the same with a low S are one identity.

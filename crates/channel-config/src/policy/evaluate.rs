@@ -8,6 +8,14 @@ use crate::{
     policy::principal::Principal,
 };
 
+/// How many steps one evaluation may take, the policies behind an implicit meta policy included: a
+/// step is a rule that is asked, a look at an identity, or a comparison of so many bytes. Ten
+/// thousand rules that look at 256 identities each take fewer.
+pub(super) const MAX_STEPS: usize = 1 << 22;
+
+/// How many bytes are compared in one step.
+const BYTES_PER_STEP: usize = 256;
+
 /// Something that was signed, by someone.
 #[derive(Debug, Clone, Copy)]
 pub struct SignedData<'a> {
@@ -24,6 +32,18 @@ pub struct SignedData<'a> {
 #[derive(Debug)]
 pub(crate) struct Evaluation<'a> {
     entries: Vec<Entry<'a>>,
+    steps: Steps,
+}
+
+/// What an evaluation may still do. When nothing is left, nothing more is satisfied.
+#[derive(Debug)]
+pub(super) struct Steps(Cell<Option<usize>>);
+
+/// Which identities were used, and in which order, so that a rule that fails gives its own back.
+#[derive(Debug)]
+pub(super) struct Used {
+    is_used: Vec<bool>,
+    order: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -74,27 +94,85 @@ impl<'a> Evaluation<'a> {
                 is_genuine: Cell::new(None),
             });
         }
-        Self { entries }
+        Self {
+            entries,
+            steps: Steps(Cell::new(Some(MAX_STEPS))),
+        }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
+    pub(super) fn steps(&self) -> &Steps {
+        &self.steps
+    }
+
+    /// No identity is used yet.
+    pub(super) fn nobody_used(&self) -> Used {
+        Used {
+            is_used: vec![false; self.entries.len()],
+            order: Vec::new(),
+        }
     }
 
     /// Finds the first identity that is not used yet, satisfies the principal and has a genuine
     /// signature, and uses it. An identity is used at the place of its first entry, so that it
     /// counts once whatever stands in between (semantics §2.5).
-    pub(super) fn use_signature(&self, principal: &Principal, used: &mut [bool]) -> bool {
+    pub(super) fn use_signature(&self, principal: &Principal, used: &mut Used) -> bool {
         for entry in &self.entries {
-            let is_used = used.get(entry.first).copied().unwrap_or(true);
-            if !is_used && principal.is_satisfied_by(&entry.identity) && entry.is_genuine() {
-                if let Some(slot) = used.get_mut(entry.first) {
+            if !self.steps.take(1) {
+                return false;
+            }
+            let is_used = used.is_used.get(entry.first).copied().unwrap_or(true);
+            if !is_used
+                && principal.is_satisfied_by(&entry.identity, &self.steps)
+                && entry.is_genuine()
+            {
+                if let Some(slot) = used.is_used.get_mut(entry.first) {
                     *slot = true;
                 }
+                used.order.push(entry.first);
                 return true;
             }
         }
         false
+    }
+}
+
+impl Steps {
+    /// Takes so many steps; `false` when they are not left, and from then on.
+    pub(super) fn take(&self, count: usize) -> bool {
+        let left = self.0.get().and_then(|left| left.checked_sub(count));
+        self.0.set(left);
+        left.is_some()
+    }
+
+    #[cfg(test)]
+    pub(super) fn left(&self) -> Option<usize> {
+        self.0.get()
+    }
+
+    /// Whether the evaluation stayed within its bound.
+    pub(super) fn sufficed(&self) -> bool {
+        self.0.get().is_some()
+    }
+
+    /// Whether two strings of bytes are the same; long ones take more steps.
+    pub(super) fn same(&self, one: &[u8], other: &[u8]) -> bool {
+        one.len() == other.len() && self.take(one.len() / BYTES_PER_STEP) && one == other
+    }
+}
+
+impl Used {
+    /// How many are used.
+    pub(super) fn count(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Gives back all but so many that were used first.
+    pub(super) fn give_back_to(&mut self, count: usize) {
+        for first in self.order.drain(count..) {
+            if let Some(slot) = self.is_used.get_mut(first) {
+                *slot = false;
+            }
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use prost::Message;
 use protos::common::{ImplicitMetaPolicy as PolicyProto, implicit_meta_policy::Rule};
 
-use crate::policy::{Policy, PolicyError, evaluate::Evaluation, tree::PolicyTree};
+use crate::policy::{Policy, PolicyError, Unsupported, evaluate::Evaluation, tree::PolicyTree};
 
 /// An implicit meta policy, compiled.
 #[derive(Debug, Clone)]
@@ -23,12 +23,13 @@ impl ImplicitMetaPolicy {
     pub(super) fn compile(
         bytes: &[u8],
         groups: &BTreeMap<String, PolicyTree>,
-    ) -> Result<Self, PolicyError> {
+    ) -> Result<Policy, PolicyError> {
         let policy = PolicyProto::decode(bytes).map_err(|error| PolicyError::Malformed {
             reason: error.to_string(),
         })?;
-        let rule = Rule::try_from(policy.rule)
-            .map_err(|_| PolicyError::UnknownRule { rule: policy.rule })?;
+        let Ok(rule) = Rule::try_from(policy.rule) else {
+            return Ok(Policy::Never(Unsupported::Rule { rule: policy.rule }));
+        };
         let needed = match rule {
             _ if groups.is_empty() => 0,
             Rule::Any => 1,
@@ -42,12 +43,12 @@ impl ImplicitMetaPolicy {
             .values()
             .filter_map(|group| named(group).flatten())
             .collect();
-        Ok(Self {
+        Ok(Policy::ImplicitMeta(Self {
             rule,
             name: policy.sub_policy,
             needed,
             policies,
-        })
+        }))
     }
 
     pub(super) fn is_satisfied(&self, evaluation: &Evaluation<'_>) -> bool {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Principals: what an identity has to be for a signature to count.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use prost::Message;
 use protos::common::{
@@ -10,7 +10,12 @@ use protos::common::{
     msp_role::MspRoleType,
 };
 
-use crate::msp::{Identity, MspVersion, Msps, SerializedIdentity};
+use crate::{
+    certificate::{low_s_forms, subject_of},
+    msp::{Identity, MspVersion, SerializedIdentity},
+    pem,
+    policy::evaluate::Steps,
+};
 
 /// How deep combined principals may nest, and how many there may be together.
 const MAX_COMBINED_DEPTH: usize = 16;
@@ -28,10 +33,11 @@ pub(crate) enum Principal {
         unit: String,
         certifiers: Vec<u8>,
     },
-    /// The identity is absent when the channel does not know it.
+    /// The certificate in every form in which its MSP may know it. To judge it here would be work
+    /// that no bound holds: whoever has it and is valid has a valid one.
     Identity {
         msp_id: String,
-        identity: Option<Arc<Identity>>,
+        certificates: Vec<Box<[u8]>>,
     },
     /// Anyone who is not anonymous.
     Nominal,
@@ -42,33 +48,25 @@ pub(crate) enum Principal {
 }
 
 impl Principal {
-    pub(super) fn decode(principal: &MspPrincipal, msps: &Msps, version: MspVersion) -> Self {
-        Self::try_decode(principal, msps, version).unwrap_or_else(|reason| Self::Never { reason })
+    pub(super) fn decode(principal: &MspPrincipal, version: MspVersion) -> Self {
+        Self::try_decode(principal, version).unwrap_or_else(|reason| Self::Never { reason })
     }
 
-    fn try_decode(
-        principal: &MspPrincipal,
-        msps: &Msps,
-        version: MspVersion,
-    ) -> Result<Self, String> {
+    fn try_decode(principal: &MspPrincipal, version: MspVersion) -> Result<Self, String> {
         let combined = principal.principal_classification == Classification::Combined as i32;
         if !combined || version <= MspVersion::V1_1 {
-            return Self::decode_one(principal, msps, version);
+            return Self::decode_one(principal, version);
         }
         let mut all = Vec::new();
         flatten(principal, 0, &mut all)?;
         let all = all
             .iter()
-            .map(|one| Self::decode_one(one, msps, version))
+            .map(|one| Self::decode_one(one, version))
             .collect::<Result<_, _>>()?;
         Ok(Self::All(all))
     }
 
-    fn decode_one(
-        principal: &MspPrincipal,
-        msps: &Msps,
-        version: MspVersion,
-    ) -> Result<Self, String> {
+    fn decode_one(principal: &MspPrincipal, version: MspVersion) -> Result<Self, String> {
         let bytes = principal.principal.as_ref();
         let malformed = |error: prost::DecodeError| error.to_string();
         let classification = Classification::try_from(principal.principal_classification);
@@ -96,9 +94,10 @@ impl Principal {
             Ok(Classification::Identity) => {
                 let identity =
                     SerializedIdentity::parse(bytes).map_err(|error| error.to_string())?;
+                let certificate = pem::first_block(identity.credential);
                 Ok(Self::Identity {
                     msp_id: identity.msp_id.to_owned(),
-                    identity: msps.identity_of(identity).ok(),
+                    certificates: certificate.map_or_else(Vec::new, |(der, _)| low_s_forms(der)),
                 })
             }
             Ok(Classification::Anonymity) if version >= MspVersion::V1_3 => {
@@ -120,31 +119,36 @@ impl Principal {
 
     /// Whether an identity is this (semantics §2.5). Stricter than Fabric in one place: who is
     /// merely not anonymous has to be valid, too.
-    pub(super) fn is_satisfied_by(&self, identity: &Identity) -> bool {
+    pub(super) fn is_satisfied_by(&self, identity: &Identity, steps: &Steps) -> bool {
+        let is_of = |msp_id: &str| steps.same(msp_id.as_bytes(), identity.msp_id().as_bytes());
         match self {
-            Self::Role { msp_id, role } => msp_id == identity.msp_id() && has_role(identity, *role),
+            Self::Role { msp_id, role } => is_of(msp_id) && has_role(identity, *role),
             Self::Unit {
                 msp_id,
                 unit,
                 certifiers,
             } => {
-                msp_id == identity.msp_id()
+                is_of(msp_id)
                     && identity.is_valid()
-                    && identity.has_certified_unit(unit, certifiers)
+                    && identity.is_certified_by(certifiers)
+                    && identity
+                        .units()
+                        .any(|own| steps.take(1) && steps.same(own.as_bytes(), unit.as_bytes()))
             }
             Self::Identity {
-                identity: principal,
-                ..
+                msp_id,
+                certificates,
             } => {
-                principal
-                    .as_ref()
-                    .is_some_and(|principal| principal.is_same(identity))
+                is_of(msp_id)
                     && identity.is_valid()
+                    && certificates
+                        .iter()
+                        .any(|certificate| steps.same(certificate, &identity.certificate()))
             }
             Self::Nominal => identity.is_valid(),
             Self::All(principals) => principals
                 .iter()
-                .all(|principal| principal.is_satisfied_by(identity)),
+                .all(|principal| steps.take(1) && principal.is_satisfied_by(identity, steps)),
             Self::Never { .. } => false,
         }
     }
@@ -157,8 +161,11 @@ impl fmt::Display for Principal {
                 write!(f, "{msp_id}.{}", role.as_str_name().to_ascii_lowercase())
             }
             Self::Unit { msp_id, unit, .. } => write!(f, "{msp_id}.OU={unit}"),
-            Self::Identity { msp_id, identity } => match identity {
-                Some(identity) => write!(f, "{msp_id}.[{}]", identity.subject()),
+            Self::Identity {
+                msp_id,
+                certificates,
+            } => match certificates.first().and_then(|der| subject_of(der)) {
+                Some(subject) => write!(f, "{msp_id}.[{subject}]"),
                 None => write!(f, "{msp_id}.[unknown identity]"),
             },
             Self::Nominal => f.write_str("not anonymous"),

@@ -3,18 +3,25 @@
 
 use std::fmt;
 
+use block_api::wire::{Fields, Value, WireError};
 use prost::Message;
 use protos::common::{
     SignaturePolicy as RuleProto, SignaturePolicyEnvelope, signature_policy::Type,
 };
 
 use crate::{
-    msp::{MspVersion, Msps},
-    policy::{PolicyError, evaluate::Evaluation, principal::Principal},
+    msp::MspVersion,
+    policy::{
+        Policy, PolicyError, Unsupported,
+        evaluate::{Evaluation, Used},
+        principal::Principal,
+    },
 };
 
-/// How many rules one policy may have. Evaluation asks each rule once per identity.
-const MAX_RULES: usize = 10_000;
+/// How many messages may stand in each other, for our decoder and for Go's. What is between the
+/// two is a policy for Fabric.
+const OUR_DEPTH: usize = 100;
+const MAX_DEPTH: usize = 10_000;
 
 /// A signature policy, compiled.
 #[derive(Debug, Clone)]
@@ -30,49 +37,43 @@ enum Rule {
 }
 
 impl SignaturePolicy {
-    /// Compiles a marshalled `SignaturePolicyEnvelope`. The decoder limits how deep it nests.
-    pub(super) fn compile(
-        bytes: &[u8],
-        msps: &Msps,
-        version: MspVersion,
-    ) -> Result<Self, PolicyError> {
-        let envelope =
-            SignaturePolicyEnvelope::decode(bytes).map_err(|error| PolicyError::Malformed {
-                reason: error.to_string(),
-            })?;
+    /// Compiles a marshalled `SignaturePolicyEnvelope`.
+    pub(super) fn compile(bytes: &[u8], version: MspVersion) -> Result<Policy, PolicyError> {
+        let envelope = match SignaturePolicyEnvelope::decode(bytes) {
+            Ok(envelope) => envelope,
+            Err(_) if depth(bytes).is_ok_and(|depth| depth > OUR_DEPTH && depth <= MAX_DEPTH) => {
+                return Ok(Policy::Never(Unsupported::TooDeep));
+            }
+            Err(error) => {
+                return Err(PolicyError::Malformed {
+                    reason: error.to_string(),
+                });
+            }
+        };
         if envelope.version != 0 {
             return Err(PolicyError::Version {
                 version: envelope.version,
             });
         }
-        if envelope.identities.len() > MAX_RULES {
-            return Err(PolicyError::TooLarge { limit: MAX_RULES });
-        }
-        let mut count = 0;
-        let rule = Rule::compile(
-            envelope.rule.as_ref(),
-            envelope.identities.len(),
-            &mut count,
-        )?;
+        let rule = Rule::compile(envelope.rule.as_ref(), envelope.identities.len())?;
         let principals = envelope
             .identities
             .iter()
-            .map(|principal| Principal::decode(principal, msps, version))
+            .map(|principal| Principal::decode(principal, version))
             .collect();
-        Ok(Self { rule, principals })
+        Ok(Policy::Signature(Self { rule, principals }))
     }
 
     pub(super) fn is_satisfied(&self, evaluation: &Evaluation<'_>) -> bool {
-        let mut used = vec![false; evaluation.len()];
+        let mut used = evaluation.nobody_used();
         match &self.rule {
             // Nothing comes after the outermost rule, so it may end as soon as it is decided.
             Rule::OutOf { needed, rules } => {
                 let mut held = 0;
                 *needed <= 0
                     || rules.iter().any(|rule| {
-                        held +=
-                            i32::from(rule.evaluate_apart(&self.principals, evaluation, &mut used));
-                        held >= *needed
+                        held += i64::from(rule.evaluate(&self.principals, evaluation, &mut used));
+                        held >= i64::from(*needed)
                     })
             }
             rule @ Rule::SignedBy(_) => rule.evaluate(&self.principals, evaluation, &mut used),
@@ -81,15 +82,8 @@ impl SignaturePolicy {
 }
 
 impl Rule {
-    fn compile(
-        rule: Option<&RuleProto>,
-        principals: usize,
-        count: &mut usize,
-    ) -> Result<Self, PolicyError> {
-        *count += 1;
-        if *count > MAX_RULES {
-            return Err(PolicyError::TooLarge { limit: MAX_RULES });
-        }
+    /// The decoder limits the depth.
+    fn compile(rule: Option<&RuleProto>, principals: usize) -> Result<Self, PolicyError> {
         match rule.and_then(|rule| rule.r#type.as_ref()) {
             None => Err(PolicyError::EmptyRule),
             Some(Type::SignedBy(index)) => match usize::try_from(*index) {
@@ -100,10 +94,8 @@ impl Rule {
                 }),
             },
             Some(Type::NOutOf(out_of)) => {
-                let rules = out_of
-                    .rules
-                    .iter()
-                    .map(|rule| Self::compile(Some(rule), principals, count));
+                let rules = out_of.rules.iter();
+                let rules = rules.map(|rule| Self::compile(Some(rule), principals));
                 Ok(Self::OutOf {
                     needed: out_of.n,
                     rules: rules.collect::<Result<_, _>>()?,
@@ -113,44 +105,34 @@ impl Rule {
     }
 
     /// Greedy and without going back, as Fabric does it (semantics §2.5): every sub-rule is asked
-    /// in order, and takes the identities that it uses away from those after it if it holds.
+    /// in order, and takes the identities that it uses away from those after it if it holds. A rule
+    /// that does not hold leaves `used` as it was.
     fn evaluate(
         &self,
         principals: &[Principal],
         evaluation: &Evaluation<'_>,
-        used: &mut Vec<bool>,
+        used: &mut Used,
     ) -> bool {
+        if !evaluation.steps().take(1) {
+            return false;
+        }
         match self {
             Self::SignedBy(index) => principals
                 .get(*index)
                 .is_some_and(|principal| evaluation.use_signature(principal, used)),
             Self::OutOf { needed, rules } => {
+                let before = used.count();
                 let held = rules
                     .iter()
-                    .filter(|rule| rule.evaluate_apart(principals, evaluation, used))
+                    .filter(|rule| rule.evaluate(principals, evaluation, used))
                     .count();
-                i64::try_from(held).is_ok_and(|held| held >= i64::from(*needed))
+                let holds = i64::try_from(held).is_ok_and(|held| held >= i64::from(*needed));
+                if !holds {
+                    used.give_back_to(before);
+                }
+                holds
             }
         }
-    }
-
-    /// Evaluates, and leaves `used` as it was if the rule does not hold.
-    fn evaluate_apart(
-        &self,
-        principals: &[Principal],
-        evaluation: &Evaluation<'_>,
-        used: &mut Vec<bool>,
-    ) -> bool {
-        if let Self::SignedBy(_) = self {
-            // It changes nothing unless it holds.
-            return self.evaluate(principals, evaluation, used);
-        }
-        let mut scratch = used.clone();
-        let holds = self.evaluate(principals, evaluation, &mut scratch);
-        if holds {
-            *used = scratch;
-        }
-        holds
     }
 
     fn write(&self, principals: &[Principal], f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -188,4 +170,28 @@ impl fmt::Display for SignaturePolicy {
             rule @ (Rule::OutOf { .. } | Rule::SignedBy(_)) => rule.write(&self.principals, f),
         }
     }
+}
+
+/// How many messages stand in each other at the deepest place of a marshalled envelope. The rule of
+/// an envelope, what it is out of, and the rules in that all are field 2.
+fn depth(envelope: &[u8]) -> Result<usize, WireError> {
+    let mut deepest = 1;
+    let mut open = vec![Fields::new(envelope)];
+    while let Some(fields) = open.last_mut() {
+        let Some(field) = fields.next() else {
+            open.pop();
+            continue;
+        };
+        if let (2, Value::Bytes(message, at)) = {
+            let field = field?;
+            (field.number, field.value)
+        } {
+            open.push(Fields::nested(message, at));
+            deepest = deepest.max(open.len());
+            if deepest > MAX_DEPTH {
+                break;
+            }
+        }
+    }
+    Ok(deepest)
 }

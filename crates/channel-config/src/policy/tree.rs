@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use protos::common::{ConfigGroup, policy::PolicyType};
 
 use crate::{
-    msp::{MspVersion, Msps},
+    msp::MspVersion,
     policy::{Policy, PolicyError, implicit::ImplicitMetaPolicy, signature::SignaturePolicy},
 };
 
@@ -24,23 +24,21 @@ impl PolicyTree {
     pub(crate) fn compile(
         name: &str,
         group: &ConfigGroup,
-        msps: &Msps,
         version: MspVersion,
     ) -> Result<Self, PolicyError> {
-        Self::compile_at(format!("/{name}"), group, msps, version)
+        Self::compile_at(format!("/{name}"), group, version)
     }
 
     fn compile_at(
         path: String,
         group: &ConfigGroup,
-        msps: &Msps,
         version: MspVersion,
     ) -> Result<Self, PolicyError> {
         let mut groups = BTreeMap::new();
         for (name, sub_group) in &group.groups {
             groups.insert(
                 name.clone(),
-                Self::compile_at(format!("{path}/{name}"), sub_group, msps, version)?,
+                Self::compile_at(format!("{path}/{name}"), sub_group, version)?,
             );
         }
         let mut policies = BTreeMap::new();
@@ -53,18 +51,17 @@ impl PolicyTree {
                 return Err(at(PolicyError::Missing));
             };
             let compiled = if policy.r#type == PolicyType::Signature as i32 {
-                Policy::Signature(
-                    SignaturePolicy::compile(&policy.value, msps, version).map_err(at)?,
-                )
+                SignaturePolicy::compile(&policy.value, version).map_err(at)?
             } else if policy.r#type == PolicyType::ImplicitMeta as i32 {
-                Policy::ImplicitMeta(
-                    ImplicitMetaPolicy::compile(&policy.value, &groups).map_err(at)?,
-                )
+                ImplicitMetaPolicy::compile(&policy.value, &groups).map_err(at)?
             } else {
                 return Err(at(PolicyError::UnknownType {
                     kind: policy.r#type,
                 }));
             };
+            if let Policy::Never(reason) = &compiled {
+                tracing::warn!(path = %format_args!("{path}/{name}"), %reason, "policy that nobody can satisfy");
+            }
             policies.insert(name.clone(), Arc::new(compiled));
         }
         Ok(Self {

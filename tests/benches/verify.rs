@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `verify`: one block judged by its channel's rules, against the hash and the signature checks that
+//! no verifier can do without.
+//!
+//! The blocks are made here and signed with the keys of the recorded channels. The baseline is one
+//! SHA-256 over the data and one bare ECDSA verification for each signature, with keys that are
+//! parsed already; it is measured beside each verification, block by block.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use aws_lc_rs::{
+    digest::{SHA256, digest},
+    signature::{
+        ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _,
+        ParsedPublicKey,
+    },
+};
+use block_api::{
+    Block, BlockNumber, BlockVerifier as _, Verdict, header_der,
+    wire::{put_bytes, put_uint},
+};
+use channel_config::ChannelVerifier;
+use clap::Parser;
+use e2e_tests::{
+    bench::{Round, Row, Target, table},
+    fixtures,
+};
+use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
+use signer::load_msp_folder;
+use tokio::time::Instant;
+
+/// The time of a block, over that of its hash and its signature checks.
+const TARGET: f64 = 1.3;
+
+/// Transactions in a block, and the bytes of each.
+const TRANSACTIONS: usize = 10;
+const TRANSACTION_BYTES: usize = 10_100;
+
+/// The newest config block of the recorded chains, under which the blocks are judged.
+const CONFIG: u64 = 46;
+
+#[derive(Debug, Parser)]
+struct Args {
+    /// One round of a few blocks, to see that it runs.
+    #[arg(long)]
+    smoke: bool,
+    /// Rows as JSON.
+    #[arg(long)]
+    json: bool,
+    /// How many rounds; the medians are printed.
+    #[arg(long, default_value_t = 15)]
+    rounds: usize,
+    /// Blocks in a round.
+    #[arg(long, default_value_t = 500)]
+    blocks: u32,
+    /// What cargo passes to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// A block, who judges it, and what is left of it when only the cryptography counts.
+struct Case {
+    verifier: ChannelVerifier,
+    block: Block,
+    data: Vec<u8>,
+    signatures: Vec<Signed>,
+}
+
+struct Signed {
+    key: ParsedPublicKey,
+    message: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+#[tokio::main(flavor = "current_thread")]
+#[expect(clippy::print_stdout, reason = "the rows are what a benchmark is for")]
+async fn main() -> Result<()> {
+    let args = Args::parse();
+    let (rounds, blocks) = if args.smoke {
+        (1, 20)
+    } else {
+        (args.rounds, args.blocks)
+    };
+    let mut rows = Vec::new();
+    for (chain, nodes) in [
+        ("raft", &["raft0"][..]),
+        ("bft", &["bft0", "bft1", "bft2"][..]),
+    ] {
+        let case = Case::new(chain, nodes).await?;
+        let name = format!("verify size=101KB signatures={}", nodes.len());
+        case.round(blocks)?;
+        let times: Vec<Round> = (0..rounds)
+            .map(|_| case.round(blocks))
+            .collect::<Result<_>>()?;
+        let rates: Vec<Round> = times
+            .iter()
+            .map(|time| Round {
+                value: 1e6 / time.value,
+                baseline: 1e6 / time.baseline,
+            })
+            .collect();
+        rows.push(Row::new(&name, "µs/block", Target::AtMost(TARGET), &times));
+        rows.push(Row::new(
+            &name,
+            "blocks/s",
+            Target::AtLeast(1.0 / TARGET),
+            &rates,
+        ));
+    }
+    match args.json {
+        true => println!("{}", serde_json::to_string_pretty(&rows)?),
+        false => print!("{}", table(&rows)),
+    }
+    Ok(())
+}
+
+impl Case {
+    /// A block of a recorded channel that these nodes sign.
+    async fn new(chain: &str, nodes: &[&str]) -> Result<Self> {
+        let blocks = fixtures::chain(chain)?;
+        let find = |number: u64| {
+            let mut blocks = blocks.iter();
+            blocks.find(|block| block.number().get() == number)
+        };
+        let config = find(CONFIG).context("the recorded chain has its config block")?;
+        let verifier = ChannelVerifier::from_trusted(config)?;
+        let entry = transaction(verifier.channel().as_str());
+        let entries = vec![entry; TRANSACTIONS];
+        let number = BlockNumber::new(CONFIG + 1);
+        let previous = config.header_hash();
+        let unsigned = Block::assemble(number, previous.as_ref(), &entries, &[&[]]);
+        let header = unsigned.header();
+        let header = header_der(header.number, header.previous_hash, header.data_hash);
+
+        let mut last_config = Vec::new();
+        put_uint(&mut last_config, 1, CONFIG);
+        let mut value = Vec::new();
+        put_bytes(&mut value, 1, &last_config);
+        let mut slot = Vec::new();
+        put_bytes(&mut slot, 1, &value);
+        let mut signatures = Vec::new();
+        for (index, node) in nodes.iter().enumerate() {
+            let folder = fixtures::path(format!("msp/orderer/{node}/msp"));
+            let signer = load_msp_folder(&folder, "OrdererMSP")?;
+            let mut signer_header = Vec::new();
+            let by_id = nodes.len() > 1;
+            match by_id {
+                // The consenters of the recorded channel are numbered from one.
+                true => put_uint(&mut signer_header, 1, index as u64 + 1),
+                false => put_bytes(&mut signer_header, 1, &signer.identity()),
+            }
+            put_bytes(&mut signer_header, 2, &[7; 24]);
+            let message = [value.as_slice(), &signer_header, &header].concat();
+            let signature = signer.sign(&message).await?;
+            let mut entry = Vec::new();
+            put_bytes(&mut entry, if by_id { 3 } else { 1 }, &signer_header);
+            put_bytes(&mut entry, 2, &signature);
+            put_bytes(&mut slot, 2, &entry);
+            let key = PrivatePkcs8KeyDer::from_pem_file(folder.join("keystore/priv_sk"))?;
+            let key =
+                EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, key.secret_pkcs8_der())?;
+            signatures.push(Signed {
+                key: ParsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key.public_key())?,
+                message,
+                signature: signature.to_vec(),
+            });
+        }
+        let slots: [&[u8]; 5] = [&slot, &[], &[], &[], &[]];
+        let block = Block::assemble(number, previous.as_ref(), &entries, &slots);
+        ensure!(
+            block.raw().len().abs_diff(101_000) < 2_000,
+            "the block has the size that it is reported with"
+        );
+        Ok(Self {
+            verifier,
+            block,
+            data: entries.concat(),
+            signatures,
+        })
+    }
+
+    /// The mean times of so many verifications and so many baselines, turn by turn, in microseconds.
+    fn round(&self, blocks: u32) -> Result<Round> {
+        let (mut value, mut baseline) = (Duration::ZERO, Duration::ZERO);
+        for _ in 0..blocks {
+            let began = Instant::now();
+            let verdict = self.verifier.verify(&self.block);
+            value += began.elapsed();
+            ensure!(matches!(verdict, Verdict::Accepted(_)), "{verdict:?}");
+            let began = Instant::now();
+            let hash = digest(&SHA256, &self.data);
+            let genuine = self.signatures.iter().all(|signed| {
+                let genuine = signed.key.verify_sig(&signed.message, &signed.signature);
+                genuine.is_ok()
+            });
+            baseline += began.elapsed();
+            ensure!(
+                genuine && hash.as_ref() == self.block.header().data_hash,
+                "the baseline checks the same"
+            );
+        }
+        let mean = |total: Duration| total.as_secs_f64() * 1e6 / f64::from(blocks);
+        Ok(Round {
+            value: mean(value),
+            baseline: mean(baseline),
+        })
+    }
+}
+
+/// An envelope with a channel header, as orderers order them.
+fn transaction(channel: &str) -> Vec<u8> {
+    /// `HeaderType.ENDORSER_TRANSACTION`.
+    const ENDORSER: u64 = 3;
+    let mut channel_header = Vec::new();
+    put_uint(&mut channel_header, 1, ENDORSER);
+    put_bytes(&mut channel_header, 4, channel.as_bytes());
+    let mut header = Vec::new();
+    put_bytes(&mut header, 1, &channel_header);
+    let mut payload = Vec::new();
+    put_bytes(&mut payload, 1, &header);
+    put_bytes(&mut payload, 2, &[0xda; TRANSACTION_BYTES - 100]);
+    let mut envelope = Vec::new();
+    put_bytes(&mut envelope, 1, &payload);
+    put_bytes(&mut envelope, 2, &[0x51; 71]);
+    envelope
+}
