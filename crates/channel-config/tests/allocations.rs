@@ -7,7 +7,7 @@
 
 use std::{fs, path::Path};
 
-use block_api::{Block, BlockVerifier as _, Verdict};
+use block_api::{Block, BlockVerifier as _, Standing, Verdict};
 use blockcast_channel_config::{ChannelConfig, ChannelVerifier, SerializedIdentity};
 
 fn block(path: &str) -> Block {
@@ -16,7 +16,10 @@ fn block(path: &str) -> Block {
 }
 
 fn is_accepted(verifier: &ChannelVerifier, block: &Block) -> bool {
-    matches!(verifier.verify(block), Verdict::Accepted(_))
+    matches!(
+        verifier.verify(block, Standing::Linked),
+        Verdict::Accepted(_)
+    )
 }
 
 /// How many allocations something makes.

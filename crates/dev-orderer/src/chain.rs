@@ -168,11 +168,9 @@ mod tests {
     #[async_trait]
     impl BlockStore for MemoryChain {
         async fn append(&self, blocks: Vec<VerifiedBlock>) -> Result<ChainInfo, AppendError> {
-            let mut info = self.info();
-            for block in &blocks {
-                info.check_link(block)?;
-                info = info.grown_by(block);
-            }
+            let info = self.info();
+            let newest_config = info.height.tip().and_then(|tip| self.config_at(tip));
+            info.check_batch(newest_config, &blocks)?;
             for block in &blocks {
                 self.append(block.block());
             }

@@ -138,8 +138,8 @@ pub(crate) struct WireLimits {
 }
 
 /// A config block up to this size goes on the topic whole, whatever the inline limit: a channel of
-/// some hundred organisations has about half of it. A bigger one is announced like any other block.
-pub(crate) const INLINE_CONFIG: usize = 2 * 1024 * 1024;
+/// a hundred organisations has about half of it. A bigger one is announced like any other block.
+pub(crate) const INLINE_CONFIG: usize = 1024 * 1024;
 
 /// What the signatures of a block may need beside its inline part. A signature with its signer's
 /// certificate takes about 1 KiB; large ordering services have some tens.
@@ -358,7 +358,7 @@ mod tests {
     fn the_defaults_hold_together() {
         let valid = config().into_valid().unwrap();
         let limits = valid.limits;
-        assert_eq!(limits.message, 128 * 1024);
+        assert_eq!(limits.message, (1024 + 64) * 1024);
         assert_eq!(limits.control, (16 + 320) * 1024);
         assert_eq!(limits.ids, 4300);
         assert!(limits.rpc >= limits.message + 8192 && limits.rpc >= limits.control + 8192);

@@ -133,6 +133,8 @@ pub(crate) struct EventLoop {
     seen: Seen,
     /// Candidates that wait for an answer, at most `max_validations`.
     validations: FuturesUnordered<BoxFuture<'static, Validated>>,
+    /// The bytes of their messages, at most [`messages::VALIDATION_BYTES`].
+    validation_bytes: usize,
     /// Channels whose events wait for room in their queue, one entry each.
     room: FuturesUnordered<BoxFuture<'static, Room>>,
     serving: Arc<Semaphore>,
@@ -146,6 +148,8 @@ struct Validated {
     id: MessageId,
     source: PeerId,
     answer: Answer,
+    /// How long the message was.
+    bytes: usize,
 }
 
 /// Room in the queue of a channel; none when nobody reads it any more.

@@ -42,7 +42,8 @@ fn the_defaults_are_these() {
         longest_back_off: 10s }, \
         delivery: DeliverySection { buffer: 256MiB, topic_buffer: 64MiB, window: 1024, catch_up_patience: 1s }, \
         store: StoreSection { sync: EveryBatch, segment: 256MiB }, log: LogSection { filter: \"info\" }, \
-        channels: [ChannelSection { id: ChannelId(ch), genesis: \"ch.block\", pull: true, orderers: [] }] }";
+        channels: [ChannelSection { id: ChannelId(ch), genesis: \"ch.block\", pull: true, \
+             data_hash: Fabric, orderers: [] }] }";
     assert_eq!(format!("{config:?}"), expected);
     config.validate().unwrap();
     let built = NodeConfig {

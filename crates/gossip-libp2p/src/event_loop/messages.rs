@@ -21,6 +21,9 @@ use crate::{
     wire::{COPY_AT, parse},
 };
 
+/// The bytes of the messages that may wait for an answer; one more is ignored until there is room.
+pub(super) const VALIDATION_BYTES: usize = 128 * 1024 * 1024;
+
 impl EventLoop {
     pub(super) fn publish(&mut self, block: Published) -> Result<(), GossipError> {
         let Published {
@@ -156,6 +159,7 @@ impl EventLoop {
         let Some(channel) = channel else {
             return self.report(&id, &source, MessageAcceptance::Ignore);
         };
+        let bytes = message.data.len();
         let block = match parse(message.data.into()) {
             Ok((_, block)) => block,
             Err(error) if error.is_fault() => {
@@ -169,7 +173,8 @@ impl EventLoop {
             }
         };
         let (candidate, answer) = Candidate::new(block, node_id(&source));
-        let has_room = self.validations.len() < self.config.max_validations.get();
+        let has_room = self.validations.len() < self.config.max_validations.get()
+            && self.validation_bytes.saturating_add(bytes) <= VALIDATION_BYTES;
         if !has_room || !channel.offer(candidate) {
             self.counters.candidates_dropped.increment();
             self.seen.note(&id, Fate::Held);
@@ -181,13 +186,25 @@ impl EventLoop {
         let answered = timeout(patience, answer).map(move |answer| {
             // Neither a candidate that was dropped nor one that takes too long is passed on.
             let answer = answer.ok().and_then(Result::ok).unwrap_or(Answer::Ignore);
-            Validated { id, source, answer }
+            Validated {
+                id,
+                source,
+                answer,
+                bytes,
+            }
         });
+        self.validation_bytes += bytes;
         self.validations.push(answered.boxed());
     }
 
     pub(super) fn handle_validated(&mut self, validated: Validated) {
-        let Validated { id, source, answer } = validated;
+        let Validated {
+            id,
+            source,
+            answer,
+            bytes,
+        } = validated;
+        self.validation_bytes -= bytes;
         // What this node published meanwhile it holds for true.
         let wanted = self.seen.fate(&id) == Some(Fate::Pending { wanted: true });
         let (acceptance, fate, counter) = match answer {

@@ -79,6 +79,7 @@ impl EventLoop {
             library: watch::Sender::default(),
             seen: Seen::new(SEEN),
             validations: FuturesUnordered::new(),
+            validation_bytes: 0,
             room: FuturesUnordered::new(),
             serving: Arc::new(Semaphore::new(config.max_serving.get())),
             refusing: Arc::new(Semaphore::new(config.max_serving.get())),

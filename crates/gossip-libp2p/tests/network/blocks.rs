@@ -5,7 +5,6 @@ use block_api::{
     Answer, BlockStore, DeliverStatus, Delivery, Endpoint, Gossip, Height, SourceError, Start,
     StreamRequest,
     testing::{TestChain, within},
-    wire::put_bytes,
 };
 use blockcast_gossip_libp2p::{Config, Keypair, Libp2pGossip};
 use futures::StreamExt;
@@ -97,13 +96,12 @@ async fn a_config_block_travels_whole_or_is_announced() {
     let [first, second] = members.as_mut_slice() else {
         unreachable!()
     };
-    let small = chain.config();
-    let mut envelope = small.data().next().unwrap().to_vec();
-    // An unknown field makes it long, and it is a config block all the same.
-    put_bytes(&mut envelope, 100, &vec![0; 200_000]);
-    let long = chain.entries(&[envelope]);
-    assert!(long.is_config());
-    for (block, whole) in [(small, true), (long, false)] {
+    let blocks = [
+        (chain.config(), true),
+        (chain.config_with(900_000), true),
+        (chain.config_with(1_100_000), false),
+    ];
+    for (block, whole) in blocks {
         first.publish(&block).await;
         let arrived = second.candidate().await.answer(Answer::Accept);
         assert_eq!(
