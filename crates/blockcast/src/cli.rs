@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{demo, fetch, inspect, orderer, run, verify};
+use crate::commands::{channel, demo, fetch, inspect, orderer, run, verify};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Verify(verify::Args),
     /// Shows what is in a block
     Inspect(inspect::Args),
+    /// Shows how a channel is configured, and what changed
+    Channel(channel::Args),
 }
 
 #[cfg(test)]

@@ -67,6 +67,10 @@ async fn run(cli: Cli) -> Result<(), CommandError> {
             logging::init(log, "warn")?;
             commands::inspect::run(args).await
         }
+        Command::Channel(args) => {
+            logging::init(log, "warn")?;
+            commands::channel::run(args).await
+        }
     }
 }
 

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `blockcast inspect`: shows what is in a block.
 
-mod config;
 mod judge;
 mod metadata;
 mod report;
 mod signers;
-mod table;
 #[cfg(test)]
 mod tests;
 mod text;

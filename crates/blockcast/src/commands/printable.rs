@@ -10,6 +10,9 @@ pub(crate) const NAME: usize = 256;
 /// So many characters of a reason are shown.
 pub(crate) const REASON: usize = 2_000;
 
+/// Lines are broken before they get longer than this, where they can be.
+pub(crate) const WIDTH: usize = 100;
+
 /// So many bytes are shown in hexadecimal: more than any hash has.
 const HEX_BYTES: usize = 64;
 
@@ -79,6 +82,29 @@ pub(crate) fn counted(number: usize, one: &str, many: &str) -> String {
         grouped_usize(number),
         if number == 1 { one } else { many }
     )
+}
+
+/// Writes text behind so many spaces, broken between words where it is too long; what comes after
+/// stands two spaces further in.
+pub(crate) fn wrapped(out: &mut String, indent: usize, text: &str) {
+    let mut room = WIDTH.saturating_sub(indent);
+    let mut line = " ".repeat(indent);
+    let mut used = 0;
+    for (index, word) in text.split(' ').enumerate() {
+        let length = word.chars().count();
+        if index > 0 && used + 1 + length > room {
+            let _ = writeln!(out, "{line}");
+            line = " ".repeat(indent + 2);
+            room = WIDTH.saturating_sub(indent + 2);
+            used = 0;
+        } else if index > 0 {
+            line.push(' ');
+            used += 1;
+        }
+        line.push_str(word);
+        used += length;
+    }
+    let _ = writeln!(out, "{line}");
 }
 
 #[cfg(test)]

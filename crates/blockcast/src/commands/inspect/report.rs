@@ -7,13 +7,15 @@ use block_api::Block;
 use serde::Serialize;
 
 use super::{
-    config::{self, ConfigReport},
     judge::Judge,
     metadata::MetadataReport,
     signers::{self, SignerReport},
     transactions::{self, TransactionReport},
 };
-use crate::commands::printable;
+use crate::commands::{
+    config_report::{self, ConfigReport},
+    printable,
+};
 
 /// What is told of a block.
 #[derive(Debug, Serialize)]
@@ -49,7 +51,7 @@ impl Report {
         let actual = block.has_data().then(|| block.data_hash());
         let data_hash_ok = actual.map(|actual| header.data_hash == actual.as_ref());
         let signers = signers::of(block, judge);
-        let (config, config_problem) = match block.is_config().then(|| config::of(block)) {
+        let (config, config_problem) = match block.is_config().then(|| config_report::of(block)) {
             Some(Ok(config)) => (Some(config), None),
             Some(Err(problem)) => (None, Some(problem)),
             None => (None, None),

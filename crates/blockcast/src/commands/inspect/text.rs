@@ -4,19 +4,17 @@
 use std::fmt::Write as _;
 
 use super::{
-    config::{GroupReport, LeafReport},
     report::Report,
     signers::{By, SignerReport},
-    table::Table,
     transactions::TransactionReport,
 };
-use crate::commands::printable::{counted, grouped_usize};
+use crate::commands::{
+    printable::{counted, grouped_usize, wrapped},
+    table::Table,
+};
 
 /// What stands where there is nothing.
 const NOTHING: &str = "-";
-
-/// Lines are broken before they get longer than this, where they can be.
-const WIDTH: usize = 100;
 
 /// The whole block.
 pub(super) fn render(report: &Report) -> String {
@@ -191,59 +189,8 @@ fn config(out: &mut String, report: &Report) {
         wrapped(out, 2, &format!("it cannot be used: {problem}"));
     }
     if let Some(config) = &report.config {
-        let _ = writeln!(out, "\nconfiguration (sequence {})", config.sequence);
-        group(out, &config.root, 2);
-    }
-}
-
-/// A group, then what is in it, two spaces further in.
-fn group(out: &mut String, node: &GroupReport, indent: usize) {
-    let _ = writeln!(
-        out,
-        "{:indent$}{} (version {}{})",
-        "",
-        node.name,
-        node.version,
-        changed_by(&node.mod_policy)
-    );
-    for value in &node.values {
-        leaf(out, "", value, indent + 2);
-    }
-    for policy in &node.policies {
-        leaf(out, "policy ", policy, indent + 2);
-    }
-    for inner in &node.groups {
-        group(out, inner, indent + 2);
-    }
-}
-
-/// A value or policy: its content beside its name where it is one short line, else below.
-fn leaf(out: &mut String, kind: &str, leaf: &LeafReport, indent: usize) {
-    let version = match leaf.version {
-        0 => String::new(),
-        version => format!(" (version {version})"),
-    };
-    let name = format!("{:indent$}{kind}{}{version}:", "", leaf.name);
-    match leaf.lines.as_slice() {
-        [line] if name.chars().count() + line.chars().count() < WIDTH => {
-            let _ = writeln!(out, "{name} {line}");
-        }
-        [] => {
-            let _ = writeln!(out, "{name} none");
-        }
-        lines => {
-            let _ = writeln!(out, "{name}");
-            for line in lines {
-                wrapped(out, indent + 2, line);
-            }
-        }
-    }
-}
-
-fn changed_by(policy: &str) -> String {
-    match policy {
-        "" => String::new(),
-        policy => format!(", changed by {policy}"),
+        let _ = writeln!(out);
+        config.write(out);
     }
 }
 
@@ -251,29 +198,6 @@ fn or_nothing(text: Option<&str>) -> String {
     text.filter(|text| !text.is_empty())
         .unwrap_or(NOTHING)
         .to_owned()
-}
-
-/// Writes text behind so many spaces, broken between words where it is too long; what comes after
-/// stands two spaces further in.
-fn wrapped(out: &mut String, indent: usize, text: &str) {
-    let mut room = WIDTH.saturating_sub(indent);
-    let mut line = " ".repeat(indent);
-    let mut used = 0;
-    for (index, word) in text.split(' ').enumerate() {
-        let length = word.chars().count();
-        if index > 0 && used + 1 + length > room {
-            let _ = writeln!(out, "{line}");
-            line = " ".repeat(indent + 2);
-            room = WIDTH.saturating_sub(indent + 2);
-            used = 0;
-        } else if index > 0 {
-            line.push(' ');
-            used += 1;
-        }
-        line.push_str(word);
-        used += length;
-    }
-    let _ = writeln!(out, "{line}");
 }
 
 /// Says that a list was cut.

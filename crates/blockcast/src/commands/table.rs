@@ -5,15 +5,15 @@ use std::fmt::Write as _;
 
 /// Rows that are aligned. The last cell of a row may be of any length.
 #[derive(Debug, Default)]
-pub(super) struct Table(Vec<Vec<String>>);
+pub(crate) struct Table(Vec<Vec<String>>);
 
 impl Table {
-    pub(super) fn row<const N: usize>(&mut self, cells: [String; N]) {
+    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
         self.0.push(cells.into());
     }
 
     /// Writes the rows, each behind so many spaces, with two spaces between columns.
-    pub(super) fn write(&self, out: &mut String, indent: usize) {
+    pub(crate) fn write(&self, out: &mut String, indent: usize) {
         let mut widths: Vec<usize> = Vec::new();
         for row in &self.0 {
             // What is last in its row needs no room behind it.
