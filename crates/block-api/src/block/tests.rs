@@ -48,7 +48,7 @@ fn an_assembled_block_has_what_was_put_in() {
     );
 }
 
-/// Covers: PRB-05, NEW-04
+/// Covers: PRB-05, PRC-02, NEW-04
 #[test]
 fn what_is_no_block_says_why() {
     assert_eq!(parse(&[]).unwrap_err(), ParseBlockError::NoHeader);
@@ -68,6 +68,18 @@ fn what_is_no_block_says_why() {
             assert!(block.slot_count() < whole.slot_count() || !block.has_data());
         }
     }
+}
+
+/// Covers: PRC-04
+#[test]
+fn an_entry_is_found_by_its_place_or_is_not_there() {
+    let block = Block::assemble(BlockNumber::new(1), &[], &[b"one", b"two"], &[b"slot"]);
+    let entry = |block: &Block, index: usize| block.data().nth(index).map(<[u8]>::to_vec);
+    assert_eq!(entry(&block, 0).as_deref(), Some(b"one".as_slice()));
+    assert_eq!(entry(&block, 1).as_deref(), Some(b"two".as_slice()));
+    assert_eq!(entry(&block, 2), None);
+    assert_eq!(entry(&block, usize::MAX), None);
+    assert_eq!(entry(&block.without_data(), 0), None);
 }
 
 /// Covers: PRC-05

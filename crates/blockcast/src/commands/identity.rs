@@ -57,6 +57,7 @@ mod tests {
 
     use super::*;
 
+    /// Covers: PRS-03
     #[test]
     fn an_identity_tells_its_msp_and_its_subject() {
         let folder = concat!(
@@ -79,6 +80,7 @@ mod tests {
         assert!(claimed.is_expired(recorded + Duration::from_secs(12 * 365 * 86_400)));
     }
 
+    /// Covers: PRS-03
     #[test]
     fn what_has_no_certificate_has_no_subject() {
         let identity = SerializedIdentity {

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use block_api::BlockNumber;
+use block_api::{BlockNumber, BlockVerifier as _, Verdict};
+use bytes::Bytes;
 use proptest::prelude::*;
 use prost::Message;
 use protos::{
@@ -18,8 +19,12 @@ use protos::{
 
 use super::*;
 use crate::{
+    ChannelVerifier,
     msp::MspError,
-    test_support::{block, config_entry, config_of, entry, fixture, group, set_value},
+    test_support::{
+        TestSigner, block, config_entry, config_of, entry, fixture, group, last_config_value,
+        set_value, with_signatures,
+    },
 };
 
 fn raft_config(change: impl FnOnce(&mut Config)) -> Result<ChannelConfig, ConfigError> {
@@ -51,7 +56,7 @@ fn addresses(addresses: &[&str]) -> Option<OrdererAddresses> {
     })
 }
 
-/// Covers: CHC-11
+/// Covers: CHC-11, PRC-03
 #[test]
 fn recorded_configurations_are_read() {
     let raft = ChannelConfig::from_block(&block("raft/block_0.pb")).unwrap();
@@ -160,7 +165,7 @@ fn endpoints_come_with_whom_to_trust() {
     assert_eq!(own[0].endpoint.as_str(), "own.example.com:7050");
 }
 
-/// Covers: CFB-02, CFB-03, CFB-04, CFB-05, CFB-06, CFB-07, CFB-08, CFB-09, VER-22, VER-23
+/// Covers: CFB-02, CFB-03, CFB-04, CFB-05, CFB-06, CFB-07, CFB-08, CFB-09, PRC-03, VER-22, VER-23
 #[test]
 fn blocks_without_a_configuration_are_refused_with_the_reason() {
     let read = |number: u64, entries: &[Vec<u8>]| {
@@ -586,6 +591,43 @@ fn a_configuration_reads_as_a_tree() {
         "{:?}",
         consensus.lines
     );
+}
+
+/// The orderers' signature over the block stands for the transaction in it.
+///
+/// Covers: PRB-14
+#[test]
+fn a_config_block_whose_transaction_has_no_signature_is_taken() {
+    let unsigned = |entry: Vec<u8>| {
+        let envelope = Envelope::decode(entry.as_slice()).unwrap();
+        Envelope {
+            signature: Bytes::new(),
+            ..envelope
+        }
+        .encode_to_vec()
+    };
+    let judged = |entry: Vec<u8>, last_config: u64| {
+        let number = BlockNumber::new(7);
+        let block = Block::assemble(number, &[1; 32], &[entry], &[&[]]);
+        let value = last_config_value(last_config);
+        let orderer = TestSigner::of_fixture("orderer/raft0", "OrdererMSP");
+        let signature = orderer.sign_block(&block, &value);
+        let block = with_signatures(&block, &value, vec![signature]);
+        let genesis = self::block("raft/block_0.pb");
+        verify(&ChannelVerifier::from_genesis(&genesis).unwrap(), &block)
+    };
+    let config = config_entry(&config_of("raft/block_7.pb"), "ch-raft");
+    assert!(matches!(judged(unsigned(config), 7), Verdict::Accepted(_)));
+    let data = unsigned(entry(HeaderType::EndorserTransaction, "ch-raft", vec![1]));
+    let Verdict::Rejected(rejection) = judged(data, 0) else {
+        panic!("a transaction without a signature was taken");
+    };
+    assert_eq!(rejection.rule(), "well-formed");
+}
+
+/// Judges a block as the verifier does.
+fn verify(verifier: &ChannelVerifier, block: &Block) -> Verdict {
+    verifier.verify(block, Standing::Linked)
 }
 
 /// What nests too deep is refused by the decoder, before anything recurses over it.

@@ -134,7 +134,7 @@ mod tests {
         })
     }
 
-    /// Covers: PRS-01, PRT-02, PRC-06
+    /// Covers: PRS-01, PRT-02, PRC-02, PRC-06
     #[test]
     fn malformed_envelopes_name_the_part() {
         // A length that reaches beyond the end.

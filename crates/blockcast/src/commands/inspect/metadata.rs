@@ -17,6 +17,9 @@ use crate::commands::printable::{self, counted};
 /// So many slots are listed; Fabric has five.
 const MAX_LISTED: usize = 16;
 
+/// The slot in which old orderers kept the record of the consensus.
+const ORDERER: usize = BlockMetadataIndex::Orderer as usize;
+
 /// The validation code of a valid transaction.
 const VALID: u8 = 0;
 
@@ -25,6 +28,8 @@ const VALID: u8 = 0;
 pub(super) struct MetadataReport {
     /// The newest config block up to and including this one, as the orderers signed it.
     pub(super) last_config: Option<u64>,
+    /// Signed with the block; in old blocks from the slot of the orderers, which nobody signs
+    /// (PRB-07).
     pub(super) consenter: Option<ConsenterRecord>,
     pub(super) slots: Vec<SlotReport>,
     /// What is wrong with the slot of the signatures.
@@ -73,7 +78,10 @@ impl MetadataReport {
         match signed {
             Ok(signed) => {
                 report.last_config = signed.last_config.map(|last_config| last_config.index);
-                report.consenter = ConsenterRecord::parse(&signed.consenter_metadata);
+                report.consenter = match signed.consenter_metadata.is_empty() {
+                    false => ConsenterRecord::parse(&signed.consenter_metadata),
+                    true => block.slots().nth(ORDERER).and_then(ConsenterRecord::parse),
+                };
             }
             Err(error) => {
                 report.problem = Some(printable::name(&format!(

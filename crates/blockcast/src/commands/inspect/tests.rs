@@ -159,6 +159,43 @@ fn consenters_are_named_by_id_and_known_by_the_configuration() {
     );
 }
 
+/// Covers: PRB-07
+#[test]
+fn the_record_of_the_consensus_is_the_signed_one_or_that_of_the_old_slot() {
+    let raft = |index: u64| {
+        let record = protos::etcdraft::BlockMetadata {
+            raft_index: index,
+            ..Default::default()
+        };
+        Metadata {
+            value: record.encode_to_vec().into(),
+            ..Default::default()
+        }
+        .encode_to_vec()
+    };
+    let shown = |signed: Vec<u8>, slot: Vec<u8>| {
+        let value = protos::common::OrdererBlockMetadata {
+            consenter_metadata: signed.into(),
+            ..Default::default()
+        };
+        let signatures = Metadata {
+            value: value.encode_to_vec().into(),
+            ..Default::default()
+        };
+        let slots = [signatures.encode_to_vec(), vec![], vec![], slot];
+        let block = Block::assemble(BlockNumber::new(3), &[], &[b"entry"], &slots);
+        json(&alone(&block))["metadata"]["consenter"].clone()
+    };
+    let record = |index: u64| serde_json::json!({"type": "etcdraft", "raft_index": index});
+    assert_eq!(shown(raft(5), vec![]), record(5));
+    assert_eq!(shown(vec![], raft(6)), record(6));
+    assert_eq!(shown(raft(5), raft(6)), record(5));
+    let nothing = serde_json::Value::Null;
+    assert_eq!(shown(vec![], vec![]), nothing);
+    assert_eq!(shown(vec![0xff], raft(6)), nothing);
+    assert_eq!(shown(vec![], vec![0xff]), nothing);
+}
+
 #[test]
 fn a_config_block_is_a_tree_and_judges_itself() {
     let report = alone(&block("bft/block_21.pb"));
