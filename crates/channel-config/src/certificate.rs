@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! X.509 certificates and revocation lists, taken apart once into what the rules ask.
 
-use std::ops::Range;
+use std::{collections::BTreeSet, ops::Range};
 
 use x509_parser::{
     certificate::X509Certificate,
@@ -248,12 +248,9 @@ impl Extensions {
             may_sign_certificates: true,
             ..Self::default()
         };
-        for (index, extension) in extensions.iter().enumerate() {
-            if extensions
-                .iter()
-                .take(index)
-                .any(|earlier| earlier.oid == extension.oid)
-            {
+        let mut seen = BTreeSet::new();
+        for extension in extensions {
+            if !seen.insert(extension.oid.as_bytes()) {
                 return Err(format!("the extension {} comes twice", extension.oid));
             }
             found.take(extension)?;

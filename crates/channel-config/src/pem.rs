@@ -7,8 +7,12 @@ const DASHES: &[u8] = b"-----";
 
 /// The content of the first PEM block of any type, and the bytes behind it; `None` when there is
 /// no block (semantics §2.6: what stands before and after the block does not matter).
+///
+/// It takes time in proportion to the text, whatever stands in it: anyone may send one.
 pub(crate) fn first_block(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let mut rest = text;
+    // What begins with the next end line. Many beginnings may have one end.
+    let mut ending: &[u8] = text;
     loop {
         let after_begin = rest.get(line_start(rest, BEGIN)? + BEGIN.len()..)?;
         let (kind, body) = split_line(after_begin);
@@ -16,19 +20,22 @@ pub(crate) fn first_block(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
         let Some(kind) = kind.strip_suffix(DASHES) else {
             continue;
         };
-        let Some(end) = line_start(body, END) else {
-            continue;
-        };
-        let (content, trailer) = body.split_at(end);
-        let (trailer, behind) = split_line(trailer);
-        if trailer
-            .strip_prefix(END)
-            .and_then(|line| line.strip_suffix(DASHES))
-            != Some(kind)
-        {
+        if ending.len() > body.len() || !ending.starts_with(END) {
+            ending = body.get(line_start(body, END)?..)?;
+        }
+        let content = without_headers(body.get(..body.len() - ending.len())?);
+        if let Some(at) = line_start(content, BEGIN) {
+            // The block that ends there begins later.
+            rest = body.get(body.len() - ending.len() - content.len() + at..)?;
             continue;
         }
-        if let Some(decoded) = base64(without_headers(content)) {
+        rest = ending;
+        let (trailer, behind) = split_line(ending);
+        let is_end = trailer
+            .strip_prefix(END)
+            .and_then(|line| line.strip_suffix(DASHES))
+            == Some(kind);
+        if let Some(decoded) = is_end.then(|| base64(content)).flatten() {
             return Some((decoded, behind));
         }
     }
@@ -147,6 +154,14 @@ mod tests {
             decode(&format!("-----BEGIN A-----\n!\n-----END A-----\n{block}")).unwrap(),
             b"hello"
         );
+        assert_eq!(
+            decode(&format!("-----BEGIN A-----\nB: c\n{block}")).unwrap(),
+            b"hello"
+        );
+        assert_eq!(
+            decode(&format!("-----END A-----\n-----BEGIN A\n{block}")).unwrap(),
+            b"hello"
+        );
         assert_eq!(blocks(block.repeat(3).as_bytes()).count(), 3);
     }
 
@@ -166,7 +181,66 @@ mod tests {
         }
     }
 
+    /// Each of these took minutes when every beginning looked for its own end.
+    #[test]
+    fn beginnings_without_end_take_no_time() {
+        let begin = "-----BEGIN X-----\n";
+        let with_header = "-----BEGIN X:-----\nA: b\n";
+        let end = "!\n-----END X-----\n";
+        for part in [begin, with_header] {
+            let many = part.repeat(100_000);
+            assert_eq!(decode(&many), None);
+            assert_eq!(decode(&format!("{many}{end}")), None);
+            assert_eq!(
+                decode(&format!("{many}{}", "-----END Y-----\n".repeat(1000))),
+                None
+            );
+            let good = format!("{many}{end}{begin}aGk=\n-----END X-----");
+            assert_eq!(decode(&good).unwrap(), b"hi");
+        }
+    }
+
+    /// The blocks as plain as they can be found: from every line on, and to every line.
+    fn naive(text: &[u8]) -> Option<Vec<u8>> {
+        let lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
+        (0..lines.len()).find_map(|first| {
+            let kind = split_line(lines[first].strip_prefix(BEGIN)?)
+                .0
+                .strip_suffix(DASHES)?;
+            let last = (first + 1..lines.len()).find(|line| lines[*line].starts_with(END))?;
+            let end = split_line(lines[last].strip_prefix(END)?)
+                .0
+                .strip_suffix(DASHES)?;
+            let content = lines[first + 1..last].concat();
+            (kind == end)
+                .then(|| base64(without_headers(&content)))
+                .flatten()
+        })
+    }
+
+    fn any_line() -> impl Strategy<Value = &'static str> {
+        proptest::sample::select(vec![
+            "-----BEGIN A-----\n",
+            "-----BEGIN B----- \n",
+            "-----BEGIN A\n",
+            "-----END A-----\n",
+            "-----END B-----\r\n",
+            "-----END A-----",
+            "name: value\n",
+            "aGk=\n",
+            "aGVs\n",
+            "!\n",
+            "\n",
+        ])
+    }
+
     proptest! {
+        #[test]
+        fn agrees_with_a_naive_search(lines in proptest::collection::vec(any_line(), 0..12)) {
+            let text = lines.concat();
+            prop_assert_eq!(decode(&text), naive(text.as_bytes()), "{}", text);
+        }
+
         #[test]
         fn never_panics(text in proptest::collection::vec(any::<u8>(), 0..300)) {
             drop(first_block(&text));

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use block_api::{BlockNumber, BlockVerifier as _, Verdict};
+use block_api::{BlockNumber, BlockVerifier as _, Standing, Verdict};
 use bytes::Bytes;
 use proptest::prelude::*;
 use prost::Message;

@@ -2,6 +2,7 @@
 //! The rules for blocks, one by one, and over the recorded chains.
 
 mod changes;
+mod hostile;
 mod oracle;
 mod position;
 mod rules;
