@@ -17,12 +17,15 @@ use orderer_client::{
 };
 use tempfile::TempDir;
 
+use crate::watched::{Verdicts, WatchedVerifier};
+
 /// A node with one channel.
 pub(crate) struct Node {
     pub(crate) gossip: Libp2pGossip,
     pub(crate) store: SegmentStore,
     pub(crate) service: DeliverService,
     pub(crate) channel: ChannelId,
+    pub(crate) verdicts: Verdicts,
 }
 
 /// What every node of a test has in common.
@@ -100,28 +103,29 @@ impl Common {
 impl Node {
     /// Starts a node on a folder; a chain that is there already is gone on with.
     pub(crate) async fn start(common: &Common, dir: &Path, gossip: Libp2pGossip) -> Self {
-        let verifier = Arc::new(ChannelVerifier::from_genesis(&common.genesis).unwrap());
+        let verifier = ChannelVerifier::from_genesis(&common.genesis).unwrap();
         let channel = verifier.channel().clone();
         let (store, _) =
             SegmentStore::open(dir, block_store::Config::new(channel.clone())).unwrap();
         if store.info().height == Height::ZERO {
             let genesis =
-                VerifiedBlock::new(common.genesis.clone(), &*verifier, Standing::Linked).unwrap();
+                VerifiedBlock::new(common.genesis.clone(), &verifier, Standing::Linked).unwrap();
             store.append(vec![genesis]).await.unwrap();
         }
         let clock = Arc::new(SystemClock);
-        let source =
+        let client =
             OrdererClient::new(common.client.clone(), common.signer.clone(), clock).unwrap();
+        let (verifier, verdicts) = WatchedVerifier::new(verifier, client.clone());
         let service =
             DeliverService::new(common.delivery.clone(), Arc::new(gossip.clone())).unwrap();
         let parts = ChannelParts {
             channel: channel.clone(),
             genesis: common.genesis.header_hash(),
             store: Arc::new(store.clone()),
-            verifier,
+            verifier: Arc::new(verifier),
             readers: common.readers.clone(),
             signer: common.signer.clone(),
-            source: Arc::new(source),
+            source: Arc::new(client),
         };
         service.join_channel(parts).await.unwrap();
         Self {
@@ -129,6 +133,7 @@ impl Node {
             store,
             service,
             channel,
+            verdicts,
         }
     }
 
@@ -156,24 +161,27 @@ impl Node {
 
     /// Every block that is stored, as it is stored.
     pub(crate) async fn blocks(&self) -> Vec<Block> {
-        let mut blocks = Vec::new();
-        loop {
-            let read = self
-                .store
-                .read((blocks.len() as u64).into(), ReadLimits::new(64, 1 << 20))
-                .await
-                .unwrap();
-            if read.is_empty() {
-                return blocks;
-            }
-            blocks.extend(read.into_iter().map(|bytes| Block::parse(bytes).unwrap()));
-        }
+        blocks(&self.store).await
     }
 
     pub(crate) async fn stop(self) {
         within("stopping the service", self.service.stop()).await;
         within("stopping gossip", block_api::Gossip::stop(&self.gossip)).await;
         within("closing the store", self.store.close()).await;
+    }
+}
+
+/// Every block of a chain.
+pub(crate) async fn blocks(reader: &dyn BlockReader) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    loop {
+        let next = (blocks.len() as u64).into();
+        let read = reader.read(next, ReadLimits::new(64, 1 << 20)).await;
+        let read = read.unwrap();
+        if read.is_empty() {
+            return blocks;
+        }
+        blocks.extend(read.into_iter().map(|bytes| Block::parse(bytes).unwrap()));
     }
 }
 
@@ -194,13 +202,14 @@ pub(crate) async fn gossip(count: u8) -> Vec<Libp2pGossip> {
     nodes
 }
 
-/// Waits until every node has heard how every other stands.
-pub(crate) async fn all_met(nodes: &[Node]) {
+/// Waits until every node is connected to every other.
+pub(crate) async fn all_met<'a>(nodes: impl IntoIterator<Item = &'a Libp2pGossip> + Clone) {
+    let others = nodes.clone().into_iter().count() - 1;
     for node in nodes {
-        let mut peers = node.gossip.peers();
+        let mut peers = node.peers();
         within(
             "the connections",
-            peers.wait_for(|peers| peers.len() + 1 >= nodes.len()),
+            peers.wait_for(|peers| peers.len() >= others),
         )
         .await
         .unwrap();
@@ -215,6 +224,6 @@ pub(crate) async fn nodes(common: &Common, count: u8) -> (Vec<TempDir>, Vec<Node
         nodes.push(Node::start(common, &dir.path().join("chain"), gossip).await);
         dirs.push(dir);
     }
-    all_met(&nodes).await;
+    all_met(nodes.iter().map(|node| &node.gossip)).await;
     (dirs, nodes)
 }

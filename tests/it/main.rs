@@ -8,4 +8,8 @@
 
 mod faults;
 mod harness;
+mod hostile;
+mod live;
+mod trust;
+mod watched;
 mod whole_way;

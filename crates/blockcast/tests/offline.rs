@@ -53,10 +53,11 @@ fn verify(genesis: &Path, dir: &Path, more: &[&str]) -> Output {
     blockcast(&arguments, &[genesis, dir])
 }
 
-/// The header hash in the last line of a chain's table.
-fn tip(folder: &str) -> String {
+/// The header hash of a block by the table of its chain.
+fn header_hash(folder: &str, number: u64) -> String {
     let table = fs::read_to_string(fixtures(folder).join("blocks.txt")).unwrap();
-    let mut words = table.lines().last().unwrap().split_whitespace();
+    let is_number = |line: &&str| line.split_whitespace().nth(1) == Some(&*number.to_string());
+    let mut words = table.lines().find(is_number).unwrap().split_whitespace();
     words
         .find_map(|word| word.strip_prefix("header_hash="))
         .unwrap()
@@ -76,24 +77,29 @@ fn copy(folder: &str, count: u64) -> TempDir {
 /// Covers: VER-16, VER-17, VER-18, VER-19
 #[test]
 fn a_recorded_chain_verifies_up_to_its_tip() {
-    for (folder, last) in [("raft", 65), ("bft", 69)] {
+    for (folder, of, last, config_blocks) in [
+        ("raft", "raft", 65, 5),
+        ("bft", "bft", 69, 5),
+        // The same chains as other orderers signed and kept them.
+        ("raft-other-node", "raft", 18, 2),
+        ("bft-other-node", "bft", 18, 2),
+    ] {
         let dir = fixtures(folder);
         let genesis = dir.join("block_0.pb");
         let output = verify(&genesis, &dir, &[]);
+        let tip = header_hash(of, last);
         let first = succeeded(&output).lines().next().unwrap();
         assert_eq!(
             first,
-            format!(
-                "ok: channel ch-{folder}, blocks 0..{last}, tip {}",
-                tip(folder)
-            )
+            format!("ok: channel ch-{of}, blocks 0..{last}, tip {tip}")
         );
         let output = verify(&genesis, &dir, &["--json"]);
         let json: Value = serde_json::from_str(succeeded(&output)).unwrap();
         assert_eq!(json["ok"], true);
-        assert_eq!(json["channel"], format!("ch-{folder}"));
+        assert_eq!(json["channel"], format!("ch-{of}"));
         assert_eq!((&json["first"], &json["last"]), (&json!(0), &json!(last)));
-        assert_eq!(json["tip_hash"], tip(folder));
+        assert_eq!(json["config_blocks"], config_blocks);
+        assert_eq!(json["tip_hash"], tip);
     }
 }
 

@@ -36,10 +36,10 @@ fn block(folder: &str, number: u64) -> Block {
 }
 
 /// The same header and data, in a form that the verifier of the tests takes.
-fn marked(block: &Block) -> Block {
+fn marked(block: &Block, judged_by: u64) -> Block {
     let header = block.header();
     let entries: Vec<&[u8]> = block.data().collect();
-    let mark = TestVerifier::mark(block, BlockNumber::GENESIS);
+    let mark = TestVerifier::mark(block, BlockNumber::GENESIS, BlockNumber::new(judged_by));
     Block::assemble(header.number, header.previous_hash, &entries, &[mark])
 }
 
@@ -58,8 +58,16 @@ async fn store(folder: &str, from: u64, last: u64) -> (TempDir, SegmentStore) {
         ..StoreConfig::new(format!("ch-{folder}").parse().unwrap())
     };
     let (store, _) = SegmentStore::open(dir.path(), config).unwrap();
+    let (_, _, configs) = CONFIGS
+        .into_iter()
+        .find(|(name, ..)| *name == folder)
+        .unwrap();
+    let judge = |number| configs.into_iter().rfind(|config| *config < number);
     let blocks: Vec<_> = (from..=last)
-        .map(|number| TestChain::verified(&marked(&block(folder, number))))
+        .map(|number| {
+            let marked = marked(&block(folder, number), judge(number).unwrap_or_default());
+            TestChain::verified(&marked)
+        })
         .collect();
     store.append(blocks).await.unwrap();
     (dir, store)

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use block_api::{BlockNumber, wire::put_bytes};
+use block_api::{BlockNumber, Standing, wire::put_bytes};
 use prost::Message;
 use protos::{
     common::{
@@ -61,8 +61,8 @@ fn unsigned() -> Block {
 
 fn judged(verifier: &ChannelVerifier, signatures: Vec<MetadataSignature>) -> String {
     let block = with_signatures(&unsigned(), &last_config_value(0), signatures);
-    let whole = outcome(verifier.verify(&block));
-    let attested = outcome(verifier.verify_attestation(&block.without_data()));
+    let whole = outcome(verifier.verify(&block, Standing::Linked));
+    let attested = outcome(verifier.verify_attestation(&block.without_data(), Standing::Linked));
     assert_eq!(whole, attested);
     whole
 }
@@ -416,9 +416,13 @@ fn a_quorum_needs_as_many_known_nodes_as_it_says() {
     for (name, signatures, holds) in rows {
         let block = with_signatures(block, &value, signatures);
         let expected = if holds { "accepted" } else { "signatures" };
-        assert_eq!(outcome(verifier.verify(&block)), expected, "{name}");
         assert_eq!(
-            outcome(verifier.verify_attestation(&block)),
+            outcome(verifier.verify(&block, Standing::Linked)),
+            expected,
+            "{name}"
+        );
+        assert_eq!(
+            outcome(verifier.verify_attestation(&block, Standing::Linked)),
             expected,
             "{name}"
         );
@@ -608,7 +612,9 @@ fn orderers_may_sign_over_sha3_where_their_msp_says_so() {
 fn no_flipped_byte_of_an_attestation_is_accepted() {
     let accepts = |verifier: &ChannelVerifier, raw: Vec<u8>| {
         let block = Block::parse(raw.into());
-        block.is_ok_and(|block| outcome(verifier.verify_attestation(&block)) == "accepted")
+        block.is_ok_and(|block| {
+            outcome(verifier.verify_attestation(&block, Standing::Linked)) == "accepted"
+        })
     };
     let flips = |verifier: &ChannelVerifier, block: &Block, range: Range<usize>| {
         let raw = block.raw().to_vec();
