@@ -157,7 +157,11 @@ impl Liar {
     }
 
     async fn publishes(&self, block: &Block) {
-        let believed = VerifiedBlock::new(block.clone(), &GullibleVerifier, Standing::Linked);
+        let believed = VerifiedBlock::new(
+            block.clone(),
+            &GullibleVerifier::default(),
+            Standing::Linked,
+        );
         let published = self.membership.channel.publish(&believed.unwrap()).await;
         published.unwrap();
     }

@@ -16,7 +16,8 @@ pub trait BlockVerifier: Send + Sync + fmt::Debug {
     /// names, and the orderers signed it as the channel demands (semantics §2.1).
     fn verify(&self, block: &Block, standing: Standing) -> Verdict;
 
-    /// Judges header and signatures alone, whether there is data or not (semantics §2.9).
+    /// Judges header and signatures alone, whether there is data or not (semantics §2.9). Without
+    /// data, whether it is a config block is what its signatures claim.
     fn verify_attestation(&self, block: &Block, standing: Standing) -> Verdict;
 
     /// Takes the configuration of a config block that is in the store into force for the blocks
@@ -44,7 +45,8 @@ pub enum Standing {
 pub enum Verdict {
     /// The block satisfies every rule.
     Accepted(Acceptance),
-    /// The block breaks a rule; it will break it for everyone under the same configuration.
+    /// The block breaks a rule; it will break it for everyone under the same configuration, but
+    /// for the rules that speak of what a verifier knows no more.
     Rejected(Rejection),
     /// The configuration that judges the block is that of a config block which was not applied
     /// yet: nothing is known until it is. Never said of a block that is [`Standing::Linked`].
@@ -59,8 +61,9 @@ pub enum Verdict {
 pub struct Acceptance {
     /// Whether it is a config block.
     pub is_config: bool,
-    /// The number of the newest config block up to and including this block, as the orderers
-    /// signed it; 0 where they signed none.
+    /// What the LAST_CONFIG slot of the block says: its own number for a config block, else the
+    /// number that its signatures name, which nobody checks where the block is linked; where they
+    /// name none, the number of the config block that judged it.
     pub last_config: BlockNumber,
     /// The number of the config block by which it was judged; its own number for the block that a
     /// verifier trusts from the beginning.
@@ -80,7 +83,9 @@ pub struct Rejection {
 /// A block that a verifier accepted, the only kind that is stored, published or served.
 ///
 /// It has five metadata slots at least: what the orderers did not sign and did not come along is
-/// filled in here (see [`Block::with_all_slots`]). Cloning shares the bytes.
+/// filled in here (see [`Block::with_all_slots`]). One that was judged [`Standing::Ahead`] is
+/// accepted for the time being: a store asks whether its judge is the one at its place. Cloning
+/// shares the bytes.
 #[derive(Debug, Clone)]
 pub struct VerifiedBlock {
     block: Block,
@@ -229,7 +234,8 @@ impl VerifiedBlock {
         self.acceptance.is_config
     }
 
-    /// The number of the newest config block up to and including this one.
+    /// What its LAST_CONFIG slot says (see [`Acceptance::last_config`]); by its position, the newest
+    /// config block below it is [`judged_by`](Self::judged_by).
     pub fn last_config(&self) -> BlockNumber {
         self.acceptance.last_config
     }

@@ -101,8 +101,8 @@ pub struct GossipSection {
     /// The file with the node's key, made at the first start. Default: `gossip.key` in
     /// `node.data_dir`.
     pub key_file: Option<PathBuf>,
-    /// Blocks up to this size go on the topic whole; bigger ones are announced and pulled.
-    /// Default: 64 KiB.
+    /// Blocks up to this size go on the topic whole; bigger ones are announced and pulled, but for
+    /// config blocks of up to 1 MiB. Default: 64 KiB.
     pub inline_limit: ByteSize,
     /// The biggest block that is taken from a peer. Default: 104 MiB.
     pub max_block: ByteSize,

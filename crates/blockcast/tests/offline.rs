@@ -11,6 +11,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use block_api::{Block, DataHashing};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -272,4 +273,29 @@ fn a_closed_pipe_ends_inspect_quietly() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+}
+
+/// A channel of Fabric-X: the length of each transaction is hashed with it.
+#[test]
+fn a_folder_may_be_hashed_as_fabric_x_does_it() {
+    let recorded = fs::read(fixtures("raft/block_0.pb")).unwrap();
+    let recorded = Block::parse(recorded.into()).unwrap();
+    let entries: Vec<&[u8]> = recorded.data().collect();
+    let genesis = Block::assemble_hashing::<_, &[u8]>(
+        DataHashing::LengthPrefixed,
+        recorded.number(),
+        &[],
+        &entries,
+        &[],
+    );
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("block_0.pb");
+    fs::write(&file, genesis.raw()).unwrap();
+    succeeded(&verify(&file, dir.path(), &["--data-hash", "fabric-x"]));
+    let other = verify(&file, dir.path(), &[]);
+    assert_eq!(other.status.code(), Some(1));
+    let other = verify(&file, dir.path(), &["--data-hash", "sha3"]);
+    assert_eq!(other.status.code(), Some(2));
+    let text = String::from_utf8(other.stderr).unwrap();
+    assert!(text.contains("there are fabric and fabric-x"), "{text}");
 }

@@ -10,7 +10,8 @@ use block_api::{Block, BoxError, ChainInfo, Endpoint, Rejection};
 #[async_trait]
 pub trait BlockHandler: Send + Sync + fmt::Debug {
     /// Where the chain stands, in one atomic read: the next stream begins at its height and must
-    /// link to its tip. Asked before every connect.
+    /// link to its tip. Asked before every connect, so that a handler may take it for the beginning
+    /// of a new stream.
     fn position(&self) -> ChainInfo;
 
     /// Judges a block and takes it over. It returns when the block is in safe hands, which may be

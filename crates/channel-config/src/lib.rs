@@ -30,7 +30,7 @@ pub use self::{
     },
     policy::{PolicyError, SignedData},
     verifier::{
-        BlockError, ChannelVerifier, EnvelopeError, SignatureReport, SignerInfo, SignerKind,
-        verify_chain_step,
+        BlockError, ChainWalk, ChannelVerifier, EnvelopeError, SignatureReport, SignerInfo,
+        SignerKind, verify_chain_step,
     },
 };

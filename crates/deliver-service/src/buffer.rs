@@ -2,6 +2,7 @@
 //! The payload buffer: verified blocks that wait for their turn, bounded in bytes.
 
 use std::{
+    cmp::Reverse,
     collections::BTreeMap,
     sync::{Mutex, MutexGuard},
 };
@@ -78,6 +79,8 @@ pub(crate) struct Batch {
     pub(crate) blocks: Vec<Buffered>,
     /// Blocks that were due and did not link to the chain.
     pub(crate) unlinked: Vec<Buffered>,
+    /// Blocks that were due and linked, where another one was taken.
+    pub(crate) rivals: Vec<Buffered>,
 }
 
 impl Buffer {
@@ -220,20 +223,16 @@ impl Buffer {
                 state.count(other.block.block().raw().len(), other.origin, false);
             }
             batch.unlinked.extend(unlinked);
-            let Some(chosen) = linked.pop() else { break };
-            // Two headers that both link at one height: the orderers signed both. The first one to
-            // come is stored, as Fabric does; the others are shown as evidence.
-            let chosen = match linked.is_empty() {
-                true => chosen,
-                false => {
-                    let first = linked.remove(0);
-                    for other in linked.drain(..).chain([chosen]) {
-                        state.count(other.block.block().raw().len(), other.origin, false);
-                        batch.unlinked.push(other);
-                    }
-                    first
-                }
-            };
+            // Several headers that link at one height: the one that the newest configuration judged,
+            // since an older one may have been satisfied by those whom a newer one removed. Of those
+            // the first one to come, as Fabric does; the others are shown as evidence.
+            linked.sort_by_key(|candidate| Reverse(candidate.block.judged_by()));
+            let mut linked = linked.into_iter();
+            let Some(chosen) = linked.next() else { break };
+            for other in linked {
+                state.count(other.block.block().raw().len(), other.origin, false);
+                batch.rivals.push(other);
+            }
             bytes += chosen.block.block().raw().len();
             tip = tip.grown_by(&chosen.block);
             let is_config = chosen.block.is_config();
@@ -242,7 +241,7 @@ impl Buffer {
                 break;
             }
         }
-        if !batch.unlinked.is_empty() {
+        if !batch.unlinked.is_empty() || !batch.rivals.is_empty() {
             drop(state);
             self.room.notify_waiters();
         }

@@ -14,7 +14,7 @@ use tracing::{debug, info};
 use crate::{
     Origin,
     in_order::InOrder,
-    intake::{Intake, JudgeError},
+    intake::{Intake, JudgeError, below, from_peer},
     topic::Peers,
 };
 
@@ -171,7 +171,7 @@ async fn range(
     let opened = timeout(patience, source.open(&endpoint, &request)).await;
     let mut stream = opened.map_err(|_| RangeError::TimedOut)??;
     let mut expected = first;
-    let (mut run, mut previous) = (InOrder::default(), None);
+    let (mut run, mut previous) = (InOrder::from(below(first)), None);
     while expected <= last {
         let delivery = timeout(patience, stream.next())
             .await
@@ -200,7 +200,11 @@ async fn range(
         previous = Some(block.header_hash());
         // Where another chain is stored meanwhile, a configuration of this one never comes into
         // force, and the room that its blocks take is never given back.
-        let taken = timeout(patience, run.take(intake, block, Origin::CatchUp)).await;
+        let taken = timeout(
+            patience,
+            run.take(intake, from_peer(&block), Origin::CatchUp),
+        )
+        .await;
         let taken = taken.map_err(|_| RangeError::TimedOut)?;
         if let Err(JudgeError::Verify(VerifyError::Rejected(_))) = &taken {
             intake.counters.rejected.add(1);

@@ -60,7 +60,7 @@ impl Channel {
             applied: watch::Sender::new(applied),
             storage_failure: watch::Sender::new(None),
             awaiting: Semaphore::new((config.candidates_at_work.get() / 2).max(1)),
-            orderer_unlinked: Notify::new(),
+            reopen_stream: Notify::new(),
             cancel: CancellationToken::new(),
             ended: CancellationToken::new(),
         });
@@ -153,7 +153,7 @@ async fn leave_forks(intake: Arc<Intake>, handle: ProviderHandle, cancel: Cancel
     loop {
         tokio::select! {
             () = cancel.cancelled() => return,
-            () = intake.orderer_unlinked.notified() => handle.change_source(),
+            () = intake.reopen_stream.notified() => handle.change_source(),
         }
     }
 }

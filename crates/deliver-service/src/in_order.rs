@@ -3,7 +3,7 @@
 
 use std::cmp::max;
 
-use block_api::{Block, BlockNumber, Standing};
+use block_api::{Block, BlockNumber, Height, Standing};
 
 use crate::{
     Origin,
@@ -14,11 +14,21 @@ use crate::{
 /// the one before it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct InOrder {
+    /// The height at which the run begins: what is stored below may not be in force yet.
+    from: Height,
     /// The newest config block of the run, whose configuration may not be in force yet.
     config: Option<BlockNumber>,
 }
 
 impl InOrder {
+    /// A run that begins at this height.
+    pub(crate) fn from(height: Height) -> Self {
+        Self {
+            from: height,
+            config: None,
+        }
+    }
+
     /// Judges the next block of the run and puts it into the buffer, unless it is known. Behind a
     /// config block it waits until that is in force.
     ///
@@ -34,9 +44,8 @@ impl InOrder {
         if number < intake.buffer.next() {
             return Ok(());
         }
-        if let Some(config) = self.config {
-            intake.wait_until_applied(config.height()).await?;
-        }
+        let judge_there = self.config.map_or(self.from, BlockNumber::height);
+        intake.wait_until_applied(judge_there).await?;
         let judge = max(self.config, intake.applied().config);
         let waiting = intake.buffer.waiting(number, &block.header_hash());
         if let Some(copy) = waiting

@@ -39,8 +39,9 @@ pub(crate) struct Intake {
     /// Places for candidates that wait for a configuration: not all that there are for candidates,
     /// because whose signatures they have is not known yet. For whom there is none is ignored.
     pub(crate) awaiting: Semaphore,
-    /// Told when a block of the ordering service did not link to the chain.
-    pub(crate) orderer_unlinked: Notify,
+    /// Told when the stream of the ordering service has to be opened anew: a block of it did not
+    /// link, or one that it went past is not stored after all.
+    pub(crate) reopen_stream: Notify,
     pub(crate) cancel: CancellationToken,
     /// Cancelled when the writer has ended, told to or not: the height stays where it is.
     pub(crate) ended: CancellationToken,
@@ -225,7 +226,16 @@ impl<'a> WaitingRoom<'a> {
     }
 }
 
+/// A block that came from a peer: of its metadata only the signatures are believed, whatever the
+/// network let through (semantics App. B, H20).
+pub(crate) fn from_peer(block: &Block) -> Block {
+    match block.slot_count() {
+        0 | 1 => block.clone(),
+        _ => block.with_signatures_slot_only(),
+    }
+}
+
 /// The height of the chain that ends below a block.
-fn below(number: BlockNumber) -> Height {
+pub(crate) fn below(number: BlockNumber) -> Height {
     Height::new(number.get())
 }

@@ -84,8 +84,9 @@ impl OrdererIntake {
 #[async_trait]
 impl BlockHandler for OrdererIntake {
     fn position(&self) -> ChainInfo {
-        *self.stream() = InOrder::default();
-        self.ledger.info()
+        let position = self.ledger.info();
+        *self.stream() = InOrder::from(position.height);
+        position
     }
 
     async fn handle(&self, block: Block, _from: &Endpoint) -> Result<(), HandleError> {

@@ -29,7 +29,7 @@ pub struct ChannelStats {
     pub from_catch_up: u64,
     /// Bytes of stored blocks.
     pub bytes: u64,
-    /// Candidates and blocks of ranges that broke a rule.
+    /// Blocks and announcements that broke a rule, whatever way they came.
     pub rejected: u64,
     /// Candidates that were neither accepted nor rejected: old, known, too far ahead, no room.
     pub ignored: u64,

@@ -22,7 +22,7 @@ use tracing::{Instrument, debug, info};
 use crate::{
     Origin,
     buffer::Push,
-    intake::{Intake, JudgeError},
+    intake::{Intake, JudgeError, from_peer},
 };
 
 /// How long to wait before the holders of an announced block are asked again; it doubles each time.
@@ -103,10 +103,17 @@ pub(crate) async fn run(
     at_work.shutdown().await;
 }
 
-/// Whether a block is worth being judged: it is not known, and not too far ahead.
+/// Whether a block is worth being judged: it is not stored, not too far ahead, and no copy of it
+/// waits that the newest configuration judged.
 fn is_wanted(intake: &Intake, block: &Block) -> bool {
-    !intake.buffer.knows(block.number(), &block.header_hash())
-        && intake.buffer.in_window(block.number())
+    let number = block.number();
+    if number < intake.buffer.next() || !intake.buffer.in_window(number) {
+        return false;
+    }
+    match intake.buffer.waiting(number, &block.header_hash()) {
+        Some(copy) => Some(copy.judged_by) < intake.applied().config,
+        None => true,
+    }
 }
 
 /// Judges a candidate, answers, and brings its block into the buffer.
@@ -119,7 +126,7 @@ async fn take_in(
     let number = candidate.block().number();
     let judged = match candidate.block().has_data() {
         true => intake
-            .verify_ahead(candidate.block())
+            .verify_ahead(&from_peer(candidate.block()))
             .await
             .map(Some)
             .map_err(rejection),
@@ -156,7 +163,7 @@ async fn take_in(
             .await;
             // Without the body, it comes with a range.
             match fetched {
-                Ok(Some(block)) => match intake.verify_ahead(&block).await {
+                Ok(Some(block)) => match intake.verify_ahead(&from_peer(&block)).await {
                     Ok(verified) => keep(&intake, verified, Origin::Pull),
                     Err(error) => {
                         intake.counters.rejected.add(1);

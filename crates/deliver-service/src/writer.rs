@@ -17,6 +17,19 @@ use crate::{
 pub(crate) async fn run(intake: Arc<Intake>, publish: mpsc::Sender<VerifiedBlock>) {
     loop {
         let batch = intake.buffer.take(&intake.store.info());
+        for rival in &batch.rivals {
+            intake.counters.unlinked.add(1);
+            warn!(
+                channel = %intake.channel,
+                block.number = %rival.block.number(),
+                block.hash = %rival.block.header_hash(),
+                origin = ?rival.origin,
+                "two signed blocks follow one"
+            );
+            if rival.origin == Origin::Orderer {
+                intake.reopen_stream.notify_one();
+            }
+        }
         for unlinked in &batch.unlinked {
             intake.counters.unlinked.add(1);
             warn!(
@@ -28,7 +41,7 @@ pub(crate) async fn run(intake: Arc<Intake>, publish: mpsc::Sender<VerifiedBlock
             );
             // Who waits behind a config block that is not stored would wait for ever.
             if unlinked.origin == Origin::Orderer || unlinked.block.is_config() {
-                intake.orderer_unlinked.notify_one();
+                intake.reopen_stream.notify_one();
             }
         }
         if batch.blocks.is_empty() {
@@ -98,7 +111,7 @@ async fn judged_in_place(intake: &Intake, mut batch: Vec<Buffered>) -> Option<Ve
             Err(JudgeError::Closed) => return None,
             Err(JudgeError::Verify(error)) => {
                 let refused = batch.split_off(index);
-                intake.counters.rejected.add(refused.len());
+                intake.counters.rejected.add(1);
                 warn!(
                     channel = %intake.channel,
                     blocks = refused.len(),
@@ -107,7 +120,7 @@ async fn judged_in_place(intake: &Intake, mut batch: Vec<Buffered>) -> Option<Ve
                 );
                 intake.buffer.refused(&refused);
                 // A stream that went past it does not bring another copy.
-                intake.orderer_unlinked.notify_one();
+                intake.reopen_stream.notify_one();
                 break;
             }
         }

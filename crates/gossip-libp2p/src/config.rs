@@ -31,7 +31,8 @@ pub struct Config {
     pub max_topics: NonZeroUsize,
 
     /// A block whose relay form has at most so many bytes goes on the topic whole; of a longer one
-    /// only header and signatures do, and its data is pulled. Default: 64 KiB.
+    /// only header and signatures do, and its data is pulled. A config block of up to 1 MiB always
+    /// goes whole. Default: 64 KiB.
     pub inline_limit: NonZeroUsize,
     /// The longest block that is taken from a peer, in bytes of its relay form. Default: 104 MiB,
     /// which is Fabric's limit for a message and some room.
@@ -46,6 +47,8 @@ pub struct Config {
     /// How many candidates may wait for an answer, over all channels; more are ignored.
     /// Default: 1024.
     pub max_validations: NonZeroUsize,
+    /// How many bytes their messages may have together; what is more is ignored. Default: 128 MiB.
+    pub max_validation_bytes: NonZeroUsize,
     /// How many messages may wait to be sent to one peer; more are dropped, and the peer learns of
     /// them by status. Default: 512.
     pub peer_queue: NonZeroUsize,
@@ -175,6 +178,7 @@ impl Config {
             mesh: MeshSize::default(),
             validation_timeout: Duration::from_secs(5),
             max_validations: size(1024),
+            max_validation_bytes: size(128 * 1024 * 1024),
             peer_queue: size(512),
             event_queue: size(64),
             command_queue: size(64),
@@ -385,7 +389,7 @@ mod tests {
             "[], peers: [], admission: AllowList({}), max_peers: 256, max_topics: 4096, \
              inline_limit: 65536, max_block: 109051904, heartbeat: 700ms, \
              mesh: MeshSize { low: 4, target: 6, high: 12 }, validation_timeout: 5s, \
-             max_validations: 1024, peer_queue: 512, event_queue: 64, command_queue: 64, \
+             max_validations: 1024, max_validation_bytes: 134217728, peer_queue: 512, event_queue: 64, command_queue: 64, \
              status_interval: 1s, ping_interval: 2s, ping_timeout: 5s, connect_timeout: 10s, \
              open_timeout: 5s, initial_timeout: 10s, idle_timeout: 10s, serve_timeout: 30s, \
              max_serving: 32, max_serving_per_peer: 8, redial_base: 200ms, redial_cap: 10s, \

@@ -133,7 +133,7 @@ pub(crate) struct EventLoop {
     seen: Seen,
     /// Candidates that wait for an answer, at most `max_validations`.
     validations: FuturesUnordered<BoxFuture<'static, Validated>>,
-    /// The bytes of their messages, at most [`messages::VALIDATION_BYTES`].
+    /// The bytes of their messages, at most `max_validation_bytes`.
     validation_bytes: usize,
     /// Channels whose events wait for room in their queue, one entry each.
     room: FuturesUnordered<BoxFuture<'static, Room>>,

@@ -18,7 +18,8 @@ pub struct Link {
 /// How a node behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeConfig {
-    /// Blocks of more bytes than this are announced, not sent. Default: 64 KiB.
+    /// Blocks of more bytes than this are announced, not sent, unless they are config blocks.
+    /// Default: 64 KiB.
     pub inline_limit: usize,
     /// How many events of a channel wait for their reader. While the queue is full, candidates are
     /// dropped and of each node's statuses the newest is kept. Default: 256.

@@ -16,11 +16,10 @@ use std::{
 
 use anyhow::{anyhow, bail};
 use block_api::{
-    Block, BlockNumber, BlockSource as _, BlockVerifier as _, ChainInfo, ChannelId, Content,
-    DeliverStatus, Delivery, Endpoint, Standing, Start, Stop, StreamRequest, SystemClock,
-    VerifiedBlock, WhenMissing,
+    Block, BlockNumber, BlockSource as _, ChainInfo, ChannelId, Content, DeliverStatus, Delivery,
+    Endpoint, Start, Stop, StreamRequest, SystemClock, WhenMissing,
 };
-use channel_config::{ChannelVerifier, verify_chain_step};
+use channel_config::{ChainWalk, ChannelVerifier};
 use futures::StreamExt as _;
 use orderer_client::{Config, OrdererClient, OrdererEndpoint, Tls, parse_pem_certificates};
 use signer::load_msp_folder;
@@ -77,7 +76,7 @@ async fn follow(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<(
     }
     let client = arguments.client()?;
 
-    let mut chain = ChainInfo::EMPTY;
+    let mut walk = ChainWalk::new(verifier, ChainInfo::EMPTY);
     let request = StreamRequest {
         channel: arguments.channel.clone(),
         start: Start::At(BlockNumber::GENESIS),
@@ -94,15 +93,8 @@ async fn follow(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<(
                 bail!("{} ended the stream with {status}", arguments.endpoint)
             }
         };
-        verify_chain_step(&chain, &block)?;
-        let verified = VerifiedBlock::new(block, &verifier, Standing::Linked)?;
-        verifier.apply_config(&verified)?;
+        let verified = walk.take(block)?;
         let (number, hash) = (verified.number(), verified.header_hash());
-        chain = ChainInfo {
-            height: number.height(),
-            tip_hash: Some(hash),
-            ..chain
-        };
         if number.get() >= arguments.from {
             writeln!(out, "{number} {hash}")?;
         }

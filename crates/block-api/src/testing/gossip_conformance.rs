@@ -153,7 +153,7 @@ async fn a_forged_copy_hides_nothing(network: Vec<Arc<dyn Gossip>>) {
     let block = chain.data(100);
     let forged = VerifiedBlock::new(
         TestChain::forged(&block),
-        &GullibleVerifier,
+        &GullibleVerifier::default(),
         Standing::Linked,
     )
     .expect("it believes anything");

@@ -29,7 +29,10 @@ pub struct TestVerifier {
 
 /// Accepts anything, as a node of an attacker does.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct GullibleVerifier;
+pub struct GullibleVerifier {
+    /// The config block by which it says that it judged.
+    pub judged_by: BlockNumber,
+}
 
 /// Lets everyone read.
 #[derive(Debug, Clone, Copy, Default)]
@@ -136,7 +139,7 @@ impl BlockVerifier for GullibleVerifier {
         Verdict::Accepted(Acceptance {
             is_config: block.is_config(),
             last_config: BlockNumber::GENESIS,
-            judged_by: BlockNumber::GENESIS,
+            judged_by: self.judged_by,
         })
     }
 

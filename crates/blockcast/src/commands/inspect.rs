@@ -13,6 +13,8 @@ mod transactions;
 
 use std::path::PathBuf;
 
+use blockcast::config::DataHashRule;
+
 use self::{judge::Judge, report::Report};
 use crate::{commands::block_files, error::CommandError, output};
 
@@ -48,6 +50,9 @@ pub(crate) struct Args {
     /// itself, and those of other blocks are not.
     #[arg(long, value_name = "FILE", visible_alias = "config")]
     genesis: Option<PathBuf>,
+    /// How the data hash of the channel's blocks is taken: fabric, or fabric-x
+    #[arg(long, value_name = "RULE", default_value = "fabric")]
+    data_hash: DataHashRule,
     /// Prints one JSON object
     #[arg(long)]
     json: bool,
@@ -65,7 +70,7 @@ pub(crate) async fn run(args: Args) -> Result<(), CommandError> {
         }
         None => Judge::itself(&block),
     };
-    let report = Report::new(&block, judge.as_ref());
+    let report = Report::new(&block, judge.as_ref(), args.data_hash.hashing());
     output::result(&if args.json {
         serde_json::to_string(&report)?
     } else {

@@ -115,8 +115,14 @@ pub enum StartError {
     },
     /// What is in the block store is not the chain of the channel.
     #[error(
-        "the block store of channel {channel}: {source}; move {} away, and the node fetches the chain anew",
-        dir.display()
+        "the block store of channel {channel}: {source}; {}",
+        match source {
+            StoredBlockError::Read(_) => format!("check the disk under {}, and start again", dir.display()),
+            _ => format!(
+                "move {} away, and the node fetches the chain anew from its orderers and peers",
+                dir.display()
+            ),
+        }
     )]
     Stored {
         /// The channel.

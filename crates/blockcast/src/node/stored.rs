@@ -7,7 +7,7 @@ use block_api::{
     Block, BlockNumber, BlockReader, BlockVerifier as _, ChainInfo, DataHashing, HeaderHash,
     ParseBlockError, ReadError, ReadLimits, Rejection, Standing, VerifiedBlock, VerifyError,
 };
-use channel_config::{ChannelVerifier, verify_chain_step};
+use channel_config::{ChainWalk, ChannelVerifier, verify_chain_step};
 use tokio::task::spawn_blocking;
 use tracing::info;
 
@@ -81,41 +81,37 @@ async fn check_whole(
     verifier: ChannelVerifier,
 ) -> Result<u64, StoredBlockError> {
     let ChainInfo { first, height, .. } = store.info();
-    let mut chain = ChainInfo {
+    let channel = verifier.channel().clone();
+    let below = ChainInfo {
         first,
         height: first
             .previous()
             .map_or_else(Default::default, BlockNumber::height),
         tip_hash: None,
     };
+    let mut walk = ChainWalk::new(verifier, below);
     let mut judged = 0;
-    while chain.height < height {
-        let next = chain.height.next_block();
+    while walk.chain().height < height {
+        let next = walk.chain().height.next_block();
         let read = store.read(next, ReadLimits::new(BATCH.0, BATCH.1)).await?;
         if read.is_empty() {
             return Err(StoredBlockError::Missing { number: next });
         }
-        let judge = verifier.clone();
         // Judging a batch takes long enough to hold up whatever else the runtime does.
         let batch = spawn_blocking(move || {
-            let mut chain = chain;
             for (bytes, number) in read.into_iter().zip(next.get()..) {
-                let block = parse(bytes, BlockNumber::new(number))?;
-                verify_chain_step(&chain, &block)?;
-                let verified = VerifiedBlock::new(block, &judge, Standing::Linked)?;
-                judge.apply_config(&verified)?;
-                chain = chain.grown_by(&verified);
+                walk.take(parse(bytes, BlockNumber::new(number))?)?;
             }
-            Ok::<_, StoredBlockError>(chain)
+            Ok::<_, StoredBlockError>(walk)
         });
-        let before = judged;
-        chain = match batch.await {
-            Ok(chain) => chain?,
+        walk = match batch.await {
+            Ok(walk) => walk?,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
-        judged = chain.height.get() - first.get();
+        let before = judged;
+        judged = walk.chain().height.get() - first.get();
         if before / TOLD_EVERY < judged / TOLD_EVERY {
-            info!(channel = %verifier.channel(), blocks = judged, of = height.get(), "judging stored blocks");
+            info!(%channel, blocks = judged, of = height.get(), "judging stored blocks");
         }
     }
     Ok(judged)
@@ -203,7 +199,8 @@ mod tests {
             verifier.apply_config(&good).unwrap();
             let stored = match &changed {
                 Some(block) if block.number().get() == number => {
-                    let judge = Believes(good.judged_by());
+                    let judged_by = good.judged_by();
+                    let judge = GullibleVerifier { judged_by };
                     VerifiedBlock::new(block.clone(), &judge, Standing::Linked).unwrap()
                 }
                 Some(_) | None => good,
@@ -211,32 +208,6 @@ mod tests {
             store.append(vec![stored]).await.unwrap();
         }
         Arc::new(store)
-    }
-
-    /// Believes that this configuration accepted a block.
-    #[derive(Debug)]
-    struct Believes(BlockNumber);
-
-    impl block_api::BlockVerifier for Believes {
-        fn verify(&self, block: &Block, standing: Standing) -> block_api::Verdict {
-            match GullibleVerifier.verify(block, standing) {
-                block_api::Verdict::Accepted(acceptance) => {
-                    block_api::Verdict::Accepted(block_api::Acceptance {
-                        judged_by: self.0,
-                        ..acceptance
-                    })
-                }
-                other => other,
-            }
-        }
-
-        fn verify_attestation(&self, block: &Block, standing: Standing) -> block_api::Verdict {
-            self.verify(block, standing)
-        }
-
-        fn apply_config(&self, _: &VerifiedBlock) -> Result<(), Rejection> {
-            Ok(())
-        }
     }
 
     /// The block with the header, the data, and no signature.

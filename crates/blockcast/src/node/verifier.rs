@@ -144,8 +144,14 @@ mod tests {
     #[test]
     fn endpoints_that_cannot_be_used_leave_those_before() {
         let clock = FixedClock(std::time::SystemTime::UNIX_EPOCH);
+        let roots = ChannelConfig::from_block(&fixture(0)).unwrap().endpoints();
+        let before = OrdererEndpoint {
+            endpoint: "before:7050".parse().unwrap(),
+            tls_roots: roots[0].tls_roots.clone(),
+        };
         let config = Config {
             tls: orderer_client::Tls::Server,
+            endpoints: vec![before.clone()],
             ..Config::default()
         };
         let client =
@@ -159,6 +165,6 @@ mod tests {
         let follower = EndpointFollower::new(verifier, client.clone(), vec![extra]);
         let block = VerifiedBlock::new(fixture(0), &follower, Standing::Linked).unwrap();
         follower.apply_config(&block).unwrap();
-        assert_eq!(client.endpoints(), []);
+        assert_eq!(client.endpoints(), [before.endpoint]);
     }
 }

@@ -4,8 +4,8 @@
 use std::{fs, path::Path, time::SystemTime};
 
 use block_api::{
-    Acceptance, Block, BlockNumber, BlockStore as _, BlockVerifier, Endpoint, Rejection, Standing,
-    Verdict, VerifiedBlock, testing::GullibleVerifier,
+    Block, BlockStore as _, BlockVerifier, Endpoint, Standing, VerifiedBlock,
+    testing::GullibleVerifier,
 };
 use block_store::SegmentStore;
 use channel_config::ChannelVerifier;
@@ -208,30 +208,6 @@ async fn verify_judges_a_config_block_by_the_configuration_before_it() {
     }
 }
 
-/// Believes that this configuration accepted a block.
-#[derive(Debug)]
-struct Believes(BlockNumber);
-
-impl BlockVerifier for Believes {
-    fn verify(&self, block: &Block, standing: Standing) -> Verdict {
-        match GullibleVerifier.verify(block, standing) {
-            Verdict::Accepted(acceptance) => Verdict::Accepted(Acceptance {
-                judged_by: self.0,
-                ..acceptance
-            }),
-            other => other,
-        }
-    }
-
-    fn verify_attestation(&self, block: &Block, standing: Standing) -> Verdict {
-        self.verify(block, standing)
-    }
-
-    fn apply_config(&self, _: &VerifiedBlock) -> Result<(), Rejection> {
-        Ok(())
-    }
-}
-
 /// A chain of 100 blocks, a node's folder, and in its store one block without its signatures.
 struct Tampered {
     dir: TempDir,
@@ -276,7 +252,9 @@ impl Tampered {
             let good = VerifiedBlock::new(block, &verifier, Standing::Linked).unwrap();
             verifier.apply_config(&good).unwrap();
             let stored = if number == tampered {
-                let judge = Believes(good.judged_by());
+                let judge = GullibleVerifier {
+                    judged_by: good.judged_by(),
+                };
                 VerifiedBlock::new(unsigned(good.block()), &judge, Standing::Linked).unwrap()
             } else {
                 good

@@ -3,6 +3,8 @@
 
 use std::{cell::Cell, sync::Arc};
 
+use tracing::debug;
+
 use crate::{
     msp::{Identity, IdentityError, Msps, SerializedIdentity},
     policy::principal::Principal,
@@ -76,12 +78,17 @@ impl<'a> SignedData<'a> {
 }
 
 impl<'a> Evaluation<'a> {
-    /// Leaves out the signatures of identities that the channel does not know (POL-05).
+    /// Leaves out the signatures of identities that the channel does not know, and logs why
+    /// (POL-05).
     pub(crate) fn new(signed: &[SignedData<'a>], msps: &Msps) -> Self {
         let mut entries: Vec<Entry<'a>> = Vec::with_capacity(signed.len());
         for data in signed {
-            let Ok(identity) = data.identity(msps) else {
-                continue;
+            let identity = match data.identity(msps) {
+                Ok(identity) => identity,
+                Err(error) => {
+                    debug!(%error, "the signature of an unknown identity does not count");
+                    continue;
+                }
             };
             let first = entries
                 .iter()

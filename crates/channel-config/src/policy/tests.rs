@@ -4,7 +4,7 @@
 mod limits;
 mod model;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use prost::Message;
 use protos::common::{
@@ -437,8 +437,52 @@ fn unknown_identities_are_skipped() {
         SignedData::by(&stranger.identity, MESSAGE, &bad),
         SignedData::by(&world.signers[0].identity, MESSAGE, &good),
     ];
-    assert!(!policy.is_satisfied(&Evaluation::new(&data[..2], &world.msps)));
-    assert!(policy.is_satisfied(&Evaluation::new(&data, &world.msps)));
+    let log = Arc::new(Log::default());
+    tracing::subscriber::with_default(log.clone(), || {
+        assert!(!policy.is_satisfied(&Evaluation::new(&data[..2], &world.msps)));
+        assert!(policy.is_satisfied(&Evaluation::new(&data, &world.msps)));
+    });
+    let log = log.0.lock().unwrap();
+    assert_eq!(log.len(), 4, "two of them, twice: {log:?}");
+    assert!(log[0].contains("does not parse"), "{log:?}");
+    assert!(
+        log[1].contains("chain") || log[1].contains("OneMSP"),
+        "{log:?}"
+    );
+}
+
+/// Keeps the events of a thread as text.
+#[derive(Debug, Default)]
+struct Log(Mutex<Vec<String>>);
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Text(String);
+        impl tracing::field::Visit for Text {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0 += &format!("{field}={value:?} ");
+            }
+        }
+        let mut text = Text(String::new());
+        event.record(&mut text);
+        self.0.lock().unwrap().push(text.0);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
 }
 
 fn config_policy(kind: PolicyType, value: Vec<u8>) -> ConfigPolicy {

@@ -6,6 +6,7 @@ mod envelope;
 mod history;
 mod rule;
 mod signatures;
+mod walk;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ pub use self::{
     envelope::EnvelopeError,
     rule::BlockError,
     signatures::{SignatureReport, SignerInfo, SignerKind},
+    walk::ChainWalk,
 };
 use self::{
     envelope::check_well_formed,
@@ -91,7 +93,8 @@ impl ChannelVerifier {
     ///
     /// # Errors
     ///
-    /// As for [`from_genesis`](Self::from_genesis).
+    /// When the block is no config block, its data is not what its header says, or its
+    /// configuration cannot be used.
     pub fn from_trusted(block: &Block) -> Result<Self, ConfigError> {
         Self::from_trusted_hashing(block, DataHashing::default())
     }
@@ -100,7 +103,7 @@ impl ChannelVerifier {
     ///
     /// # Errors
     ///
-    /// As for [`from_genesis`](Self::from_genesis).
+    /// As for [`from_trusted`](Self::from_trusted).
     pub fn from_trusted_hashing(block: &Block, hashing: DataHashing) -> Result<Self, ConfigError> {
         let history = SharedHistory::trusting(block, hashing)?;
         Ok(Self {

@@ -9,20 +9,17 @@ mod rules;
 
 use block_api::{Block, BlockVerifier, ChainInfo, Standing, Verdict, VerifiedBlock};
 
-use crate::{ChannelVerifier, verify_chain_step};
+use crate::{ChainWalk, ChannelVerifier, verify_chain_step};
 
 /// Verifies a chain in order and applies its config blocks.
 fn verified(blocks: &[Block]) -> ChannelVerifier {
     let verifier = ChannelVerifier::from_genesis(&blocks[0]).unwrap();
-    let mut info = ChainInfo::EMPTY;
+    let mut walk = ChainWalk::new(verifier, ChainInfo::EMPTY);
     for block in blocks {
-        verify_chain_step(&info, block).unwrap();
-        let verified = VerifiedBlock::new(block.clone(), &verifier, Standing::Linked)
+        walk.take(block.clone())
             .unwrap_or_else(|error| panic!("{error}"));
-        verifier.apply_config(&verified).unwrap();
-        info = info.grown_by(&verified);
     }
-    verifier
+    walk.verifier().clone()
 }
 
 /// The rule that a block breaks, or what else became of it.

@@ -234,6 +234,30 @@ fn a_copy_that_a_newer_configuration_judged_takes_the_place() {
     assert_eq!(buffer.bytes(), 0);
 }
 
+/// Those whom a configuration removed can sign another header on top of it.
+#[test]
+fn of_blocks_that_link_the_one_that_the_newest_configuration_judged_is_given() {
+    let mut chain = TestChain::new("ch");
+    let blocks = [chain.config(), chain.config()]
+        .each_ref()
+        .map(TestChain::verified);
+    let (mut real, mut other) = (chain.clone(), chain);
+    let real = TestChain::verified(&real.data(1));
+    let other = TestChain::signed_by_others(&other.data(2), BlockNumber::GENESIS);
+    let other = TestChain::verified(&other);
+    let tip_now = tip(&blocks);
+    for order in [[&other, &real], [&real, &other]] {
+        let buffer = Buffer::new(&config(10_000, 9_000), BlockNumber::new(2));
+        for block in order {
+            assert_eq!(buffer.try_push(block.clone(), Origin::Topic), Push::Queued);
+        }
+        let batch = buffer.take(&tip_now);
+        assert_eq!(batch.blocks.len(), 1);
+        assert_eq!(batch.blocks[0].block.header_hash(), real.header_hash());
+        assert_eq!((batch.rivals.len(), batch.unlinked.len()), (1, 0));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_full_buffer_slows_the_orderer_down_until_there_is_room() {
     let blocks = chain(5, 1000);

@@ -183,7 +183,7 @@ async fn a_forged_block_is_rejected_and_hides_nothing() {
     victim.meets(1).await;
     let forged = VerifiedBlock::new(
         TestChain::forged(&blocks[1]),
-        &GullibleVerifier,
+        &GullibleVerifier::default(),
         Standing::Linked,
     )
     .unwrap();

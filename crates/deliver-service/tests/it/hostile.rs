@@ -74,7 +74,12 @@ fn naming(number: u64, config: u64) -> VerifiedBlock {
         BlockNumber::new(config),
         BlockNumber::GENESIS,
     );
-    VerifiedBlock::new(assemble(&mark), &GullibleVerifier, Standing::Linked).unwrap()
+    VerifiedBlock::new(
+        assemble(&mark),
+        &GullibleVerifier::default(),
+        Standing::Linked,
+    )
+    .unwrap()
 }
 
 async fn publish(channel: &dyn GossipChannel, blocks: impl IntoIterator<Item = VerifiedBlock>) {

@@ -50,7 +50,12 @@ async fn publisher(
 }
 
 async fn publish(channel: &dyn GossipChannel, block: &Block) {
-    let block = VerifiedBlock::new(block.clone(), &GullibleVerifier, Standing::Linked).unwrap();
+    let block = VerifiedBlock::new(
+        block.clone(),
+        &GullibleVerifier::default(),
+        Standing::Linked,
+    )
+    .unwrap();
     channel.publish(&block).await.unwrap();
 }
 

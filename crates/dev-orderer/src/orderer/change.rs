@@ -4,13 +4,12 @@
 use std::sync::Arc;
 
 use block_api::{
-    Block, BlockNumber, BlockReader as _, BlockVerifier as _, BoxError, Endpoint, ReadLimits,
-    Standing, VerifiedBlock,
+    Block, BlockNumber, BlockReader as _, BlockVerifier as _, Endpoint, ReadLimits, Standing,
+    VerifiedBlock,
 };
 use channel_config::ChannelAccess;
 use protos::common::ConfigGroup;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use super::{DevOrderer, Mode, OrderingMode, tls_roots};
 use crate::{
@@ -40,8 +39,8 @@ impl DevOrderer {
     ///
     /// The tree must be one that a channel can have; who wants the change, and whether versions
     /// grew, is not asked, and the block names no update. The next blocks are cut as it says. Who
-    /// may read and write is judged by it as far as [`channel_config`] follows such a change. The
-    /// nodes and their keys stay as they are; [`change`](Self::change) is for those.
+    /// may read and write is judged by it. The nodes and their keys stay as they are;
+    /// [`change`](Self::change) is for those.
     ///
     /// # Errors
     ///
@@ -204,12 +203,11 @@ impl DevOrderer {
             .next()
             .and_then(|raw| Block::parse(raw).ok());
         let block = block.expect("invariant: a block that was told of is there");
-        if let Err(err) = VerifiedBlock::new(block, &*mode.verifier, Standing::Linked)
-            .map_err(BoxError::from)
-            .and_then(|verified| Ok(mode.verifier.apply_config(&verified)?))
-        {
-            warn!(%err, block.number = number.get(), "the orderer cannot follow its own config block");
-        }
+        let verified = VerifiedBlock::new(block, &*mode.verifier, Standing::Linked)
+            .expect("invariant: what is ordered here is signed as the channel demands");
+        mode.verifier
+            .apply_config(&verified)
+            .expect("invariant: a configuration that was checked can be taken into force");
         Ok(number)
     }
 

@@ -21,9 +21,6 @@ use crate::{
     wire::{COPY_AT, parse},
 };
 
-/// The bytes of the messages that may wait for an answer; one more is ignored until there is room.
-pub(super) const VALIDATION_BYTES: usize = 128 * 1024 * 1024;
-
 impl EventLoop {
     pub(super) fn publish(&mut self, block: Published) -> Result<(), GossipError> {
         let Published {
@@ -174,7 +171,8 @@ impl EventLoop {
         };
         let (candidate, answer) = Candidate::new(block, node_id(&source));
         let has_room = self.validations.len() < self.config.max_validations.get()
-            && self.validation_bytes.saturating_add(bytes) <= VALIDATION_BYTES;
+            && self.validation_bytes.saturating_add(bytes)
+                <= self.config.max_validation_bytes.get();
         if !has_room || !channel.offer(candidate) {
             self.counters.candidates_dropped.increment();
             self.seen.note(&id, Fate::Held);

@@ -3,7 +3,7 @@
 //!
 //! Every text in it that came out of the block is fit to be shown.
 
-use block_api::Block;
+use block_api::{Block, DataHashing};
 use serde::Serialize;
 
 use super::{
@@ -46,9 +46,9 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn new(block: &Block, judge: Option<&Judge>) -> Self {
+    pub(super) fn new(block: &Block, judge: Option<&Judge>, hashing: DataHashing) -> Self {
         let header = block.header();
-        let actual = block.has_data().then(|| block.data_hash());
+        let actual = block.has_data().then(|| block.data_hash_by(hashing));
         let data_hash_ok = actual.map(|actual| header.data_hash == actual.as_ref());
         let signers = signers::of(block, judge);
         let (config, config_problem) = match block.is_config().then(|| config_report::of(block)) {

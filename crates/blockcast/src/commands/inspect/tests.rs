@@ -3,7 +3,7 @@
 
 use std::{fs, path::PathBuf};
 
-use block_api::{Block, BlockNumber};
+use block_api::{Block, BlockNumber, DataHashing};
 use proptest::prelude::*;
 use prost::Message as _;
 use protos::common::{
@@ -23,11 +23,11 @@ fn block(path: &str) -> Block {
 fn judged(path: &str, by: &str) -> Report {
     let block = block(path);
     let judge = Judge::given(&self::block(by), &file(by), &block).unwrap();
-    Report::new(&block, Some(&judge))
+    Report::new(&block, Some(&judge), DataHashing::default())
 }
 
 fn alone(block: &Block) -> Report {
-    Report::new(block, Judge::itself(block).as_ref())
+    Report::new(block, Judge::itself(block).as_ref(), DataHashing::default())
 }
 
 fn json(report: &Report) -> serde_json::Value {
@@ -244,7 +244,7 @@ fn what_was_changed_is_seen() {
         bad[at] ^= 1;
         let block = Block::parse(bad.into()).unwrap();
         let judge = Judge::given(&genesis, &file("raft/block_0.pb"), &block).unwrap();
-        Report::new(&block, Some(&judge))
+        Report::new(&block, Some(&judge), DataHashing::default())
     };
     let data = changed(good.len() / 2);
     assert_eq!(data.data_hash_ok, Some(false));

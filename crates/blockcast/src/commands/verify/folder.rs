@@ -7,11 +7,8 @@ use std::{
     vec,
 };
 
-use block_api::{
-    Block, BlockNumber, BlockVerifier as _, ChainInfo, ChannelId, DataHashing, HeaderHash,
-    Standing, VerifiedBlock, VerifyError,
-};
-use channel_config::{ChannelVerifier, ConfigError, verify_chain_step};
+use block_api::{Block, BlockNumber, ChainInfo, ChannelId, DataHashing, HeaderHash, VerifyError};
+use channel_config::{ChainWalk, ChannelVerifier, ConfigError};
 
 use crate::commands::{
     block_files::{self, BlockFileError},
@@ -30,8 +27,7 @@ pub(super) struct FolderVerifier {
     dir: PathBuf,
     numbers: vec::IntoIter<BlockNumber>,
     first: BlockNumber,
-    verifier: ChannelVerifier,
-    chain: ChainInfo,
+    walk: ChainWalk,
     blocks: u64,
     config_blocks: u64,
     bytes: u64,
@@ -147,8 +143,7 @@ impl FolderVerifier {
             dir: dir.to_owned(),
             numbers: numbers.into_iter(),
             first,
-            verifier,
-            chain,
+            walk: ChainWalk::new(verifier, chain),
             blocks: 0,
             config_blocks: 0,
             bytes: 0,
@@ -204,20 +199,11 @@ impl FolderVerifier {
     fn judge(&mut self, block: Block) -> Result<(), (&'static str, String)> {
         let rejected =
             |rejection: block_api::Rejection| (rejection.rule(), rejection.reason().to_string());
-        verify_chain_step(&self.chain, &block).map_err(rejected)?;
         let length = block.raw().len();
-        let verified = VerifiedBlock::new(block, &self.verifier, Standing::Linked).map_err(
-            |error| match error {
-                VerifyError::Rejected(rejection) => rejected(rejection),
-                other @ (VerifyError::NoData { .. } | _) => (WELL_FORMED, other.to_string()),
-            },
-        )?;
-        self.verifier.apply_config(&verified).map_err(rejected)?;
-        self.chain = ChainInfo {
-            height: verified.number().height(),
-            tip_hash: Some(verified.header_hash()),
-            ..self.chain
-        };
+        let verified = self.walk.take(block).map_err(|error| match error {
+            VerifyError::Rejected(rejection) => rejected(rejection),
+            other @ (VerifyError::NoData { .. } | _) => (WELL_FORMED, other.to_string()),
+        })?;
         self.blocks += 1;
         self.config_blocks += u64::from(verified.is_config());
         self.bytes += u64::try_from(length).unwrap_or(u64::MAX);
@@ -226,15 +212,15 @@ impl FolderVerifier {
 
     /// Where the chain stands, after all of it was verified.
     pub(super) fn finish(self) -> VerifiedChain {
-        let genesis = self.verifier.trusted_hash();
+        let (verifier, chain) = (self.walk.verifier(), self.walk.chain());
         VerifiedChain {
-            channel: self.verifier.channel().clone(),
+            channel: verifier.channel().clone(),
             first: self.first,
-            last: self.chain.height.tip().unwrap_or_default(),
+            last: chain.height.tip().unwrap_or_default(),
             blocks: self.blocks,
             config_blocks: self.config_blocks,
             bytes: self.bytes,
-            tip_hash: self.chain.tip_hash.unwrap_or(genesis),
+            tip_hash: chain.tip_hash.unwrap_or_else(|| verifier.trusted_hash()),
         }
     }
 }

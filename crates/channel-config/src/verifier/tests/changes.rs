@@ -431,15 +431,15 @@ fn a_configuration_takes_force_after_its_block() {
 /// Blocks from before v1.4.1 do not sign which config block is the newest one.
 #[test]
 fn a_block_that_names_no_config_block_waits_for_its_place() {
-    let recorded = chain("raft", 1);
+    let recorded = chain("raft", 8);
     let verifier = verified(&recorded);
-    let bare = message_block(1, &recorded[0], 0);
+    let bare = message_block(8, &recorded[7], 7);
     let signature = orderer("raft0").sign_block(&bare, &[]);
     let block = with_signatures(&bare, &[], vec![signature]);
     let ahead = outcome(verifier.verify(&block, Standing::Ahead));
     assert_eq!(ahead, "awaits its link");
     let linked = VerifiedBlock::new(block, &verifier, Standing::Linked).unwrap();
-    assert_eq!(linked.last_config(), BlockNumber::GENESIS);
+    assert_eq!(linked.last_config(), BlockNumber::new(7));
 }
 
 /// Any number of configurations pass, and the memory stays bounded.
