@@ -84,8 +84,11 @@ impl OrdererIntake {
 #[async_trait]
 impl BlockHandler for OrdererIntake {
     fn position(&self) -> ChainInfo {
-        *self.stream() = InOrder::default();
-        self.ledger.info()
+        let position = self.ledger.info();
+        // Where the ledger is another one than the store, nobody may ever store what is below it.
+        let stored = self.intake.store.info().height.min(position.height);
+        *self.stream() = InOrder::behind(stored);
+        position
     }
 
     async fn handle(&self, block: Block, _from: &Endpoint) -> Result<(), HandleError> {
