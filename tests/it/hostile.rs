@@ -174,8 +174,13 @@ struct Liar {
 }
 
 impl Liar {
-    /// Joins with this chain, and knows how so many others stand.
-    async fn join(gossip: Libp2pGossip, common: &Common, chain: Vec<Block>, others: usize) -> Self {
+    /// Joins with this chain, and waits until what it publishes reaches these nodes.
+    async fn join(
+        gossip: Libp2pGossip,
+        common: &Common,
+        chain: Vec<Block>,
+        nodes: &[Node],
+    ) -> Self {
         let joined = gossip.join(JoinRequest {
             channel: "ch".parse().unwrap(),
             genesis: common.genesis.header_hash(),
@@ -184,11 +189,11 @@ impl Liar {
             signer: common.signer.clone(),
         });
         let mut membership = within("joining", joined).await.unwrap();
-        let mut met = BTreeSet::new();
-        while met.len() < others {
+        let mut missing: BTreeSet<_> = nodes.iter().map(|node| node.gossip.node_id()).collect();
+        while !missing.is_empty() {
             let event = within("a status", membership.events.recv()).await;
             if let GossipEvent::Status { from, .. } = event.unwrap() {
-                met.insert(from);
+                missing.remove(&from);
             }
         }
         Self { gossip, membership }
@@ -256,7 +261,7 @@ impl Scene {
 
     async fn liar(&mut self, chain: Vec<Block>) -> Liar {
         let gossip = self.strangers.pop().unwrap();
-        Liar::join(gossip, &self.common, chain, self.nodes.len()).await
+        Liar::join(gossip, &self.common, chain, &self.nodes).await
     }
 
     async fn reach(&self, height: u64) {
