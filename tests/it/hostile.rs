@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use block_api::{
     Block, BlockNumber, BlockReader, ChainInfo, Clock as _, Endpoint, Gossip as _, GossipEvent,
     Height, JoinRequest, Membership, ReadError, ReadLimits, Signer, Standing, SystemClock,
-    VerifiedBlock,
+    VerifiedBlock, header_der,
     testing::{GullibleVerifier, within},
 };
 use bytes::Bytes;
@@ -17,6 +17,12 @@ use dev_orderer::{
     OrganizationSpec, Pace, RecordedChain, Script, When,
 };
 use gossip_libp2p::Libp2pGossip;
+use prost::Message as _;
+use protos::common::{
+    IdentifierHeader, LastConfig, Metadata, MetadataSignature, OrdererBlockMetadata,
+    SignatureHeader,
+};
+use signer::envelope::Nonce;
 
 use crate::{
     harness::{self, Common, Node},
@@ -29,15 +35,11 @@ const GROWN: u64 = 2;
 /// The config block by which `Right` orders no longer.
 const REMOVED: u64 = 4;
 
-/// A chain, and what those sign who were removed on the way.
+/// A chain, and the orderers who were removed on the way.
 struct Chain {
-    honest: Vec<Block>,
-    /// As the next block after the removal, linked to it.
-    next: Block,
-    /// As another one in the same place.
-    also_next: Block,
-    /// Of a number above that, on a chain that never heard of the removal.
-    ahead: Block,
+    consensus: Consensus,
+    blocks: Vec<Block>,
+    removed: Vec<OrdererNode>,
     /// A reader of the channel.
     client: Arc<dyn Signer>,
 }
@@ -53,47 +55,83 @@ impl Chain {
             .map(|port| format!("127.0.0.1:{port}").parse().unwrap())
             .collect();
         let mut maker = ChainMaker::new(config, &endpoints, SystemClock.now()).unwrap();
-        let mut honest = vec![maker.network().genesis().clone()];
-        honest.push(maker.block(&[100]).await.unwrap());
-        // Five of seven nodes are a quorum on BFT.
-        let right = || "Right".to_owned();
+        let organization = || "Right".to_owned();
         let more = || Change::AddNode {
-            organization: right(),
+            organization: organization(),
         };
-        honest.push(maker.change(&[more(), more(), more()]).await.unwrap());
-        honest.push(maker.block(&[100]).await.unwrap());
-        let mut removed: Vec<OrdererNode> = maker.network().nodes().to_vec();
+        let mut removed = Vec::new();
+        let mut blocks = vec![maker.network().genesis().clone()];
+        for number in 1..=10 {
+            blocks.push(match number {
+                // Five of seven nodes are a quorum on BFT.
+                GROWN => maker.change(&[more(), more(), more()]).await.unwrap(),
+                REMOVED => {
+                    removed = maker.network().nodes().to_vec();
+                    let organization = organization();
+                    let change = [Change::RemoveOrderers { organization }];
+                    maker.change(&change).await.unwrap()
+                }
+                _ => maker.block(&[100]).await.unwrap(),
+            });
+        }
         removed.retain(|node| node.organization() == "Right");
-        let mut fork = maker.clone();
-        let organization = right();
-        honest.push(
-            maker
-                .change(&[Change::RemoveOrderers { organization }])
-                .await
-                .unwrap(),
-        );
-        let next = maker.block_signed_by(&removed, &[66]).await.unwrap();
-        let also_next = maker.block_signed_by(&removed, &[67]).await.unwrap();
-        for _ in 0..3 {
-            fork.block(&[100]).await.unwrap();
-        }
-        let ahead = fork.block_signed_by(&removed, &[68]).await.unwrap();
-        for _ in 0..6 {
-            honest.push(maker.block(&[100]).await.unwrap());
-        }
         Self {
-            honest,
-            next,
-            also_next,
-            ahead,
+            consensus,
+            blocks,
+            removed,
             client: maker.network().client().signer(),
         }
     }
 
-    /// The blocks up to this one.
-    fn up_to(&self, last: u64) -> Vec<Block> {
-        let last = usize::try_from(last).unwrap();
-        self.honest[..=last].to_vec()
+    fn block(&self, number: u64) -> &Block {
+        &self.blocks[usize::try_from(number).unwrap()]
+    }
+
+    /// A block that links to the chain, with the data of another one, which the removed sign. They
+    /// say that this is the newest config block.
+    async fn forged(&self, number: u64, data_of: u64, last_config: u64) -> Block {
+        let previous = self.block(number - 1).header_hash();
+        let entries: Vec<&[u8]> = self.block(data_of).data().collect();
+        let assemble =
+            |slots: &[Vec<u8>]| Block::assemble(number.into(), previous.as_ref(), &entries, slots);
+        let unsigned = assemble(&[]);
+        let header = unsigned.header();
+        let header = header_der(header.number, header.previous_hash, header.data_hash);
+        let value = OrdererBlockMetadata {
+            last_config: Some(LastConfig { index: last_config }),
+            ..OrdererBlockMetadata::default()
+        }
+        .encode_to_vec();
+        let mut signatures = Vec::new();
+        for node in &self.removed {
+            let (mut signature, signer) = (MetadataSignature::default(), node.member().signer());
+            let nonce = Bytes::copy_from_slice(Nonce::random().as_bytes());
+            let signed_by = match self.consensus {
+                Consensus::Raft => {
+                    let creator = signer.identity();
+                    let header = SignatureHeader { creator, nonce }.encode_to_vec();
+                    signature.signature_header = header.clone().into();
+                    header
+                }
+                Consensus::Bft => {
+                    let identifier = node.id();
+                    let header = IdentifierHeader { identifier, nonce }.encode_to_vec();
+                    signature.identifier_header = header.clone().into();
+                    header
+                }
+            };
+            let signed = [&value[..], &signed_by, &header].concat();
+            signature.signature = signer.sign(&signed).await.unwrap();
+            signatures.push(signature);
+        }
+        let value = value.into();
+        assemble(&[Metadata { value, signatures }.encode_to_vec()])
+    }
+
+    /// The blocks from a number up to another one, without that.
+    fn between(&self, first: u64, end: u64) -> Vec<Block> {
+        let [first, end] = [first, end].map(|number| usize::try_from(number).unwrap());
+        self.blocks[first..end].to_vec()
     }
 }
 
@@ -136,8 +174,13 @@ struct Liar {
 }
 
 impl Liar {
-    /// Joins with this chain, and knows how so many others stand.
-    async fn join(gossip: Libp2pGossip, common: &Common, chain: Vec<Block>, others: usize) -> Self {
+    /// Joins with this chain, and waits until what it publishes reaches these nodes.
+    async fn join(
+        gossip: Libp2pGossip,
+        common: &Common,
+        chain: Vec<Block>,
+        nodes: &[Node],
+    ) -> Self {
         let joined = gossip.join(JoinRequest {
             channel: "ch".parse().unwrap(),
             genesis: common.genesis.header_hash(),
@@ -146,11 +189,11 @@ impl Liar {
             signer: common.signer.clone(),
         });
         let mut membership = within("joining", joined).await.unwrap();
-        let mut met = BTreeSet::new();
-        while met.len() < others {
+        let mut missing: BTreeSet<_> = nodes.iter().map(|node| node.gossip.node_id()).collect();
+        while !missing.is_empty() {
             let event = within("a status", membership.events.recv()).await;
             if let GossipEvent::Status { from, .. } = event.unwrap() {
-                met.insert(from);
+                missing.remove(&from);
             }
         }
         Self { gossip, membership }
@@ -182,9 +225,9 @@ struct Scene {
 impl Scene {
     async fn new(consensus: Consensus, withheld_above: u64, strangers: u8) -> Self {
         let chain = Chain::new(consensus).await;
-        let raw = chain.honest.iter().map(|block| block.raw().clone());
+        let raw = chain.blocks.iter().map(|block| block.raw().clone());
         let recorded = RecordedChain::new(raw.collect()).unwrap();
-        let verifier = ChannelVerifier::from_genesis(&chain.honest[0]).unwrap();
+        let verifier = ChannelVerifier::from_genesis(&chain.blocks[0]).unwrap();
         let readers = Arc::new(ChannelAccess::readers(&verifier));
         let script = Script::new().with(
             When::Always,
@@ -222,7 +265,7 @@ impl Scene {
 
     async fn liar(&mut self, chain: Vec<Block>) -> Liar {
         let gossip = self.strangers.pop().unwrap();
-        Liar::join(gossip, &self.common, chain, self.nodes.len()).await
+        Liar::join(gossip, &self.common, chain, &self.nodes).await
     }
 
     async fn reach(&self, height: u64) {
@@ -240,13 +283,13 @@ impl Scene {
     /// The orderer gives everything, and all have that and nothing else.
     async fn honest_blocks_arrive(self, liars: Vec<Liar>) {
         self.script.clear();
-        self.reach(self.chain.honest.len() as u64).await;
+        self.reach(self.chain.blocks.len() as u64).await;
         for node in &self.nodes {
             let kept = node.blocks().await;
             let hashes =
                 |blocks: &[Block]| blocks.iter().map(Block::header_hash).collect::<Vec<_>>();
-            assert_eq!(hashes(&kept), hashes(&self.chain.honest));
-            assert!(kept.iter().zip(&self.chain.honest).all(|(kept, honest)| {
+            assert_eq!(hashes(&kept), hashes(&self.chain.blocks));
+            assert!(kept.iter().zip(&self.chain.blocks).all(|(kept, honest)| {
                 kept.signatures_slot() == honest.signatures_slot() && kept.data().eq(honest.data())
             }));
         }
@@ -268,41 +311,35 @@ async fn what_removed_orderers_sign_is_refused_by_every_way() {
     for consensus in [Consensus::Raft, Consensus::Bft] {
         let mut scene = Scene::new(consensus, REMOVED, 4).await;
         let signatures = Judged::Rejected("signatures");
-        let genesis = scene.chain.up_to(0);
-        let [next, also_next, ahead] = [
-            scene.chain.next.clone(),
-            scene.chain.also_next.clone(),
-            scene.chain.ahead.clone(),
-        ];
-        let by_topic = scene.liar(genesis.clone()).await;
-        by_topic.publishes(&next).await;
-        scene.all_judge(&next, signatures).await;
+        let genesis = scene.chain.between(0, 1);
+        let due = REMOVED + 1;
+        // With the data of another block, and with the very header of the real one.
+        let mut liars = Vec::new();
+        for data_of in [1, due] {
+            let forged = scene.chain.forged(due, data_of, REMOVED).await;
+            let liar = scene.liar(genesis.clone()).await;
+            liar.publishes(&forged).await;
+            scene.all_judge(&forged, signatures).await;
+            liars.push(liar);
+        }
 
-        // The real block, so that there is no other header, with signatures of the removed.
-        let other_signatures = scene.liar(genesis.clone()).await;
-        let real = &scene.chain.honest[usize::try_from(REMOVED + 1).unwrap()];
-        let entries: Vec<&[u8]> = real.data().collect();
-        let slots = [next.signatures_slot().unwrap()];
-        let real = Block::assemble(real.number(), real.header().previous_hash, &entries, &slots);
-        other_signatures.publishes(&real).await;
-        scene.all_judge(&real, signatures).await;
-
-        let above = scene.liar(genesis).await;
-        above.publishes(&ahead).await;
+        let ahead = scene.chain.forged(due + 2, 1, GROWN).await;
+        let liar = scene.liar(genesis).await;
+        liar.publishes(&ahead).await;
         scene
             .all_judge(&ahead, Judged::Rejected("last-config"))
             .await;
+        liars.push(liar);
 
-        let mut longer = scene.chain.up_to(REMOVED);
-        longer.extend([also_next.clone(), ahead]);
-        let by_range = scene.liar(longer).await;
-        scene.all_judge(&also_next, signatures).await;
+        let forged = scene.chain.forged(due, 3, REMOVED).await;
+        let mut longer = scene.chain.between(0, due);
+        longer.extend([forged.clone(), ahead]);
+        liars.push(scene.liar(longer).await);
+        scene.all_judge(&forged, signatures).await;
         for node in &scene.nodes {
-            assert_eq!(node.state().await.chain.height, Height::new(REMOVED + 1));
+            assert_eq!(node.state().await.chain.height, Height::new(due));
         }
-        scene
-            .honest_blocks_arrive(vec![by_topic, other_signatures, above, by_range])
-            .await;
+        scene.honest_blocks_arrive(liars).await;
     }
 }
 
@@ -313,10 +350,19 @@ async fn what_removed_orderers_sign_is_refused_by_every_way() {
 async fn what_removed_orderers_sign_is_dropped_once_their_removal_is_known() {
     for consensus in [Consensus::Raft, Consensus::Bft] {
         let mut scene = Scene::new(consensus, REMOVED - 1, 1).await;
-        let ahead = scene.chain.ahead.clone();
-        let liar = scene.liar(scene.chain.up_to(GROWN)).await;
+        let turn = REMOVED + 3;
+        let ahead = scene.chain.forged(turn, 1, GROWN).await;
+        let liar = scene.liar(scene.chain.between(0, GROWN + 1)).await;
         liar.publishes(&ahead).await;
         scene.all_judge(&ahead, Judged::Accepted).await;
+        // What comes up to its turn is genuine, whoever brings it.
+        for block in scene.chain.between(REMOVED, turn) {
+            liar.publishes(&block).await;
+        }
+        scene
+            .all_judge(&ahead, Judged::Rejected("signatures"))
+            .await;
+        scene.reach(turn).await;
         scene.honest_blocks_arrive(vec![liar]).await;
     }
 }

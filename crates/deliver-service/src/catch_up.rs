@@ -171,7 +171,7 @@ async fn range(
     let opened = timeout(patience, source.open(&endpoint, &request)).await;
     let mut stream = opened.map_err(|_| RangeError::TimedOut)??;
     let mut expected = first;
-    let (mut run, mut previous) = (InOrder::from(below(first)), None);
+    let (mut run, mut previous) = (InOrder::behind(below(first)), None);
     while expected <= last {
         let delivery = timeout(patience, stream.next())
             .await

@@ -14,23 +14,23 @@ use crate::{
 /// the one before it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct InOrder {
-    /// The height at which the run begins: what is stored below may not be in force yet.
-    from: Height,
+    /// The height of the store when the run began. What is stored is not in force at once.
+    stored: Height,
     /// The newest config block of the run, whose configuration may not be in force yet.
     config: Option<BlockNumber>,
 }
 
 impl InOrder {
-    /// A run that begins at this height.
-    pub(crate) fn from(height: Height) -> Self {
+    /// A run that begins at the tip of a store of this height.
+    pub(crate) fn behind(stored: Height) -> Self {
         Self {
-            from: height,
+            stored,
             config: None,
         }
     }
 
-    /// Judges the next block of the run and puts it into the buffer, unless it is known. Behind a
-    /// config block it waits until that is in force.
+    /// Judges the next block of the run and puts it into the buffer, unless it is known. It waits
+    /// until every config block before it is in force.
     ///
     /// A copy that waits already counts only if it was judged by the same configuration: by an
     /// older one, others may have signed it.
@@ -44,8 +44,12 @@ impl InOrder {
         if number < intake.buffer.next() {
             return Ok(());
         }
-        let judge_there = self.config.map_or(self.from, BlockNumber::height);
-        intake.wait_until_applied(judge_there).await?;
+        let in_force = self
+            .config
+            .map_or(self.stored, |config| max(self.stored, config.height()));
+        if intake.applied().height < in_force {
+            intake.wait_until_applied(in_force).await?;
+        }
         let judge = max(self.config, intake.applied().config);
         let waiting = intake.buffer.waiting(number, &block.header_hash());
         if let Some(copy) = waiting

@@ -85,7 +85,9 @@ impl OrdererIntake {
 impl BlockHandler for OrdererIntake {
     fn position(&self) -> ChainInfo {
         let position = self.ledger.info();
-        *self.stream() = InOrder::from(position.height);
+        // Where the ledger is another one than the store, nobody may ever store what is below it.
+        let stored = self.intake.store.info().height.min(position.height);
+        *self.stream() = InOrder::behind(stored);
         position
     }
 

@@ -176,8 +176,8 @@ async fn verify_follows_a_bft_channel_whose_consenters_come_and_go() {
     chain.accepts(&and_more).await;
 }
 
-/// The key of the config block is that of the orderers before it, and those whom it brings in
-/// cannot vouch for themselves.
+/// A config block is signed by the orderers before it: those whom it brings in cannot vouch for
+/// themselves.
 ///
 /// Covers: VER-21
 #[tokio::test]

@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Configurations that come and go: each block is judged by the one at its place.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use block_api::{
-    Block, BlockNumber, Gossip, GossipChannel, Height, JoinRequest, Membership, Standing,
-    VerifiedBlock,
-    testing::{GullibleVerifier, MemoryStore, Step, TestChain, TestVerifier, within},
+    AppendError, Block, BlockNumber, BlockReader, BlockStore, ChainInfo, Gossip, GossipChannel,
+    Height, JoinRequest, Membership, ReadError, ReadLimits, Standing, VerifiedBlock,
+    testing::{GullibleVerifier, MemoryStore, Opening, Step, TestChain, TestVerifier, within},
 };
-use blockcast_deliver_service::Config;
+use blockcast_deliver_service::{ChannelParts, Config, DeliverService};
+use bytes::Bytes;
 use gossip_memory::{Link, MemoryGossip, MemoryNetwork};
+use tokio::sync::Notify;
 
-use crate::harness::{Node, fill, has};
+use crate::harness::{Node, ORDERER, fill, has};
 
 /// Blocks 0 and 3 of 8 are config blocks.
 fn chain() -> Vec<Block> {
@@ -63,7 +66,7 @@ async fn publish(channel: &dyn GossipChannel, block: &Block) {
 async fn holds_some(node: &Node) {
     let held = async {
         while node.state().await.buffered_bytes == 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     within("a block that waits", held).await;
@@ -120,7 +123,7 @@ async fn what_was_accepted_ahead_is_judged_again_in_its_place() {
     victim.reaches(4).await;
     let refused = async {
         while victim.state().await.stats.rejected == 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     within("the refusal", refused).await;
@@ -191,4 +194,81 @@ async fn a_linked_block_may_name_any_config_block() {
             node.stop().await;
         }
     }
+}
+
+/// A store that takes its time to say that a config block is stored, as a busy machine may.
+#[derive(Debug)]
+struct SlowToSay {
+    store: Arc<MemoryStore>,
+    stored: Arc<Notify>,
+}
+
+#[async_trait]
+impl BlockReader for SlowToSay {
+    fn info(&self) -> ChainInfo {
+        self.store.info()
+    }
+
+    async fn read(&self, from: BlockNumber, limits: ReadLimits) -> Result<Vec<Bytes>, ReadError> {
+        self.store.read(from, limits).await
+    }
+
+    async fn wait_for(&self, height: Height) -> Result<ChainInfo, ReadError> {
+        self.store.wait_for(height).await
+    }
+
+    fn config_at(&self, number: BlockNumber) -> Option<BlockNumber> {
+        self.store.config_at(number)
+    }
+}
+
+#[async_trait]
+impl BlockStore for SlowToSay {
+    async fn append(&self, blocks: Vec<VerifiedBlock>) -> Result<ChainInfo, AppendError> {
+        let is_config = blocks.iter().any(VerifiedBlock::is_config);
+        let info = self.store.append(blocks).await?;
+        if is_config {
+            self.stored.notify_one();
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+        Ok(info)
+    }
+}
+
+/// A stream that is opened while a config block is stored and not in force yet begins behind it:
+/// its blocks wait for that configuration and are not judged by the one before.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_begins_behind_a_config_block_waits_for_its_configuration() {
+    let blocks = chain();
+    let network = MemoryNetwork::new(9);
+    let node = Node::start(&network, "node", &blocks[0], Config::default()).await;
+    let stored = Arc::new(Notify::new());
+    let before = blocks[1..4].iter().cloned().map(Step::Block);
+    let until = [Step::Until(stored.clone()), Step::Break];
+    node.orderer
+        .script(ORDERER, Opening::Stream(before.chain(until).collect()));
+    node.orders(&blocks[4..], Step::Hang);
+
+    let gossip = network.node("other");
+    let service = DeliverService::new(Config::default(), Arc::new(gossip)).unwrap();
+    let parts = ChannelParts {
+        store: Arc::new(SlowToSay {
+            store: node.store.clone(),
+            stored,
+        }),
+        ..node.parts(&blocks[0])
+    };
+    service.join_channel(parts).await.unwrap();
+    service
+        .start_deliver_for_channel(&node.channel, node.store.clone())
+        .await
+        .unwrap();
+    let reached = service.wait_for_height(&node.channel, Height::new(8));
+    let patience = Duration::from_secs(120);
+    assert_eq!(tokio::time::timeout(patience, reached).await, Ok(true));
+    has(&node, &blocks).await;
+    let stats = service.channel_state(&node.channel).await.unwrap().stats;
+    assert_eq!((stats.from_orderer, stats.rejected), (7, 0));
+    within("stopping", service.stop()).await;
+    node.stop().await;
 }
