@@ -471,7 +471,7 @@ impl tracing::Subscriber for Log {
     fn event(&self, event: &tracing::Event<'_>) {
         struct Text(String);
         impl tracing::field::Visit for Text {
-            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn Debug) {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
                 self.0 += &format!("{field}={value:?} ");
             }
         }
