@@ -342,6 +342,42 @@ impl Block {
         self.rebuilt(|_| true, Some(metadata_field(self.slots().take(1))))
     }
 
+    /// The block with header, data and the slot of the signatures alone, and nothing beside them.
+    /// Neither hashes nor signatures cover what else a message may hold, so that whoever hands a
+    /// block on could make it as long as he likes. Shares the bytes where there is nothing else.
+    #[must_use]
+    pub fn without_extras(&self) -> Self {
+        let header = self.header();
+        let mut raw = Vec::new();
+        let mut parts = Vec::with_capacity(80);
+        put_uint(&mut parts, 1, header.number.get());
+        for (field, hash) in [(2, header.previous_hash), (3, header.data_hash)] {
+            if !hash.is_empty() {
+                put_bytes(&mut parts, field, hash);
+            }
+        }
+        put_bytes(&mut raw, HEADER_FIELD, &parts);
+        let data = self.entries.map(|_| {
+            let length = |entry: &[u8]| 1 + length_of(entry.len()) + entry.len();
+            self.data().map(length).sum::<usize>()
+        });
+        let slot = metadata_field(self.slots().take(1));
+        let data_field = data.map_or(0, |data| 1 + length_of(data) + data);
+        let length = raw.len() + data_field + if self.slots == 0 { 0 } else { slot.len() };
+        if length == self.raw.len() {
+            return self.clone();
+        }
+        raw.reserve_exact(length);
+        if let Some(data) = data {
+            put_length(&mut raw, DATA_FIELD, data);
+            self.data().for_each(|entry| put_bytes(&mut raw, 1, entry));
+        }
+        if self.slots > 0 {
+            raw.extend_from_slice(&slot);
+        }
+        Self::parse(raw.into()).expect("invariant: what is put together here parses")
+    }
+
     /// All fields but the metadata, sharing the bytes when they stand together.
     fn body(&self) -> Bytes {
         let mut end = 0;
@@ -470,6 +506,12 @@ fn metadata_field<'a>(slots: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
     put_length(&mut field, METADATA_FIELD, content.len());
     field.extend_from_slice(&content);
     field
+}
+
+/// How many bytes a length takes as a varint.
+fn length_of(length: usize) -> usize {
+    let bits = usize::BITS - length.leading_zeros();
+    bits.div_ceil(7).max(1) as usize
 }
 
 /// A range that was found in these very bytes.

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A channel that was joined: the tasks of its intake, and its pull loop.
 
-use std::{panic::resume_unwind, sync::Arc};
+use std::{
+    panic::resume_unwind,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use block_api::{
     Block, BlockNumber, BlockReader, BlockSource, GossipChannel, Membership, ReadLimits, Standing,
@@ -9,7 +12,7 @@ use block_api::{
 };
 use blocks_provider::{BlocksProvider, ProviderHandle, PullState};
 use tokio::{
-    sync::{Mutex, Notify, Semaphore, mpsc, watch},
+    sync::{Mutex, Notify, mpsc, watch},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -19,7 +22,7 @@ use crate::{
     ChannelParts, Config, JoinError,
     buffer::Buffer,
     catch_up,
-    intake::{Applied, Intake},
+    intake::{Applied, Intake, WaitingRoom},
     orderer::OrdererIntake,
     publisher,
     stats::Counters,
@@ -59,8 +62,9 @@ impl Channel {
             counters: Counters::default(),
             applied: watch::Sender::new(applied),
             storage_failure: watch::Sender::new(None),
-            awaiting: Semaphore::new((config.candidates_at_work.get() / 2).max(1)),
+            awaiting: WaitingRoom::new(config.candidates_at_work),
             reopen_stream: Notify::new(),
+            stream_at: AtomicU64::new(0),
             cancel: CancellationToken::new(),
             ended: CancellationToken::new(),
         });

@@ -42,6 +42,7 @@ impl InOrder {
     ) -> Result<(), JudgeError> {
         let number = block.number();
         if number < intake.buffer.next() {
+            self.pass(number);
             return Ok(());
         }
         let in_force = self
@@ -64,6 +65,11 @@ impl InOrder {
             true => Ok(()),
             false => Err(JudgeError::Closed),
         }
+    }
+
+    /// Goes past a block that is stored. It may be a config block, and not be in force yet.
+    pub(crate) fn pass(&mut self, number: BlockNumber) {
+        self.stored = max(self.stored, number.height());
     }
 
     fn note(&mut self, number: BlockNumber, is_config: bool) {

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the producers and the writer of one channel share.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, MutexGuard, atomic::AtomicU64},
+};
 
 use block_api::{
     Block, BlockNumber, BlockStore, BlockVerifier, ChainInfo, ChannelId, HeaderHash, Height,
-    Standing, Verdict, VerifiedBlock, VerifyError,
+    NodeId, Standing, Verdict, VerifiedBlock, VerifyError,
 };
 use tokio::{
-    sync::{Notify, Semaphore, SemaphorePermit, oneshot, watch},
+    sync::{Notify, oneshot, watch},
     task::spawn_blocking,
     time::{Instant, timeout_at},
 };
@@ -38,10 +42,12 @@ pub(crate) struct Intake {
     pub(crate) storage_failure: watch::Sender<Option<String>>,
     /// Places for candidates that wait for a configuration: not all that there are for candidates,
     /// because whose signatures they have is not known yet. For whom there is none is ignored.
-    pub(crate) awaiting: Semaphore,
+    pub(crate) awaiting: WaitingRoom,
     /// Told when the stream of the ordering service has to be opened anew: a block of it did not
     /// link, or one that it went past is not stored after all.
     pub(crate) reopen_stream: Notify,
+    /// The height that the stream of the ordering service has reached.
+    pub(crate) stream_at: AtomicU64,
     pub(crate) cancel: CancellationToken,
     /// Cancelled when the writer has ended, told to or not: the height stays where it is.
     pub(crate) ended: CancellationToken,
@@ -66,11 +72,27 @@ pub(crate) enum JudgeError {
     Closed,
 }
 
-/// One candidate's place among those that wait for a configuration, which it takes when it first
-/// has to.
-struct WaitingRoom<'a> {
+/// The places for candidates that wait for a configuration or for their turn.
+#[derive(Debug)]
+pub(crate) struct WaitingRoom {
+    taken: Mutex<BTreeMap<NodeId, usize>>,
+    places: usize,
+    /// How many of them candidates of one node may have: who sends what nobody can judge must not
+    /// keep others out.
+    per_node: usize,
+}
+
+/// A place in a waiting room, which is given back on drop.
+struct Place<'a> {
+    room: &'a WaitingRoom,
+    node: NodeId,
+}
+
+/// One candidate that may have to wait, and takes a place when it first has to.
+struct Waiting<'a> {
     intake: &'a Intake,
-    place: Option<SemaphorePermit<'a>>,
+    from: &'a NodeId,
+    place: Option<Place<'a>>,
     deadline: Option<Instant>,
 }
 
@@ -81,17 +103,38 @@ impl Intake {
         block: Block,
         standing: Standing,
     ) -> Result<VerifiedBlock, JudgeError> {
+        let judge = move |block, verifier: &dyn BlockVerifier| {
+            VerifiedBlock::new(block, verifier, standing)
+        };
+        Ok(self.judge(block, judge).await??)
+    }
+
+    async fn judge_announcement(
+        &self,
+        block: Block,
+        standing: Standing,
+    ) -> Result<Verdict, JudgeError> {
+        let judge = move |block: Block, verifier: &dyn BlockVerifier| {
+            verifier.verify_attestation(&block, standing)
+        };
+        self.judge(block, judge).await
+    }
+
+    /// Judges here, or beside the runtime where that may take long.
+    async fn judge<T: Send + 'static>(
+        &self,
+        block: Block,
+        judge: impl FnOnce(Block, &dyn BlockVerifier) -> T + Send + 'static,
+    ) -> Result<T, JudgeError> {
         if block.raw().len() < BIG_BLOCK {
-            return Ok(VerifiedBlock::new(block, &*self.verifier, standing)?);
+            return Ok(judge(block, &*self.verifier));
         }
         let verifier = self.verifier.clone();
         let (verdict, judged) = oneshot::channel();
         // The closure ends by itself; the channel to it says how.
-        let task = spawn_blocking(move || {
-            drop(verdict.send(VerifiedBlock::new(block, &*verifier, standing)));
-        });
+        let task = spawn_blocking(move || drop(verdict.send(judge(block, &*verifier))));
         match judged.await {
-            Ok(judged) => Ok(judged?),
+            Ok(judged) => Ok(judged),
             Err(_) => match task.await {
                 Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
                 _ => Err(JudgeError::Closed),
@@ -102,8 +145,12 @@ impl Intake {
     /// Has a block judged that may have come before others that it follows. Where its configuration
     /// is not known yet but on its way, it waits a while for it; a block for which that does not help
     /// is not judged.
-    pub(crate) async fn verify_ahead(&self, block: &Block) -> Result<VerifiedBlock, JudgeError> {
-        let mut waiting = WaitingRoom::new(self);
+    pub(crate) async fn verify_ahead(
+        &self,
+        block: &Block,
+        from: &NodeId,
+    ) -> Result<VerifiedBlock, JudgeError> {
+        let mut waiting = Waiting::new(self, from);
         loop {
             let judged = self.verify(block.clone(), self.standing(block)).await;
             let needed = match &judged {
@@ -120,11 +167,15 @@ impl Intake {
     }
 
     /// Has an announcement judged, in the same way.
-    pub(crate) async fn verify_announcement(&self, block: &Block) -> Result<Verdict, JudgeError> {
-        let mut waiting = WaitingRoom::new(self);
+    pub(crate) async fn verify_announcement(
+        &self,
+        block: &Block,
+        from: &NodeId,
+    ) -> Result<Verdict, JudgeError> {
+        let mut waiting = Waiting::new(self, from);
         loop {
             let standing = self.standing(block);
-            let verdict = self.verifier.verify_attestation(block, standing);
+            let verdict = self.judge_announcement(block.clone(), standing).await?;
             let needed = match &verdict {
                 Verdict::AwaitsConfig(config) => config.height(),
                 Verdict::AwaitsLink => below(block.number()),
@@ -193,10 +244,55 @@ impl Applied {
     }
 }
 
-impl<'a> WaitingRoom<'a> {
-    fn new(intake: &'a Intake) -> Self {
+impl WaitingRoom {
+    /// A room with half as many places as candidates are worked on.
+    pub(crate) fn new(candidates: NonZeroUsize) -> Self {
+        let places = (candidates.get() / 2).max(1);
+        Self {
+            taken: Mutex::default(),
+            places,
+            per_node: (places / 4).max(1),
+        }
+    }
+
+    fn enter(&self, node: &NodeId) -> Option<Place<'_>> {
+        let mut taken = self.taken();
+        if taken.values().sum::<usize>() >= self.places {
+            return None;
+        }
+        let own = taken.entry(node.clone()).or_default();
+        if *own >= self.per_node {
+            return None;
+        }
+        *own += 1;
+        Some(Place {
+            room: self,
+            node: node.clone(),
+        })
+    }
+
+    fn taken(&self) -> MutexGuard<'_, BTreeMap<NodeId, usize>> {
+        self.taken
+            .lock()
+            .expect("invariant: no holder of this lock panics")
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut taken = self.room.taken();
+        match taken.get_mut(&self.node) {
+            Some(own) if *own > 1 => *own -= 1,
+            Some(_) | None => drop(taken.remove(&self.node)),
+        }
+    }
+}
+
+impl<'a> Waiting<'a> {
+    fn new(intake: &'a Intake, from: &'a NodeId) -> Self {
         Self {
             intake,
+            from,
             place: None,
             deadline: None,
         }
@@ -211,10 +307,10 @@ impl<'a> WaitingRoom<'a> {
             return Ok(false);
         }
         if self.place.is_none() {
-            let Ok(place) = intake.awaiting.try_acquire() else {
-                return Ok(false);
-            };
-            self.place = Some(place);
+            self.place = intake.awaiting.enter(self.from);
+        }
+        if self.place.is_none() {
+            return Ok(false);
         }
         let deadline = *self
             .deadline
@@ -226,13 +322,11 @@ impl<'a> WaitingRoom<'a> {
     }
 }
 
-/// A block that came from a peer: of its metadata only the signatures are believed, whatever the
-/// network let through (semantics App. B, H20).
+/// A block that came from a peer: of its metadata only the signatures are believed (semantics
+/// App. B, H20), and what is covered by neither hashes nor signatures is not kept, whatever the
+/// network let through.
 pub(crate) fn from_peer(block: &Block) -> Block {
-    match block.slot_count() {
-        0 | 1 => block.clone(),
-        _ => block.with_signatures_slot_only(),
-    }
+    block.without_extras()
 }
 
 /// The height of the chain that ends below a block.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The orderer's stream as a producer: what the pull loop hands its blocks to.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, atomic::Ordering};
 
 use async_trait::async_trait;
 use block_api::{
@@ -24,12 +24,12 @@ pub(crate) struct OrdererIntake {
     stream: Mutex<InOrder>,
 }
 
-/// The ordering service and the store have different blocks of one number. Both were signed as the
-/// channel demands, so this is for an operator to judge; the stream is not gone on with.
+/// The ordering service and the store have different blocks of one number. The stored one was signed
+/// as the channel demands; whether the other one was is not asked, the stream is not gone on with.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "block {number} of the ordering service ({offered}) is not the one that is stored ({stored}): the orderers signed \
-     both; compare the chain with other nodes"
+    "block {number} as this orderer gives it ({offered}) is not the one that is stored ({stored}), which the orderers \
+     signed; if other orderers give it too, compare the chain with other nodes"
 )]
 struct Fork {
     number: BlockNumber,
@@ -88,6 +88,8 @@ impl BlockHandler for OrdererIntake {
         // Where the ledger is another one than the store, nobody may ever store what is below it.
         let stored = self.intake.store.info().height.min(position.height);
         *self.stream() = InOrder::behind(stored);
+        let at = position.height.get();
+        self.intake.stream_at.store(at, Ordering::Relaxed);
         position
     }
 
@@ -95,11 +97,15 @@ impl BlockHandler for OrdererIntake {
         let intake = &self.intake;
         if block.number() < intake.buffer.next() {
             // Another way was quicker; nothing is lost by taking its copy.
+            self.stream().pass(block.number());
             return self.check_same(&block).await;
         }
-        let mut stream = *self.stream();
+        let (mut stream, next) = (*self.stream(), block.number().height());
         let taken = stream.take(intake, block, Origin::Orderer).await;
         *self.stream() = stream;
+        if taken.is_ok() {
+            intake.stream_at.store(next.get(), Ordering::Relaxed);
+        }
         match taken {
             Ok(()) => Ok(()),
             Err(JudgeError::Closed) => Err(HandleError::Closed),

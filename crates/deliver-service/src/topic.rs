@@ -8,10 +8,10 @@ use std::{
 };
 
 use block_api::{
-    Answer, Block, Candidate, ChannelStatus, Delivery, Endpoint, GossipChannel, GossipEvent,
-    NodeId, Rejection, StreamRequest, Verdict, VerifiedBlock, VerifyError,
+    Answer, Block, BlockNumber, Candidate, ChannelStatus, Delivery, Endpoint, GossipChannel,
+    GossipEvent, NodeId, Rejection, StreamRequest, Verdict, VerifiedBlock, VerifyError,
 };
-use futures::StreamExt;
+use futures::{FutureExt as _, StreamExt as _};
 use tokio::{
     sync::{Notify, mpsc},
     task::JoinSet,
@@ -71,13 +71,21 @@ pub(crate) async fn run(
     peers: Arc<Peers>,
 ) {
     let mut at_work = JoinSet::new();
+    // How many announcements of each number are worked on. A signed header may stand for a block
+    // that nobody has, and its fetching takes a while to be given up.
+    let mut announced = BTreeMap::new();
     loop {
         let event = tokio::select! {
             biased;
             () = intake.cancel.cancelled() => break,
             Some(done) = at_work.join_next(), if !at_work.is_empty() => {
-                if let Err(error) = done && error.is_panic() {
-                    std::panic::resume_unwind(error.into_panic());
+                match done {
+                    Ok(Some(number)) => drop(forget(&mut announced, number)),
+                    Ok(None) => {}
+                    Err(error) if error.is_panic() => {
+                        std::panic::resume_unwind(error.into_panic());
+                    }
+                    Err(_) => {}
                 }
                 continue;
             }
@@ -85,14 +93,21 @@ pub(crate) async fn run(
         };
         match event {
             Some(GossipEvent::Candidate(candidate)) => {
+                let (number, has_data) = (candidate.block().number(), candidate.block().has_data());
+                let same: usize = announced.get(&number).copied().unwrap_or_default();
                 if at_work.len() >= intake.config.candidates_at_work.get()
+                    || !has_data && same >= intake.config.candidates_per_height.get()
                     || !is_wanted(&intake, candidate.block())
                 {
                     intake.counters.ignored.add(1);
                     candidate.answer(Answer::Ignore);
                     continue;
                 }
+                if !has_data {
+                    announced.insert(number, same + 1);
+                }
                 let task = take_in(intake.clone(), gossip.clone(), peers.clone(), candidate);
+                let task = task.map(move |()| (!has_data).then_some(number));
                 at_work.spawn(task.in_current_span());
             }
             Some(GossipEvent::Status { from, status }) => peers.heard(from, Some(status)),
@@ -101,6 +116,16 @@ pub(crate) async fn run(
         }
     }
     at_work.shutdown().await;
+}
+
+fn forget(announced: &mut BTreeMap<BlockNumber, usize>, number: BlockNumber) -> Option<usize> {
+    match announced.get_mut(&number) {
+        Some(count) if *count > 1 => {
+            *count -= 1;
+            Some(*count)
+        }
+        Some(_) | None => announced.remove(&number),
+    }
 }
 
 /// Whether a block is worth being judged: it is not stored, not too far ahead, and no copy of it
@@ -126,11 +151,14 @@ async fn take_in(
     let number = candidate.block().number();
     let judged = match candidate.block().has_data() {
         true => intake
-            .verify_ahead(&from_peer(candidate.block()))
+            .verify_ahead(&from_peer(candidate.block()), candidate.from())
             .await
             .map(Some)
             .map_err(rejection),
-        false => match intake.verify_announcement(candidate.block()).await {
+        false => match intake
+            .verify_announcement(candidate.block(), candidate.from())
+            .await
+        {
             Ok(Verdict::Accepted(_)) => Ok(None),
             Ok(Verdict::Rejected(rejection)) => Err(Some(rejection)),
             Ok(Verdict::AwaitsConfig(_) | Verdict::AwaitsLink) | Err(_) => Err(None),
@@ -163,7 +191,7 @@ async fn take_in(
             .await;
             // Without the body, it comes with a range.
             match fetched {
-                Ok(Some(block)) => match intake.verify_ahead(&from_peer(&block)).await {
+                Ok(Some(block)) => match intake.verify_ahead(&from_peer(&block), &from).await {
                     Ok(verified) => keep(&intake, verified, Origin::Pull),
                     Err(error) => {
                         intake.counters.rejected.add(1);

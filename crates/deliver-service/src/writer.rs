@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The one writer of a channel: from the buffer into the store, in order, then to gossip.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use block_api::{AppendError, ChainInfo, Standing, VerifiedBlock};
 use tokio::{sync::mpsc, time::sleep};
@@ -120,7 +120,10 @@ async fn judged_in_place(intake: &Intake, mut batch: Vec<Buffered>) -> Option<Ve
                 );
                 intake.buffer.refused(&refused);
                 // A stream that went past it does not bring another copy.
-                intake.reopen_stream.notify_one();
+                let first = refused.first().map(|refused| refused.block.number().get());
+                if first < Some(intake.stream_at.load(Ordering::Relaxed)) {
+                    intake.reopen_stream.notify_one();
+                }
                 break;
             }
         }

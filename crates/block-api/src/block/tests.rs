@@ -4,7 +4,7 @@
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::testing::TestChain;
+use crate::{testing::TestChain, wire::Field};
 
 fn sample() -> Block {
     let (_, blocks) = TestChain::of_blocks("ch", 3, 100);
@@ -256,6 +256,67 @@ fn a_block_of_very_many_empty_entries_costs_no_more_than_its_bytes() {
     let block = parse(&[field(1, &[]), field(2, &[0x0a, 0x00].repeat(500_000))]).unwrap();
     assert_eq!(block.entry_count(), 500_000);
     assert_eq!(block.data().count(), 500_000);
+}
+
+/// What neither hashes nor signatures cover is dropped, and nothing else.
+#[test]
+fn extras_are_left_out() {
+    let block = Block::assemble(
+        BlockNumber::new(300),
+        &[1; 32],
+        &[vec![7; 200], vec![], vec![8; 20_000]],
+        &[b"signatures"],
+    );
+    let junk = {
+        let mut field = Vec::new();
+        put_bytes(&mut field, 15, &[0; 5_000]);
+        field
+    };
+    let with = |parts: [(u32, Vec<u8>); 3], outer: &[u8]| {
+        let mut raw = Vec::new();
+        for (field, part) in parts {
+            put_bytes(&mut raw, field, &part);
+        }
+        raw.extend_from_slice(outer);
+        Block::parse(raw.into()).unwrap()
+    };
+    let parts = || {
+        let mut fields = Fields::new(block.raw());
+        [(); 3].map(|()| match fields.next().unwrap().unwrap() {
+            Field {
+                number,
+                value: Value::Bytes(bytes, _),
+                ..
+            } => (number, bytes.to_vec()),
+            other => panic!("{other:?}"),
+        })
+    };
+    let shared = block.without_extras();
+    assert_eq!(
+        shared.raw().as_ptr(),
+        block.raw().as_ptr(),
+        "nothing is copied"
+    );
+    let bloat = |part: usize| {
+        let mut parts = parts();
+        parts[part].1.extend_from_slice(&junk);
+        with(parts, &[])
+    };
+    for bloated in [bloat(0), bloat(1), bloat(2), with(parts(), &junk)] {
+        assert!(bloated.raw().len() > block.raw().len() + 5_000);
+        let plain = bloated.without_extras();
+        assert_eq!(plain.raw(), block.raw());
+        assert_eq!(plain.header_hash(), bloated.header_hash());
+    }
+    let attestation = block.without_data();
+    assert_eq!(attestation.without_extras().raw(), attestation.raw());
+    let slots: [&[u8]; 5] = [b"signatures", b"a", b"b", b"c", b"d"];
+    let entries: Vec<&[u8]> = block.data().collect();
+    let five = Block::assemble(block.number(), &[1; 32], &entries, &slots);
+    assert_eq!(five.without_extras().raw(), block.raw());
+    let none = Block::assemble::<&[u8], &[u8]>(BlockNumber::GENESIS, &[], &[], &[]);
+    assert_eq!(none.without_extras().signatures_slot(), None);
+    assert!(none.without_extras().has_data());
 }
 
 proptest! {

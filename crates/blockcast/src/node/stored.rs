@@ -44,6 +44,12 @@ pub enum StoredBlockError {
         /// The block.
         number: BlockNumber,
     },
+    /// It is a config block, and the store does not know that, or takes another block for a newer one.
+    #[error("config block {number} is not the one that the index of the store names")]
+    NotIndexed {
+        /// The block.
+        number: BlockNumber,
+    },
     /// It is no block.
     #[error("what is stored as block {number} is no block: {source}")]
     Parse {
@@ -99,15 +105,28 @@ async fn check_whole(
         }
         // Judging a batch takes long enough to hold up whatever else the runtime does.
         let batch = spawn_blocking(move || {
+            let mut configs = Vec::new();
             for (bytes, number) in read.into_iter().zip(next.get()..) {
-                walk.take(parse(bytes, BlockNumber::new(number))?)?;
+                let block = walk.take(parse(bytes, BlockNumber::new(number))?)?;
+                configs.extend(block.is_config().then_some(block.number()));
             }
-            Ok::<_, StoredBlockError>(walk)
+            Ok::<_, StoredBlockError>((walk, configs))
         });
-        walk = match batch.await {
-            Ok(walk) => walk?,
+        let configs;
+        (walk, configs) = match batch.await {
+            Ok(judged) => judged?,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
+        // The index tells by which configuration the next blocks will be judged.
+        let newest = walk.verifier().config_number();
+        let unlisted = |number: &BlockNumber| store.config_at(*number) != Some(*number);
+        let tip = walk.chain().height.tip().unwrap_or_default();
+        if let Some(number) = configs.into_iter().find(unlisted) {
+            return Err(StoredBlockError::NotIndexed { number });
+        }
+        if store.config_at(tip) != Some(newest) {
+            return Err(StoredBlockError::NotIndexed { number: newest });
+        }
         let before = judged;
         judged = walk.chain().height.get() - first.get();
         if before / TOLD_EVERY < judged / TOLD_EVERY {

@@ -204,7 +204,10 @@ impl ChannelVerifier {
         let metadata = SignedMetadata::parse(block)?;
         if scope == Scope::Whole {
             self.check_form(block)?;
-            self.check_channel(block)?;
+            // What links is of this channel; Fabric does not look into it either (semantics §2.1).
+            if standing == Standing::Ahead {
+                self.check_channel(block)?;
+            }
         }
         let signed_config = metadata.last_config();
         let in_force = match history.judge(number, signed_config, standing)? {

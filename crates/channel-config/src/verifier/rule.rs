@@ -16,6 +16,13 @@ pub(super) const MAX_SIGNATURES: usize = 256;
 /// few enough that hashing them for [`MAX_SIGNATURES`] takes no time that matters.
 pub(super) const MAX_SIGNED: usize = 1 << 20;
 
+/// How many bytes all signatures of a block may cover together, each counting what it covers.
+pub(super) const MAX_HASHED: usize = 16 << 20;
+
+/// How long the slot of the signatures may be: twice what so many signatures with their headers and
+/// what they cover need.
+pub(super) const MAX_SLOT: usize = 4 << 20;
+
 /// How much of a text out of a block an error repeats, in characters.
 const MAX_SHOWN: usize = 64;
 
@@ -63,6 +70,20 @@ pub enum BlockError {
     #[error("the header and what is signed with it have {bytes} bytes, more than {MAX_SIGNED}")]
     SignedTooLong {
         /// How many bytes each signature covers.
+        bytes: usize,
+    },
+    /// The signatures cover more together than any ordering service has them cover.
+    #[error("{count} signatures over {bytes} bytes each are more than {MAX_HASHED} bytes to hash")]
+    TooMuchSigned {
+        /// How many signatures there are.
+        count: usize,
+        /// How many bytes each of them covers.
+        bytes: usize,
+    },
+    /// The slot of the signatures is longer than any ordering service makes it.
+    #[error("the metadata slot of the signatures has {bytes} bytes, more than {MAX_SLOT}")]
+    SlotTooLong {
+        /// How many bytes it has.
         bytes: usize,
     },
     /// More signatures than any ordering service makes.
@@ -164,9 +185,11 @@ impl BlockError {
     /// The short name of the rule, the same in every message and metric.
     pub fn rule(&self) -> &'static str {
         match self {
-            Self::NoMetadata | Self::MalformedMetadata { .. } | Self::SignedTooLong { .. } => {
-                "metadata"
-            }
+            Self::NoMetadata
+            | Self::MalformedMetadata { .. }
+            | Self::SignedTooLong { .. }
+            | Self::TooMuchSigned { .. }
+            | Self::SlotTooLong { .. } => "metadata",
             Self::Empty | Self::NotWellFormed { .. } => "well-formed",
             Self::OtherChannel { .. } => "channel",
             Self::DataHash { .. } => "data-hash",

@@ -12,7 +12,7 @@ use crate::{
     config::ChannelConfig,
     msp::SerializedIdentity,
     policy::SignedData,
-    verifier::rule::{BlockError, MAX_SIGNATURES, MAX_SIGNED, shortened},
+    verifier::rule::{BlockError, MAX_HASHED, MAX_SIGNATURES, MAX_SIGNED, MAX_SLOT, shortened},
 };
 
 /// How many signatures an error tells of.
@@ -75,6 +75,9 @@ impl<'a> SignedMetadata<'a> {
     /// Finds the parts of the slot (PRB-11).
     pub(super) fn parse(block: &'a Block) -> Result<Self, BlockError> {
         let slot = block.signatures_slot().ok_or(BlockError::NoMetadata)?;
+        if slot.len() > MAX_SLOT {
+            return Err(BlockError::SlotTooLong { bytes: slot.len() });
+        }
         let malformed = |source| BlockError::MalformedMetadata { source };
         let header = block.header();
         let mut metadata = Self {
@@ -100,6 +103,10 @@ impl<'a> SignedMetadata<'a> {
         let bytes = metadata.value.len().saturating_add(metadata.header.len());
         if bytes > MAX_SIGNED {
             return Err(BlockError::SignedTooLong { bytes });
+        }
+        let count = metadata.signatures.len();
+        if count.saturating_mul(bytes) > MAX_HASHED {
+            return Err(BlockError::TooMuchSigned { count, bytes });
         }
         Ok(metadata)
     }

@@ -538,7 +538,7 @@ fn a_block_of_another_channel_of_the_same_orderers_is_rejected() {
     assert_eq!(
         outcome(verifier.verify(
             &with_signatures(&bare, &value, vec![signature]),
-            Standing::Linked
+            Standing::Ahead
         )),
         "channel"
     );

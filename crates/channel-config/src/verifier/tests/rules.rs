@@ -13,7 +13,7 @@ use crate::{
         TestSigner, block, chain, config_entry, config_of, entry, high_s, last_config_value,
         with_signatures, with_slots,
     },
-    verifier::rule::{MAX_SIGNATURES, MAX_SIGNED},
+    verifier::rule::{MAX_HASHED, MAX_SIGNATURES, MAX_SIGNED, MAX_SLOT},
 };
 
 fn raft() -> ChannelVerifier {
@@ -104,9 +104,9 @@ fn each_rule_has_its_name() {
             "well-formed",
         ),
         (
-            "another channel",
+            "another channel in its place",
             with_entries(&[message("ch-other")]),
-            "channel",
+            "accepted",
         ),
         ("no channel", with_entries(&[message("")]), "accepted"),
         (
@@ -143,6 +143,9 @@ fn each_rule_has_its_name() {
         ),
     ];
     let verifier = raft();
+    let other = with_entries(&[message("ch-other")]);
+    let ahead = outcome(verifier.verify(&other, Standing::Ahead));
+    assert_eq!(ahead, "channel");
     for (name, block, expected) in rows {
         assert_eq!(
             outcome(verifier.verify(&block, Standing::Linked)),
@@ -208,6 +211,18 @@ fn what_is_signed_has_a_bound() {
     assert_eq!(judge(&signed_over(&[1; 32], MAX_SIGNED / 2)), "accepted");
     assert_eq!(judge(&signed_over(&[1; 32], MAX_SIGNED)), "metadata");
     assert_eq!(judge(&signed_over(&vec![1; MAX_SIGNED], 0)), "metadata");
+    // Together they cover no more than some of the longest do.
+    let long = signed_over(&[1; 32], MAX_SIGNED / 2);
+    let slot = Metadata::decode(long.signatures_slot().unwrap()).unwrap();
+    let times = |count: usize| {
+        let signatures = vec![slot.signatures[0].clone(); count];
+        with_signatures(&long, &slot.value, signatures)
+    };
+    assert_eq!(judge(&times(MAX_HASHED / MAX_SIGNED)), "accepted");
+    assert_eq!(judge(&times(2 * MAX_HASHED / MAX_SIGNED + 1)), "metadata");
+    let mut padded = long.signatures_slot().unwrap().to_vec();
+    put_bytes(&mut padded, 15, &vec![0; MAX_SLOT]);
+    assert_eq!(judge(&with_slots(&long, &[&padded])), "metadata");
 }
 
 /// What a stranger wrote goes into logs: it is cut, and has no control characters.
@@ -232,11 +247,12 @@ fn an_error_repeats_only_a_little_of_a_block() {
     let value = last_config_value(0);
     let by_stranger = with_signatures(&good, &value, vec![stranger.sign_block(&good, &value)]);
     let verifier = raft();
+    let other_channel = signed(6, &[message(&long)], 0);
     let texts = [
         verify_chain_step(&tip, &unlinked).unwrap_err().to_string(),
-        refusal(&verifier, &claims_hash),
-        refusal(&verifier, &signed(6, &[message(&long)], 0)),
-        refusal(&verifier, &by_stranger),
+        refusal(&verifier, &claims_hash, Standing::Linked),
+        refusal(&verifier, &other_channel, Standing::Ahead),
+        refusal(&verifier, &by_stranger, Standing::Linked),
     ];
     for text in texts {
         assert!(text.len() < 1000, "{} bytes: {}", text.len(), &text[..500]);
@@ -244,8 +260,8 @@ fn an_error_repeats_only_a_little_of_a_block() {
     }
 }
 
-fn refusal(verifier: &ChannelVerifier, block: &Block) -> String {
-    match verifier.verify(block, Standing::Linked) {
+fn refusal(verifier: &ChannelVerifier, block: &Block, standing: Standing) -> String {
+    match verifier.verify(block, standing) {
         Verdict::Rejected(rejection) => rejection.to_string(),
         Verdict::Accepted(_) | Verdict::AwaitsConfig(_) | Verdict::AwaitsLink => {
             panic!("{block:?} is not rejected")
