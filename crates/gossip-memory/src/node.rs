@@ -184,9 +184,8 @@ impl GossipChannel for Joined {
             return Err(GossipError::Closed);
         }
         // Everyone needs a config block at once, to judge what comes after it.
-        let is_inline =
-            block.is_config() || block.block().raw().len() <= self.node.config.inline_limit;
-        let block = block.block();
+        let (is_config, block) = (block.is_config(), block.block());
+        let is_inline = is_config || block.raw().len() <= self.node.config.inline_limit;
         let relay = if is_inline {
             block.relay()
         } else {
