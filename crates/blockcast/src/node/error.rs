@@ -115,14 +115,9 @@ pub enum StartError {
     },
     /// What is in the block store is not the chain of the channel.
     #[error(
-        "the block store of channel {channel}: {source}; {}",
-        match source {
-            StoredBlockError::Read(_) => format!("check the disk under {}, and start again", dir.display()),
-            _ => format!(
-                "move {} away, and the node fetches the chain anew from its orderers and peers",
-                dir.display()
-            ),
-        }
+        "the block store of channel {channel}, {}: {source}; {}",
+        dir.display(),
+        source.remedy()
     )]
     Stored {
         /// The channel.

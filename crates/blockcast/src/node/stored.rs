@@ -66,6 +66,22 @@ pub enum StoredBlockError {
     Verify(#[from] VerifyError),
 }
 
+impl StoredBlockError {
+    /// What an operator can do.
+    pub(super) fn remedy(&self) -> &'static str {
+        match self {
+            Self::Read(_) => "check the disk, and start again",
+            Self::Missing { .. }
+            | Self::NotIndexed { .. }
+            | Self::Parse { .. }
+            | Self::Rejected(_)
+            | Self::Verify(_) => {
+                "move the folder away, and the node fetches the chain anew from orderers and peers"
+            }
+        }
+    }
+}
+
 /// Judges what a store holds, from the genesis block on, and gives the number of blocks that it
 /// judged.
 pub(super) async fn check_store(

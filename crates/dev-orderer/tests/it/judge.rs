@@ -73,7 +73,10 @@ impl Judge {
         verify_chain_step(&self.chain, block).unwrap();
         match verdict(&self.verifier, block) {
             Verdict::Rejected(rejection) if rejection.rule() == "signatures" => rejection,
-            other => panic!("block {}: {other:?}", block.number()),
+            other @ (Verdict::Accepted(_)
+            | Verdict::Rejected(_)
+            | Verdict::AwaitsConfig(_)
+            | Verdict::AwaitsLink) => panic!("block {}: {other:?}", block.number()),
         }
     }
 

@@ -123,7 +123,9 @@ fn mutated_blocks_get_the_verdict_of_fabric() {
                     Err(rejection) => Err(rejection.to_string()),
                     Ok(()) => match verifier.verify(&block, Standing::Linked) {
                         Verdict::Accepted(_) => Ok(()),
-                        other => Err(outcome(other)),
+                        other @ (Verdict::Rejected(_)
+                        | Verdict::AwaitsConfig(_)
+                        | Verdict::AwaitsLink) => Err(outcome(other)),
                     },
                 },
             };
