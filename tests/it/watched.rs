@@ -69,7 +69,7 @@ impl BlockVerifier for WatchedVerifier {
                     tls_roots: named.tls_roots,
                 })
                 .collect();
-            self.client.set_endpoints(&endpoints).unwrap();
+            assert_eq!(self.client.set_endpoints(&endpoints), []);
         }
         Ok(())
     }

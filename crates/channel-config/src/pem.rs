@@ -5,11 +5,39 @@ const BEGIN: &[u8] = b"-----BEGIN ";
 const END: &[u8] = b"-----END ";
 const DASHES: &[u8] = b"-----";
 
+/// The type of the block of a certificate.
+const CERTIFICATE: &[u8] = b"CERTIFICATE";
+
+/// A PEM block.
+struct PemBlock<'a> {
+    kind: &'a [u8],
+    has_headers: bool,
+    content: Vec<u8>,
+}
+
 /// The content of the first PEM block of any type, and the bytes behind it; `None` when there is
 /// no block (semantics §2.6: what stands before and after the block does not matter).
 ///
 /// It takes time in proportion to the text, whatever stands in it: anyone may send one.
 pub(crate) fn first_block(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    next_block(text).map(|(block, behind)| (block.content, behind))
+}
+
+/// The contents of all blocks that Go takes for certificates when it reads several: those of this
+/// type, without headers.
+pub(crate) fn certificates(text: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let mut rest = text;
+    let blocks = std::iter::from_fn(move || {
+        let (block, behind) = next_block(rest)?;
+        rest = behind;
+        Some(block)
+    });
+    blocks
+        .filter(|block| block.kind == CERTIFICATE && !block.has_headers)
+        .map(|block| block.content)
+}
+
+fn next_block(text: &[u8]) -> Option<(PemBlock<'_>, &[u8])> {
     let mut rest = text;
     // What begins with the next end line. Many beginnings may have one end.
     let mut ending: &[u8] = text;
@@ -23,7 +51,8 @@ pub(crate) fn first_block(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
         if ending.len() > body.len() || !ending.starts_with(END) {
             ending = body.get(line_start(body, END)?..)?;
         }
-        let content = without_headers(body.get(..body.len() - ending.len())?);
+        let whole = body.get(..body.len() - ending.len())?;
+        let content = without_headers(whole);
         if let Some(at) = line_start(content, BEGIN) {
             // The block that ends there begins later.
             rest = body.get(body.len() - ending.len() - content.len() + at..)?;
@@ -36,19 +65,14 @@ pub(crate) fn first_block(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
             .and_then(|line| line.strip_suffix(DASHES))
             == Some(kind);
         if let Some(decoded) = is_end.then(|| base64(content)).flatten() {
-            return Some((decoded, behind));
+            let block = PemBlock {
+                kind,
+                has_headers: content.len() < whole.len(),
+                content: decoded,
+            };
+            return Some((block, behind));
         }
     }
-}
-
-/// The contents of all PEM blocks.
-pub(crate) fn blocks(text: &[u8]) -> impl Iterator<Item = Vec<u8>> {
-    let mut rest = text;
-    std::iter::from_fn(move || {
-        let (block, behind) = first_block(rest)?;
-        rest = behind;
-        Some(block)
-    })
 }
 
 /// Where the first line that begins with `prefix` starts.
@@ -162,7 +186,24 @@ mod tests {
             decode(&format!("-----END A-----\n-----BEGIN A\n{block}")).unwrap(),
             b"hello"
         );
-        assert_eq!(blocks(block.repeat(3).as_bytes()).count(), 3);
+        assert_eq!(certificates(block.repeat(3).as_bytes()).count(), 3);
+    }
+
+    #[test]
+    fn only_blocks_of_certificates_without_headers_are_certificates() {
+        let block = |kind: &str, header: &str, content: &str| {
+            format!("-----BEGIN {kind}-----\n{header}{content}\n-----END {kind}-----\n")
+        };
+        let text = [
+            block("PUBLIC KEY", "", "aGk="),
+            block("CERTIFICATE", "", "aGVsbG8="),
+            block("CERTIFICATE", "a: b\n\n", "aGk="),
+            block("TRUSTED CERTIFICATE", "", "aGk="),
+            block("CERTIFICATE", "", "eW8="),
+        ]
+        .concat();
+        let found: Vec<_> = certificates(text.as_bytes()).collect();
+        assert_eq!(found, [&b"hello"[..], b"yo"]);
     }
 
     #[test]

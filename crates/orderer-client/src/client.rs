@@ -2,7 +2,6 @@
 //! The client: names its endpoints, and opens streams on them.
 
 use std::{
-    collections::BTreeMap,
     fmt,
     sync::{Arc, PoisonError, RwLock},
 };
@@ -12,12 +11,13 @@ use block_api::{BlockSource, BlockStream, Clock, Endpoint, Signer, SourceError, 
 
 use crate::{
     broadcast::BroadcastSession,
-    config::{Config, ConfigError, OrdererEndpoint},
+    config::{Config, ConfigError, NotTaken, OrdererEndpoint},
     connect_any::{AllEndpointsFailed, shuffled},
     connection::{Connection, Target},
     connector::{Connector, TcpConnector},
     seek::signed_request,
     stream::{Limits, deliver},
+    targets::Targets,
 };
 
 /// A client of one ordering service. Cheap to clone; clones share the endpoints.
@@ -38,13 +38,6 @@ struct Shared {
     targets: Arc<RwLock<Targets>>,
 }
 
-/// The endpoints in the order in which they were given, and how each is reached.
-#[derive(Debug, Default)]
-struct Targets {
-    order: Vec<Endpoint>,
-    by_endpoint: BTreeMap<Endpoint, Target>,
-}
-
 impl OrdererClient {
     /// A client that dials over TCP.
     ///
@@ -58,7 +51,11 @@ impl OrdererClient {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ConfigError> {
         config.validate()?;
-        let targets = Targets::resolve(&config.endpoints, &config, &clock)?;
+        config.tls.validate(&clock)?;
+        let (targets, not_taken) = Targets::resolve(&config.endpoints, &config, &clock);
+        if let Some(first) = not_taken.into_iter().next() {
+            return Err(first.into_reason());
+        }
         let shared = Shared {
             tls_cert_hash: config.tls.certificate_hash(),
             config,
@@ -96,20 +93,29 @@ impl OrdererClient {
         }
     }
 
-    /// Replaces the endpoints, of all clones: a config block may name others. Streams that are open
-    /// go on.
+    /// Replaces the endpoints, of all clones: a config block may name others (semantics §1.8).
+    /// Streams that are open go on; [`Config::overrides`] stay in force.
     ///
-    /// # Errors
+    /// An endpoint that is given more than once is one endpoint, where any of the TLS roots given
+    /// with it proves the orderer: see [`OrdererEndpoint`].
     ///
-    /// As [`new`](Self::new); the endpoints are then as before.
-    pub fn set_endpoints(&self, endpoints: &[OrdererEndpoint]) -> Result<(), ConfigError> {
-        let targets = Targets::resolve(endpoints, &self.shared.config, &self.shared.clock)?;
-        *self
+    /// What cannot be used is left out and returned, and the rest takes force: one organisation's
+    /// mistake must not keep endpoints and roots in force that the channel has removed. When
+    /// nothing of it can be used, those that were here before and are given again stay as they
+    /// were, since the config block that mends it has to come from somewhere; all others go.
+    pub fn set_endpoints(&self, endpoints: &[OrdererEndpoint]) -> Vec<NotTaken> {
+        let Shared { config, clock, .. } = &*self.shared;
+        let (mut targets, mut not_taken) = Targets::resolve(endpoints, config, clock);
+        let mut current = self
             .shared
             .targets
             .write()
-            .unwrap_or_else(PoisonError::into_inner) = targets;
-        Ok(())
+            .unwrap_or_else(PoisonError::into_inner);
+        if targets.order.is_empty() {
+            targets.keep(&current, &mut not_taken);
+        }
+        *current = targets;
+        not_taken
     }
 
     /// Opens a stream on any endpoint, tried one after the other in random order.
@@ -221,43 +227,5 @@ impl fmt::Debug for OrdererClient {
             .field("endpoints", &self.endpoints())
             .field("connector", &self.shared.connector)
             .finish_non_exhaustive()
-    }
-}
-
-impl Targets {
-    fn resolve(
-        endpoints: &[OrdererEndpoint],
-        config: &Config,
-        clock: &Arc<dyn Clock>,
-    ) -> Result<Self, ConfigError> {
-        let mut targets = Self::default();
-        for OrdererEndpoint {
-            endpoint,
-            tls_roots,
-        } in endpoints
-        {
-            let found = config
-                .overrides
-                .iter()
-                .find(|entry| entry.from == *endpoint);
-            let address = found.map_or(endpoint, |entry| &entry.to);
-            let roots = found
-                .and_then(|entry| entry.tls_roots.as_ref())
-                .unwrap_or(tls_roots);
-            let target = Target {
-                endpoint: endpoint.clone(),
-                address: address.clone(),
-                tls: config.tls.for_target(endpoint, address, roots, clock)?,
-            };
-            // An endpoint that is named twice is one endpoint.
-            if targets
-                .by_endpoint
-                .insert(endpoint.clone(), target)
-                .is_none()
-            {
-                targets.order.push(endpoint.clone());
-            }
-        }
-        Ok(targets)
     }
 }

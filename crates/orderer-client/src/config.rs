@@ -56,6 +56,13 @@ pub struct Config {
 }
 
 /// An endpoint and the certificates that its TLS certificate must lead to.
+///
+/// An endpoint may be given more than once, by several organisations of a channel and by an
+/// operator: it is then served if it proves itself by the TLS roots of any of them. Were it the last
+/// one that counts, then one organisation that names the addresses of the others would decide
+/// alone whom a client trusts there, and could cut it off from all of them. More roots let in only
+/// those for whom an organisation vouches that named the address, and what they serve is judged by
+/// its signatures all the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrdererEndpoint {
     /// Where the orderer listens, as the channel's configuration writes it.
@@ -63,6 +70,36 @@ pub struct OrdererEndpoint {
     /// The TLS roots, and intermediates, of the orderer's organisation. The roots of the machine
     /// are never used, so that with TLS there must be one at least (H15).
     pub tls_roots: Vec<CertificateDer<'static>>,
+}
+
+/// What was given with endpoints and is not in force, since it cannot be used.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotTaken {
+    /// One TLS root, which is left out; the endpoint may have others.
+    #[error("a TLS root of {endpoint} is left out: {reason}")]
+    TlsRoot {
+        /// The endpoint.
+        endpoint: Endpoint,
+        /// What is wrong.
+        reason: ConfigError,
+    },
+    /// A whole endpoint, which is left out.
+    #[error("{endpoint} is left out: {reason}")]
+    Endpoint {
+        /// The endpoint.
+        endpoint: Endpoint,
+        /// What is wrong.
+        reason: ConfigError,
+    },
+    /// A change of an endpoint, which stays as it was, because no endpoint at all could be used.
+    #[error("{endpoint} stays as it was, since no endpoint at all can be used: {reason}")]
+    Change {
+        /// The endpoint.
+        endpoint: Endpoint,
+        /// What is wrong.
+        reason: ConfigError,
+    },
 }
 
 /// Whether and how connections are encrypted.
@@ -121,7 +158,7 @@ pub enum ConfigError {
     TlsRoot {
         /// The endpoint.
         endpoint: Endpoint,
-        /// Which certificate, counted from 1.
+        /// Which certificate of all that are given for the endpoint, counted from 1.
         position: usize,
         /// What is wrong with it.
         source: rustls::Error,
@@ -173,6 +210,17 @@ pub enum ConfigError {
         /// Its size.
         bytes: u32,
     },
+}
+
+impl NotTaken {
+    /// What is wrong.
+    pub(crate) fn into_reason(self) -> ConfigError {
+        match self {
+            Self::TlsRoot { reason, .. }
+            | Self::Endpoint { reason, .. }
+            | Self::Change { reason, .. } => reason,
+        }
+    }
 }
 
 impl Default for Config {

@@ -12,12 +12,13 @@ mod failure;
 mod pem;
 mod seek;
 mod stream;
+mod targets;
 mod tls;
 
 pub use self::{
     broadcast::{BroadcastAck, BroadcastSession},
     client::OrdererClient,
-    config::{AddressOverride, Config, ConfigError, ErrorResponse, OrdererEndpoint, Tls},
+    config::{AddressOverride, Config, ConfigError, ErrorResponse, NotTaken, OrdererEndpoint, Tls},
     connect_any::AllEndpointsFailed,
     connection::Loss,
     connector::{Connector, Io, TcpConnector},

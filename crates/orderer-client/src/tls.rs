@@ -37,66 +37,92 @@ impl Tls {
         }
     }
 
+    /// Checks what is the same for all endpoints.
+    pub(crate) fn validate(&self, clock: &Arc<dyn Clock>) -> Result<(), ConfigError> {
+        match self {
+            Self::Plain => Ok(()),
+            Self::Server | Self::Mutual { .. } => {
+                self.client_config(RootCertStore::empty(), clock).map(drop)
+            }
+        }
+    }
+
+    /// The roots that can be used, and what is wrong with the others; none without TLS.
+    pub(crate) fn roots(
+        &self,
+        endpoint: &Endpoint,
+        roots: &[&CertificateDer<'static>],
+    ) -> (RootCertStore, Vec<ConfigError>) {
+        let mut store = RootCertStore::empty();
+        let mut unusable = Vec::new();
+        if matches!(self, Self::Plain) {
+            return (store, unusable);
+        }
+        for (index, root) in roots.iter().copied().enumerate() {
+            if let Err(source) = store.add(root.clone()) {
+                unusable.push(ConfigError::TlsRoot {
+                    endpoint: endpoint.clone(),
+                    position: index + 1,
+                    source,
+                });
+            }
+        }
+        (store, unusable)
+    }
+
     /// What it takes to reach an endpoint at an address; `None` without TLS.
     pub(crate) fn for_target(
         &self,
         endpoint: &Endpoint,
         address: &Endpoint,
-        roots: &[CertificateDer<'static>],
+        roots: RootCertStore,
         clock: &Arc<dyn Clock>,
     ) -> Result<Option<TargetTls>, ConfigError> {
-        let identity = match self {
-            Self::Plain => return Ok(None),
-            Self::Server => None,
-            Self::Mutual { certificates, key } => {
-                if certificates.is_empty() {
-                    return Err(ConfigError::NoClientCertificate);
-                }
-                Some((certificates.clone(), key.clone_key()))
-            }
-        };
+        if matches!(self, Self::Plain) {
+            return Ok(None);
+        }
         if roots.is_empty() {
             return Err(ConfigError::NoTlsRoots {
                 endpoint: endpoint.clone(),
             });
-        }
-        let mut store = RootCertStore::empty();
-        for (index, root) in roots.iter().enumerate() {
-            store
-                .add(root.clone())
-                .map_err(|source| ConfigError::TlsRoot {
-                    endpoint: endpoint.clone(),
-                    position: index + 1,
-                    source,
-                })?;
         }
         let server_name = ServerName::try_from(address.host().to_owned()).map_err(|_| {
             ConfigError::ServerName {
                 endpoint: address.clone(),
             }
         })?;
+        Ok(Some(TargetTls {
+            config: Arc::new(self.client_config(roots, clock)?),
+            server_name,
+            client_certificate: matches!(self, Self::Mutual { .. }),
+        }))
+    }
+
+    fn client_config(
+        &self,
+        roots: RootCertStore,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<ClientConfig, ConfigError> {
         let builder = ClientConfig::builder_with_details(
             Arc::new(aws_lc_rs::default_provider()),
             Arc::new(ClockTime(clock.clone())),
         )
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(|source| ConfigError::Tls { source })?
-        .with_root_certificates(store);
-        let client_certificate = identity.is_some();
-        let mut config = match identity {
-            None => builder.with_no_client_auth(),
-            Some((certificates, key)) => builder
-                .with_client_auth_cert(certificates, key)
+        .with_root_certificates(roots);
+        let mut config = match self {
+            Self::Plain | Self::Server => builder.with_no_client_auth(),
+            Self::Mutual { certificates, .. } if certificates.is_empty() => {
+                return Err(ConfigError::NoClientCertificate);
+            }
+            Self::Mutual { certificates, key } => builder
+                .with_client_auth_cert(certificates.clone(), key.clone_key())
                 .map_err(|source| ConfigError::ClientCertificate { source })?,
         };
         config.alpn_protocols = vec![b"h2".to_vec()];
         // Each stream makes its own connection, and none stands on what an earlier one proved.
         config.resumption = Resumption::disabled();
-        Ok(Some(TargetTls {
-            config: Arc::new(config),
-            server_name,
-            client_certificate,
-        }))
+        Ok(config)
     }
 }
 

@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use super::{
     StartError,
     stored::{StoreCheck, check_store},
-    verifier::{EndpointFollower, endpoints},
+    verifier::{EndpointFollower, endpoints, follow},
 };
 use crate::config::{ChannelSection, NodeConfig, OrdererTls};
 
@@ -155,24 +155,26 @@ fn orderer_client(
     verifier: &ChannelVerifier,
     identity: &Identity,
 ) -> Result<OrdererClient, StartError> {
-    let endpoints = endpoints(&verifier.config(), &extra_orderers(section)?);
-    if section.pull && endpoints.is_empty() {
+    let extra = extra_orderers(section)?;
+    if section.pull && endpoints(&verifier.config(), &extra).is_empty() {
         return Err(StartError::NoOrderer {
             channel: section.id.clone(),
         });
     }
+    // What the operator gives has to work; what the channel names may be mended by the channel.
     let client = orderer_client::Config {
-        endpoints,
+        endpoints: extra.clone(),
         tls: client_tls(config)?,
         overrides: overrides(config)?,
         ..config.orderer_client()?
     };
-    OrdererClient::new(client, identity.signer.clone(), identity.clock.clone()).map_err(|source| {
-        StartError::Orderer {
+    let client = OrdererClient::new(client, identity.signer.clone(), identity.clock.clone())
+        .map_err(|source| StartError::Orderer {
             channel: section.id.clone(),
             source,
-        }
-    })
+        })?;
+    follow(&client, verifier, &extra);
+    Ok(client)
 }
 
 fn extra_orderers(section: &ChannelSection) -> Result<Vec<OrdererEndpoint>, StartError> {

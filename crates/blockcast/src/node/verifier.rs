@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The verifier of a channel, which tells the orderer client of endpoints that come and go.
 
-use block_api::{Block, BlockVerifier, Rejection, Standing, Verdict, VerifiedBlock};
+use block_api::{
+    Block, BlockSource as _, BlockVerifier, Rejection, Standing, Verdict, VerifiedBlock,
+};
 use channel_config::{ChannelConfig, ChannelVerifier};
 use orderer_client::{OrdererClient, OrdererEndpoint};
 use tracing::{info, warn};
@@ -43,43 +45,48 @@ impl BlockVerifier for EndpointFollower {
         if !stored.is_config() {
             return Ok(());
         }
-        let endpoints = endpoints(&self.verifier.config(), &self.extra);
-        let channel = self.verifier.channel();
-        match self.client.set_endpoints(&endpoints) {
-            Ok(()) => info!(%channel, endpoints = endpoints.len(), "orderer endpoints in force"),
-            // The chain goes on whatever its endpoints are; those before serve as long as they do.
-            Err(error) => warn!(%channel, %error, "orderer endpoints of a configuration not taken"),
-        }
+        follow(&self.client, &self.verifier, &self.extra);
         Ok(())
     }
 }
 
-/// The endpoints of a configuration, then further ones that it does not name.
-pub(super) fn endpoints(config: &ChannelConfig, extra: &[OrdererEndpoint]) -> Vec<OrdererEndpoint> {
-    let mut endpoints: Vec<OrdererEndpoint> = config
-        .endpoints()
-        .into_iter()
-        .map(|named| OrdererEndpoint {
-            endpoint: named.endpoint,
-            tls_roots: named.tls_roots,
-        })
-        .collect();
-    for orderer in extra {
-        if !endpoints
-            .iter()
-            .any(|named| named.endpoint == orderer.endpoint)
-        {
-            endpoints.push(orderer.clone());
-        }
+/// Gives a client the endpoints of the configuration in force, and further ones.
+///
+/// The chain goes on whatever its endpoints are, and whoever cannot be reached now may be reached
+/// after the next configuration, so that what cannot be used is no more than said.
+pub(super) fn follow(
+    client: &OrdererClient,
+    verifier: &ChannelVerifier,
+    extra: &[OrdererEndpoint],
+) {
+    let channel = verifier.channel();
+    for not_taken in client.set_endpoints(&endpoints(&verifier.config(), extra)) {
+        warn!(
+            %channel,
+            %not_taken,
+            "orderer endpoint of the channel's configuration cannot be used as it stands: have the channel's \
+             configuration corrected, or name the endpoint with its TLS CA in [[channel.orderers]] meanwhile"
+        );
     }
-    endpoints
+    let endpoints = client.endpoints().len();
+    info!(%channel, endpoints, "orderer endpoints in force");
+}
+
+/// The endpoints of a configuration, then further ones. One that both name keeps the TLS roots of
+/// both, which the client joins: an operator adds a CA where the channel's own does not do.
+pub(super) fn endpoints(config: &ChannelConfig, extra: &[OrdererEndpoint]) -> Vec<OrdererEndpoint> {
+    let named = config.endpoints().into_iter().map(|named| OrdererEndpoint {
+        endpoint: named.endpoint,
+        tls_roots: named.tls_roots,
+    });
+    named.chain(extra.iter().cloned()).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use block_api::{BlockSource as _, FixedClock, testing::TestSigner};
+    use block_api::{FixedClock, testing::TestSigner};
     use orderer_client::Config;
 
     use super::*;
@@ -141,30 +148,48 @@ mod tests {
         assert_eq!(apply(20), all, "no configuration, no change");
     }
 
+    /// Endpoints that the channel no longer names go, whatever is wrong with another.
     #[test]
-    fn endpoints_that_cannot_be_used_leave_those_before() {
-        let clock = FixedClock(std::time::SystemTime::UNIX_EPOCH);
+    fn endpoints_that_cannot_be_used_do_not_keep_those_before() {
         let roots = ChannelConfig::from_block(&fixture(0)).unwrap().endpoints();
-        let before = OrdererEndpoint {
-            endpoint: "before:7050".parse().unwrap(),
-            tls_roots: roots[0].tls_roots.clone(),
+        let named = |endpoint: &str, tls_roots| OrdererEndpoint {
+            endpoint: endpoint.parse().unwrap(),
+            tls_roots,
         };
         let config = Config {
             tls: orderer_client::Tls::Server,
-            endpoints: vec![before.clone()],
+            endpoints: vec![named("before:7050", roots[0].tls_roots.clone())],
             ..Config::default()
         };
+        let clock = FixedClock(std::time::SystemTime::UNIX_EPOCH);
         let client =
             OrdererClient::new(config, Arc::new(TestSigner("node")), Arc::new(clock)).unwrap();
-        // With TLS, an endpoint without roots is refused.
-        let extra = OrdererEndpoint {
-            endpoint: "extra:7050".parse().unwrap(),
-            tls_roots: Vec::new(),
-        };
+        // With TLS, an endpoint without roots cannot be used.
+        let extra = named("extra:7050", Vec::new());
         let verifier = ChannelVerifier::from_genesis(&fixture(0)).unwrap();
         let follower = EndpointFollower::new(verifier, client.clone(), vec![extra]);
         let block = VerifiedBlock::new(fixture(0), &follower, Standing::Linked).unwrap();
         follower.apply_config(&block).unwrap();
-        assert_eq!(client.endpoints(), [before.endpoint]);
+        let in_force: Vec<_> = roots.into_iter().map(|named| named.endpoint).collect();
+        assert_eq!(client.endpoints(), in_force);
+    }
+
+    #[test]
+    fn an_operators_ca_counts_for_an_endpoint_that_the_channel_names() {
+        let config = ChannelConfig::from_block(&fixture(0)).unwrap();
+        let channels = &config.endpoints()[0];
+        let operators = OrdererEndpoint {
+            endpoint: channels.endpoint.clone(),
+            tls_roots: vec![b"the operator's".to_vec().into()],
+        };
+        let given = endpoints(&config, std::slice::from_ref(&operators));
+        let roots: Vec<_> = given
+            .iter()
+            .filter(|given| given.endpoint == channels.endpoint)
+            .flat_map(|given| &given.tls_roots)
+            .collect();
+        for root in channels.tls_roots.iter().chain(&operators.tls_roots) {
+            assert!(roots.contains(&root));
+        }
     }
 }

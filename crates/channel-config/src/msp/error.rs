@@ -130,13 +130,12 @@ pub enum MspError {
 
 impl MspError {
     /// Whether the configuration may well be one that Fabric takes, and only lacks support here.
+    ///
+    /// It is not asked of TLS certificates: those that lack support are left out when they are
+    /// read, since no identity is judged by them.
     pub(super) fn is_lack_of_support(&self) -> bool {
-        if let Self::Certificate {
-            source: CertificateError::Key(KeyError::Curve { oid }),
-            ..
-        } = self
-        {
-            return oid == OID_P224;
+        if let Self::Certificate { source, .. } = self {
+            return is_unsupported_curve(source);
         }
         matches!(
             self,
@@ -146,4 +145,9 @@ impl MspError {
             }
         )
     }
+}
+
+/// Whether a certificate is one that Fabric takes and whose curve is not supported here.
+pub(super) fn is_unsupported_curve(error: &CertificateError) -> bool {
+    matches!(error, CertificateError::Key(KeyError::Curve { oid }) if oid == OID_P224)
 }

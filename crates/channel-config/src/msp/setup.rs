@@ -15,6 +15,7 @@ use crate::{
         ChainError, Msp, MspError, MspVersion,
         cache::IdentityCache,
         chain::{Authorities, SanitiseError, sanitised},
+        error::is_unsupported_curve,
         units::NodeUnits,
     },
     pem,
@@ -198,54 +199,124 @@ impl Msp {
         Ok(())
     }
 
+    /// Takes the TLS authorities, for those who dial the organisation's nodes. Identities are not
+    /// judged by them, so that one which is not supported here is left out and the MSP stays.
     fn set_tls_authorities(&mut self, config: &FabricMspConfig) -> Result<(), MspError> {
-        let roots = self.certificates("TLS root", &config.tls_root_certs)?;
+        let roots = self.tls_certificates("TLS root", &config.tls_root_certs)?;
         let intermediates =
-            self.certificates("TLS intermediate", &config.tls_intermediate_certs)?;
-        match self.check_all("TLS authority", &Authorities::new(roots, intermediates)) {
-            // Whoever trusts them checks the names.
-            Err(MspError::Chain {
-                source: ChainError::NameConstraints { .. },
-                ..
-            }) => {}
-            checked => checked?,
+            self.tls_certificates("TLS intermediate", &config.tls_intermediate_certs)?;
+        let texts = || {
+            config
+                .tls_root_certs
+                .iter()
+                .chain(&config.tls_intermediate_certs)
+        };
+        let all_known = roots.len() + intermediates.len() == texts().count();
+        let authorities = Authorities::new(roots, intermediates);
+        let mut left_out = Vec::new();
+        for (index, certificate) in authorities.all().enumerate() {
+            match self.check_authority("TLS authority", index, &authorities, certificate) {
+                Ok(())
+                // Whoever trusts them checks the names.
+                | Err(MspError::Chain {
+                    source: ChainError::NameConstraints { .. },
+                    ..
+                }) => {}
+                // Its issuer may be one that was left out.
+                Err(MspError::Chain {
+                    source: source @ ChainError::NoAuthority { .. },
+                    ..
+                }) if !all_known => {
+                    self.tls_left_out(&source);
+                    left_out.push(&certificate.der);
+                }
+                Err(error) => return Err(error),
+            }
         }
-        // A PEM text may hold more than one certificate, and clients trust all of them.
-        let texts = config
-            .tls_root_certs
-            .iter()
-            .chain(&config.tls_intermediate_certs);
-        self.tls_authorities = texts
-            .flat_map(|text| pem::blocks(text))
-            .map(CertificateDer::from)
-            .collect();
+        // A PEM text may hold more than one certificate, and clients trust all of them. Fabric
+        // looks at the first one alone; here each must be that of an authority, because a client
+        // takes whatever it is given for one.
+        let mut taken = Vec::new();
+        for der in texts().flat_map(|text| pem::certificates(text)) {
+            match Certificate::from_der(der) {
+                Ok(certificate) if left_out.contains(&&certificate.der) => {}
+                Ok(certificate) if certificate.is_ca => {
+                    taken.push(CertificateDer::from(certificate.der.into_vec()));
+                }
+                Ok(certificate) => self.tls_left_out(&MspError::NotAnAuthority {
+                    msp_id: self.owned_id(),
+                    subject: certificate.subject,
+                    what: "CA flag",
+                }),
+                Err(error) => self.tls_left_out(&error),
+            }
+        }
+        self.tls_authorities = taken;
         Ok(())
+    }
+
+    /// The first certificate of each text, without those that lack support here.
+    fn tls_certificates(
+        &self,
+        kind: &'static str,
+        texts: &[bytes::Bytes],
+    ) -> Result<Vec<Certificate>, MspError> {
+        let mut certificates = Vec::with_capacity(texts.len());
+        for (index, text) in texts.iter().enumerate() {
+            match Certificate::from_pem(text) {
+                Ok(certificate) => certificates.push(certificate),
+                Err(source) if is_unsupported_curve(&source) => {}
+                Err(source) => {
+                    return Err(MspError::Certificate {
+                        msp_id: self.owned_id(),
+                        kind,
+                        index,
+                        source,
+                    });
+                }
+            }
+        }
+        Ok(certificates)
+    }
+
+    fn tls_left_out(&self, reason: &dyn std::error::Error) {
+        tracing::warn!(msp = %self.id, %reason, "TLS authority left out");
     }
 
     /// Checks that certificates are those of authorities, and not revoked.
     fn check_all(&self, kind: &'static str, authorities: &Authorities) -> Result<(), MspError> {
-        for (index, certificate) in authorities.all().enumerate() {
-            let lacks = |what| MspError::NotAnAuthority {
-                msp_id: self.owned_id(),
-                subject: certificate.subject.clone(),
-                what,
-            };
-            if !certificate.is_ca {
-                return Err(lacks("CA flag"));
-            }
-            if certificate.subject_key_id.is_none() {
-                return Err(lacks("subject key identifier"));
-            }
-            let chain = self.chain_of(kind, index, authorities, certificate)?;
-            self.check_revocation(certificate, &chain)
-                .map_err(|source| MspError::NotValid {
-                    msp_id: self.owned_id(),
-                    kind,
-                    index,
-                    source: Box::new(source),
-                })?;
+        let mut all = authorities.all().enumerate();
+        all.try_for_each(|(index, certificate)| {
+            self.check_authority(kind, index, authorities, certificate)
+        })
+    }
+
+    fn check_authority(
+        &self,
+        kind: &'static str,
+        index: usize,
+        authorities: &Authorities,
+        certificate: &Certificate,
+    ) -> Result<(), MspError> {
+        let lacks = |what| MspError::NotAnAuthority {
+            msp_id: self.owned_id(),
+            subject: certificate.subject.clone(),
+            what,
+        };
+        if !certificate.is_ca {
+            return Err(lacks("CA flag"));
         }
-        Ok(())
+        if certificate.subject_key_id.is_none() {
+            return Err(lacks("subject key identifier"));
+        }
+        let chain = self.chain_of(kind, index, authorities, certificate)?;
+        self.check_revocation(certificate, &chain)
+            .map_err(|source| MspError::NotValid {
+                msp_id: self.owned_id(),
+                kind,
+                index,
+                source: Box::new(source),
+            })
     }
 
     fn set_admins(&mut self, config: &FabricMspConfig) -> Result<(), MspError> {

@@ -5,8 +5,8 @@ use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use block_api::{BlockSource as _, FixedClock};
 use orderer_client::{
-    AddressOverride, Config, ConfigError, ErrorResponse, OrdererClient, OrdererEndpoint, Tls,
-    parse_pem_certificates, parse_pem_key,
+    AddressOverride, Config, ConfigError, ErrorResponse, NotTaken, OrdererClient, OrdererEndpoint,
+    Tls, parse_pem_certificates, parse_pem_key,
 };
 use rustls::pki_types::CertificateDer;
 
@@ -277,16 +277,92 @@ fn endpoints_can_be_replaced_for_all_clones() {
         std::slice::from_ref(&one),
         "named twice is one endpoint"
     );
-    client
-        .set_endpoints(&[secure(&two, orderer_roots()), secure(&one, orderer_roots())])
-        .unwrap();
-    assert_eq!(clone.endpoints(), [two.clone(), one.clone()]);
-    let refused = client
-        .set_endpoints(&[secure(&one, Vec::new())])
-        .unwrap_err();
+    let left_out =
+        client.set_endpoints(&[secure(&two, orderer_roots()), secure(&one, orderer_roots())]);
+    assert_eq!(left_out, []);
+    assert_eq!(clone.endpoints(), [two, one]);
+}
+
+/// One mistake does not keep in force what a configuration has removed.
+///
+/// Covers: SRC-10
+#[test]
+fn endpoints_that_cannot_be_used_are_left_out_and_the_rest_takes_force() {
+    let [before, good, mixed, rootless, broken, nameless] = [
+        "before:1",
+        "good:1",
+        "mixed:1",
+        "rootless:1",
+        "broken:1",
+        "no_name!:1",
+    ]
+    .map(endpoint);
+    let given = |endpoint: &block_api::Endpoint, tls_roots| OrdererEndpoint {
+        endpoint: endpoint.clone(),
+        tls_roots,
+    };
+    let none = || CertificateDer::from(b"no certificate".to_vec());
+    let config = Config {
+        endpoints: vec![given(&before, orderer_roots())],
+        tls: Tls::Server,
+        ..Config::default()
+    };
+    let client = OrdererClient::new(config, test_signer(), clock()).unwrap();
+    let not_taken = client.set_endpoints(&[
+        given(&rootless, Vec::new()),
+        given(&good, orderer_roots()),
+        given(&broken, vec![none()]),
+        given(&mixed, vec![none()]),
+        given(&nameless, orderer_roots()),
+        given(&mixed, orderer_roots()),
+    ]);
+    assert_eq!(client.endpoints(), [good, mixed.clone()]);
     assert!(
-        matches!(refused, ConfigError::NoTlsRoots { .. }),
-        "{refused}"
+        matches!(
+            &not_taken[..],
+            [
+                NotTaken::Endpoint { endpoint: first, reason: ConfigError::NoTlsRoots { .. } },
+                NotTaken::TlsRoot { endpoint: second, reason: ConfigError::TlsRoot { position: 1, .. } },
+                NotTaken::Endpoint { endpoint: third, reason: ConfigError::NoTlsRoots { .. } },
+                NotTaken::TlsRoot { endpoint: fourth, reason: ConfigError::TlsRoot { .. } },
+                NotTaken::Endpoint { endpoint: fifth, reason: ConfigError::ServerName { .. } },
+            ] if [first, second, third, fourth, fifth] == [&rootless, &broken, &broken, &mixed, &nameless]
+        ),
+        "{not_taken:?}"
     );
-    assert_eq!(clone.endpoints(), [two, one], "as before");
+}
+
+/// Whatever the channel has removed goes; without the others, no config block could mend it.
+#[test]
+fn when_nothing_can_be_used_only_endpoints_still_named_stay() {
+    let [removed, named, added] = ["removed:1", "named:1", "added:1"].map(endpoint);
+    let given = |endpoint: &block_api::Endpoint, tls_roots| OrdererEndpoint {
+        endpoint: endpoint.clone(),
+        tls_roots,
+    };
+    let config = Config {
+        endpoints: vec![
+            given(&removed, orderer_roots()),
+            given(&named, orderer_roots()),
+        ],
+        tls: Tls::Server,
+        ..Config::default()
+    };
+    let client = OrdererClient::new(config, test_signer(), clock()).unwrap();
+    let not_taken = client.set_endpoints(&[
+        given(&added, Vec::new()),
+        given(&named, Vec::new()),
+        given(&named, Vec::new()),
+    ]);
+    assert_eq!(client.endpoints(), std::slice::from_ref(&named));
+    assert!(
+        matches!(
+            &not_taken[..],
+            [NotTaken::Endpoint { endpoint: first, .. }, NotTaken::Change { endpoint: second, .. }]
+                if [first, second] == [&added, &named]
+        ),
+        "{not_taken:?}"
+    );
+    assert_eq!(client.set_endpoints(&[]), []);
+    assert_eq!(client.endpoints(), [], "named by nobody");
 }

@@ -4,7 +4,9 @@
 use std::{sync::Arc, time::Duration};
 
 use block_api::{BlockSource as _, Clock, Endpoint, FixedClock, SourceError};
-use orderer_client::{Config, OrdererClient, OrdererEndpoint, Tls, TransportError};
+use orderer_client::{
+    AddressOverride, Config, OrdererClient, OrdererEndpoint, Tls, TransportError,
+};
 use orderer_server::ServerTls;
 use rustls::pki_types::CertificateDer;
 use tokio::io::AsyncWriteExt as _;
@@ -117,6 +119,73 @@ async fn a_certificate_of_an_unknown_ca_is_not_accepted() {
         text.contains("UnknownIssuer") && text.contains("give the TLS CA"),
         "{text}"
     );
+    served.stop().await;
+}
+
+/// No organisation decides alone whom a client trusts at an address that others name, too.
+#[tokio::test]
+async fn an_endpoint_named_twice_is_proved_by_the_roots_of_either() {
+    let served = served_on("localhost", server_tls()).await;
+    let named = |tls_roots| OrdererEndpoint {
+        endpoint: served.endpoint.clone(),
+        tls_roots,
+    };
+    for named_by in [
+        [named(orderer_roots()), named(other_roots())],
+        [named(other_roots()), named(orderer_roots())],
+    ] {
+        let client = client(&served.endpoint, other_roots(), Tls::Server);
+        assert_eq!(client.set_endpoints(&named_by), []);
+        assert_eq!(client.endpoints(), std::slice::from_ref(&served.endpoint));
+        let opened = client.open(&served.endpoint, &blocks_from(1)).await;
+        assert_eq!(block(&mut opened.unwrap()).await, recorded(1));
+    }
+    served.stop().await;
+}
+
+/// The roots of those who no longer name an endpoint prove nothing.
+#[tokio::test]
+async fn new_roots_replace_those_before() {
+    let served = served_on("localhost", server_tls()).await;
+    let client = client(&served.endpoint, orderer_roots(), Tls::Server);
+    let named = OrdererEndpoint {
+        endpoint: served.endpoint.clone(),
+        tls_roots: other_roots(),
+    };
+    assert_eq!(client.set_endpoints(&[named]), []);
+    let cause = cause(&client, &served.endpoint).await;
+    assert!(
+        matches!(cause, TransportError::ServerCertificate { .. }),
+        "{cause:?}"
+    );
+    served.stop().await;
+}
+
+/// Covers: SRC-09
+#[tokio::test]
+async fn an_update_of_an_overridden_endpoint_keeps_the_address_and_roots_of_the_override() {
+    let served = served_on("localhost", server_tls()).await;
+    let named = |tls_roots| OrdererEndpoint {
+        endpoint: "orderer.example.com:7050".parse().unwrap(),
+        tls_roots,
+    };
+    let config = Config {
+        endpoints: vec![named(other_roots())],
+        tls: Tls::Server,
+        overrides: vec![AddressOverride {
+            from: named(Vec::new()).endpoint,
+            to: served.endpoint.clone(),
+            tls_roots: Some(orderer_roots()),
+        }],
+        ..Config::default()
+    };
+    let client = OrdererClient::new(config, test_signer(), clock()).unwrap();
+    // Not even roots that cannot be used stand in its way.
+    let broken = CertificateDer::from(b"no certificate".to_vec());
+    assert_eq!(client.set_endpoints(&[named(vec![broken])]), []);
+    let endpoint = named(Vec::new()).endpoint;
+    let opened = client.open(&endpoint, &blocks_from(1)).await;
+    assert_eq!(block(&mut opened.unwrap()).await, recorded(1));
     served.stop().await;
 }
 
