@@ -48,7 +48,7 @@ fn an_assembled_block_has_what_was_put_in() {
     );
 }
 
-/// Covers: PRB-05, PRC-02, NEW-04
+/// Covers: PRB-05, PRC-02, VER-06, NEW-04
 #[test]
 fn what_is_no_block_says_why() {
     assert_eq!(parse(&[]).unwrap_err(), ParseBlockError::NoHeader);

@@ -284,7 +284,7 @@ impl Tampered {
         for word in [
             "the block store of channel trust",
             &format!("block {number} breaks the rule `signatures`"),
-            "node/channels/trust away",
+            "move the folder away",
         ] {
             assert!(
                 error.contains(word),
