@@ -17,12 +17,12 @@ const STATUS: u32 = 1;
 /// `DeliverResponse.block`.
 const BLOCK: u32 = 2;
 
-const VARINT: u8 = 0;
-const FIXED64: u8 = 1;
-const LENGTH_DELIMITED: u8 = 2;
-const START_GROUP: u8 = 3;
+pub(crate) const VARINT: u8 = 0;
+pub(crate) const FIXED64: u8 = 1;
+pub(crate) const LENGTH_DELIMITED: u8 = 2;
+pub(crate) const START_GROUP: u8 = 3;
 const END_GROUP: u8 = 4;
-const FIXED32: u8 = 5;
+pub(crate) const FIXED32: u8 = 5;
 
 /// Groups within groups that are skipped before a message counts as malformed; prost's limit.
 const MAX_GROUP_DEPTH: usize = 100;
@@ -89,9 +89,9 @@ enum Found {
 }
 
 #[derive(Clone, Copy)]
-struct Key {
-    field: u32,
-    wire_type: u8,
+pub(crate) struct Key {
+    pub(crate) field: u32,
+    pub(crate) wire_type: u8,
 }
 
 impl RawDeliverResponse {
@@ -240,7 +240,7 @@ fn scan(mut rest: Bytes) -> Result<DeliverMessage, DeliverDecodeError> {
                     found: wire_type,
                 });
             }
-            _ => skip(key, &mut rest)?,
+            _ => skip(key, MAX_GROUP_DEPTH, &mut rest)?,
         }
     }
     Ok(match found {
@@ -251,12 +251,13 @@ fn scan(mut rest: Bytes) -> Result<DeliverMessage, DeliverDecodeError> {
     })
 }
 
-/// Skips the rest of an unknown field; a group with all that is in it, without recursion.
-fn skip(first: Key, rest: &mut Bytes) -> Result<(), DeliverDecodeError> {
+/// Skips the rest of an unknown field; a group with all that is in it, without recursion, but with
+/// no more than so many groups in each other.
+pub(crate) fn skip(first: Key, groups: usize, rest: &mut Bytes) -> Result<(), DeliverDecodeError> {
     let mut open: Vec<u32> = Vec::new();
     let mut key = first;
     loop {
-        if key.wire_type != END_GROUP && open.len() >= MAX_GROUP_DEPTH {
+        if key.wire_type != END_GROUP && open.len() >= groups {
             return Err(DeliverDecodeError::GroupDepth);
         }
         match key.wire_type {
@@ -279,7 +280,7 @@ fn skip(first: Key, rest: &mut Bytes) -> Result<(), DeliverDecodeError> {
     }
 }
 
-fn take_key(rest: &mut Bytes) -> Result<Key, DeliverDecodeError> {
+pub(crate) fn take_key(rest: &mut Bytes) -> Result<Key, DeliverDecodeError> {
     let key = take_varint(rest)?;
     let error = DeliverDecodeError::Key { key };
     let number = u32::try_from(key).map_err(|_| error)?;
@@ -308,7 +309,7 @@ fn take_varint(rest: &mut Bytes) -> Result<u64, DeliverDecodeError> {
     Err(DeliverDecodeError::Varint)
 }
 
-fn take_slice(rest: &mut Bytes) -> Result<Bytes, DeliverDecodeError> {
+pub(crate) fn take_slice(rest: &mut Bytes) -> Result<Bytes, DeliverDecodeError> {
     let len = take_varint(rest)?;
     let len = usize::try_from(len).map_err(|_| DeliverDecodeError::Truncated)?;
     take(len, rest)
@@ -331,11 +332,11 @@ fn varint_len(value: u64) -> usize {
     bits.div_ceil(7) as usize
 }
 
-fn put_key(field: u32, wire_type: u8, buf: &mut impl BufMut) {
+pub(crate) fn put_key(field: u32, wire_type: u8, buf: &mut impl BufMut) {
     put_varint(u64::from(field << 3) | u64::from(wire_type), buf);
 }
 
-fn put_varint(mut value: u64, buf: &mut impl BufMut) {
+pub(crate) fn put_varint(mut value: u64, buf: &mut impl BufMut) {
     while value >= 0x80 {
         buf.put_u8(value as u8 | 0x80);
         value >>= 7;

@@ -5,6 +5,7 @@
 #[cfg(feature = "grpc")]
 mod codec;
 pub mod deliver;
+pub mod described;
 #[cfg(feature = "grpc")]
 pub mod grpc;
 
@@ -24,6 +25,7 @@ mod generated {
     #[cfg(feature = "grpc")]
     pub mod atomic_broadcast;
     pub mod common;
+    mod described;
     pub mod etcdraft;
     pub mod msp;
     pub mod orderer;
@@ -31,4 +33,5 @@ mod generated {
     pub mod smartbft;
 }
 
+pub use described::decode_as_go;
 pub use generated::{common, etcdraft, msp, orderer, peer, smartbft};

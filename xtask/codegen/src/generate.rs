@@ -4,7 +4,10 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result, anyhow, bail};
-use tonic_prost_build::{Config, FileDescriptorSet, manual};
+use prost_types::FileDescriptorSet;
+use tonic_prost_build::{Config, manual};
+
+use crate::describe;
 
 /// Every file that is compiled, sorted; what they import must be here too.
 const PROTO_FILES: &[&str] = &[
@@ -62,6 +65,12 @@ const MODULES: &[Module] = &[
     },
 ];
 
+/// The file that describes the messages of all of them, and its first line.
+const DESCRIBED: (&str, &str) = (
+    "described.rs",
+    "The fields of every message, by number and wire type.",
+);
+
 /// A module of `blockcast-protos`.
 struct Module {
     /// The file, as prost or tonic names it.
@@ -79,6 +88,11 @@ struct Module {
 /// If a `.proto` file does not compile, is not listed, or `out` cannot be written.
 pub(crate) fn generate(proto: &Path, out: &Path) -> Result<()> {
     let descriptors = compile(proto)?;
+    let described = describe::implementations(&descriptors, |package| {
+        let made = format!("{package}.rs");
+        let module = MODULES.iter().find(|module| module.made == made)?;
+        module.name.strip_suffix(".rs")
+    })?;
 
     let raw = tempfile::tempdir().context("making a temporary folder")?;
     let mut messages = Config::new();
@@ -102,7 +116,9 @@ pub(crate) fn generate(proto: &Path, out: &Path) -> Result<()> {
         fs::write(out.join(module.name), with_preamble(module.doc, &code))
             .with_context(|| format!("writing {}", module.name))?;
     }
-    Ok(())
+    let (name, doc) = DESCRIBED;
+    fs::write(out.join(name), with_preamble(doc, &described))
+        .with_context(|| format!("writing {name}"))
 }
 
 fn compile(proto: &Path) -> Result<FileDescriptorSet> {
@@ -219,8 +235,9 @@ mod tests {
             generate(&root().join("proto"), out.path()).unwrap();
         }
         assert_eq!(compare::differences(one.path(), two.path()).unwrap(), []);
-        for module in MODULES {
-            let code = fs::read_to_string(one.path().join(module.name)).unwrap();
+        let names = MODULES.iter().map(|module| module.name);
+        for name in names.chain([DESCRIBED.0]) {
+            let code = fs::read_to_string(one.path().join(name)).unwrap();
             let mut lines = code.lines();
             assert_eq!(lines.next(), Some("// SPDX-License-Identifier: Apache-2.0"));
             assert!(lines.next().unwrap().starts_with("//! "));

@@ -2,6 +2,7 @@
 //! Generates `crates/protos/src/generated` from `proto/`, or checks that it is up to date.
 
 mod compare;
+mod describe;
 mod generate;
 
 use std::{env, path::Path, process::ExitCode};

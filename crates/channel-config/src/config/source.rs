@@ -4,7 +4,11 @@
 use block_api::{Block, BlockNumber};
 use bytes::Bytes;
 use prost::Message;
-use protos::common::{ChannelHeader, Config, ConfigEnvelope, Envelope, HeaderType, Payload};
+use protos::{
+    common::{ChannelHeader, Config, ConfigEnvelope, Envelope, HeaderType, Payload},
+    decode_as_go,
+    described::Described,
+};
 
 use crate::config::ConfigError;
 
@@ -52,12 +56,12 @@ impl ConfigSource {
     }
 }
 
-fn decode<M: Message + Default>(
+fn decode<M: Described + Message + Default>(
     number: BlockNumber,
     part: &'static str,
     bytes: Bytes,
 ) -> Result<M, ConfigError> {
-    M::decode(bytes).map_err(|error| ConfigError::Malformed {
+    decode_as_go(bytes).map_err(|error| ConfigError::Malformed {
         number,
         part,
         reason: error.to_string(),

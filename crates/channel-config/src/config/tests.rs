@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Configurations: recorded ones, and what Fabric refuses.
 
+mod wire_types;
+
 use std::time::Duration;
 
 use block_api::{BlockNumber, BlockVerifier as _, Standing, Verdict};

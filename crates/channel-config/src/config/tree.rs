@@ -10,6 +10,8 @@ use protos::{
         BlockDataHashingStructure, Capabilities, ConfigGroup, Consortium, HashingAlgorithm,
         OrdererAddresses, Orderers,
     },
+    decode_as_go,
+    described::Described,
     etcdraft,
     msp::{FabricMspConfig, FabricOuIdentifier, MspConfig},
     orderer::{
@@ -211,18 +213,18 @@ fn value_lines(name: &str, bytes: &[u8]) -> Vec<String> {
     lines.unwrap_or_else(|| vec![format!("{} bytes", bytes.len())])
 }
 
-fn lines<M: Message + Default>(
+fn lines<M: Described + Message + Default>(
     bytes: &[u8],
     to_lines: impl FnOnce(M) -> Vec<String>,
 ) -> Option<Vec<String>> {
-    M::decode(bytes).ok().map(to_lines)
+    decode_as_go(bytes).ok().map(to_lines)
 }
 
 fn consensus_lines(value: ConsensusType) -> Vec<String> {
     let state = State::try_from(value.state).map_or("unknown state", |state| state.as_str_name());
     let mut lines = vec![value.r#type.clone(), state.to_owned()];
     if value.r#type == "etcdraft"
-        && let Ok(metadata) = etcdraft::ConfigMetadata::decode(value.metadata.as_ref())
+        && let Ok(metadata) = decode_as_go::<etcdraft::ConfigMetadata>(value.metadata.as_ref())
     {
         for node in &metadata.consenters {
             lines.push(format!(
@@ -243,7 +245,7 @@ fn consensus_lines(value: ConsensusType) -> Vec<String> {
             ));
         }
     } else if value.r#type == "BFT"
-        && let Ok(options) = smartbft::Options::decode(value.metadata.as_ref())
+        && let Ok(options) = decode_as_go::<smartbft::Options>(value.metadata.as_ref())
     {
         lines.push(format!(
             "request_batch_max_count {}, request_batch_max_bytes {}, request_batch_max_interval {}",
@@ -264,7 +266,7 @@ fn consensus_lines(value: ConsensusType) -> Vec<String> {
 }
 
 fn msp_lines(bytes: &[u8]) -> Option<Vec<String>> {
-    let outer = MspConfig::decode(bytes).ok()?;
+    let outer: MspConfig = decode_as_go(bytes).ok()?;
     if outer.r#type != 0 {
         return Some(vec![format!(
             "type {}, {} bytes",
@@ -272,7 +274,7 @@ fn msp_lines(bytes: &[u8]) -> Option<Vec<String>> {
             outer.config.len()
         )]);
     }
-    let msp = FabricMspConfig::decode(outer.config).ok()?;
+    let msp: FabricMspConfig = decode_as_go(outer.config).ok()?;
     let mut lines = vec![format!("id {}", msp.name)];
     let certificates = [
         ("root", &msp.root_certs),

@@ -8,6 +8,8 @@ use protos::{
     common::{
         BlockDataHashingStructure, Capabilities as CapabilitiesProto, ConfigGroup, HashingAlgorithm,
     },
+    decode_as_go,
+    described::Described,
     orderer::{BatchSize as BatchSizeProto, BatchTimeout},
 };
 
@@ -86,11 +88,14 @@ impl<'a> Group<'a> {
     }
 
     /// A value; an absent one is as an empty one.
-    pub(super) fn value<M: Message + Default>(&self, key: &str) -> Result<M, ConfigError> {
+    pub(super) fn value<M: Described + Message + Default>(
+        &self,
+        key: &str,
+    ) -> Result<M, ConfigError> {
         let Some(value) = self.group.values.get(key) else {
             return Ok(M::default());
         };
-        M::decode(value.value.clone()).map_err(|error| ConfigError::Value {
+        decode_as_go(value.value.clone()).map_err(|error| ConfigError::Value {
             path: self.value_path(key),
             reason: error.to_string(),
         })

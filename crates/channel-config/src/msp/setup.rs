@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 
 use aws_lc_rs::digest;
-use prost::Message;
-use protos::msp::{FabricMspConfig, MspConfig};
+use protos::{
+    decode_as_go,
+    msp::{FabricMspConfig, MspConfig},
+};
 use rustls_pki_types::CertificateDer;
 
 use crate::{
@@ -34,7 +36,7 @@ impl Msp {
     ///
     /// With the first part of the configuration that Fabric would not take either.
     pub fn from_config(config: &[u8], version: MspVersion) -> Result<Self, MspError> {
-        let config = MspConfig::decode(config).map_err(|error| MspError::Malformed {
+        let config: MspConfig = decode_as_go(config).map_err(|error| MspError::Malformed {
             reason: error.to_string(),
         })?;
         Self::from_message(&config, version)
@@ -46,7 +48,8 @@ impl Msp {
         };
         match outer.r#type {
             X509 => {
-                let inner = FabricMspConfig::decode(outer.config.clone()).map_err(malformed)?;
+                let inner: FabricMspConfig =
+                    decode_as_go(outer.config.clone()).map_err(malformed)?;
                 match Self::from_x509(&inner, version) {
                     Err(error) if error.is_lack_of_support() => {
                         Self::of_nobody(inner.name, version, error.to_string())
@@ -57,7 +60,7 @@ impl Msp {
             // The name is field 1 of both kinds; the rest of an idemix configuration is not needed
             // to know that no identity of it can be judged here.
             IDEMIX => {
-                let name = FabricMspConfig::decode(idemix_name(&outer.config).as_slice())
+                let name = decode_as_go::<FabricMspConfig>(idemix_name(&outer.config).as_slice())
                     .map_err(malformed)?
                     .name;
                 let reason = "they are idemix credentials".to_owned();

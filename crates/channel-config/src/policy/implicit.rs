@@ -3,8 +3,10 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use prost::Message;
-use protos::common::{ImplicitMetaPolicy as PolicyProto, implicit_meta_policy::Rule};
+use protos::{
+    common::{ImplicitMetaPolicy as PolicyProto, implicit_meta_policy::Rule},
+    decode_as_go,
+};
 
 use crate::policy::{Policy, PolicyError, Unsupported, evaluate::Evaluation, tree::PolicyTree};
 
@@ -24,7 +26,7 @@ impl ImplicitMetaPolicy {
         bytes: &[u8],
         groups: &BTreeMap<String, PolicyTree>,
     ) -> Result<Policy, PolicyError> {
-        let policy = PolicyProto::decode(bytes).map_err(|error| PolicyError::Malformed {
+        let policy: PolicyProto = decode_as_go(bytes).map_err(|error| PolicyError::Malformed {
             reason: error.to_string(),
         })?;
         let Ok(rule) = Rule::try_from(policy.rule) else {

@@ -3,11 +3,13 @@
 
 use std::fmt;
 
-use prost::Message;
-use protos::common::{
-    CombinedPrincipal, MspIdentityAnonymity, MspPrincipal, MspRole, OrganizationUnit,
-    msp_identity_anonymity::MspIdentityAnonymityType, msp_principal::Classification,
-    msp_role::MspRoleType,
+use protos::{
+    common::{
+        CombinedPrincipal, MspIdentityAnonymity, MspPrincipal, MspRole, OrganizationUnit,
+        msp_identity_anonymity::MspIdentityAnonymityType, msp_principal::Classification,
+        msp_role::MspRoleType,
+    },
+    decode_as_go,
 };
 
 use crate::{
@@ -72,7 +74,7 @@ impl Principal {
         let classification = Classification::try_from(principal.principal_classification);
         match classification {
             Ok(Classification::Role) => {
-                let role = MspRole::decode(bytes).map_err(malformed)?;
+                let role: MspRole = decode_as_go(bytes).map_err(malformed)?;
                 let kind = MspRoleType::try_from(role.role)
                     .map_err(|_| format!("unknown role {}", role.role))?;
                 if kind == MspRoleType::Orderer && version < MspVersion::V1_4_3 {
@@ -84,7 +86,7 @@ impl Principal {
                 })
             }
             Ok(Classification::OrganizationUnit) => {
-                let unit = OrganizationUnit::decode(bytes).map_err(malformed)?;
+                let unit: OrganizationUnit = decode_as_go(bytes).map_err(malformed)?;
                 Ok(Self::Unit {
                     msp_id: unit.msp_identifier,
                     unit: unit.organizational_unit_identifier,
@@ -101,7 +103,7 @@ impl Principal {
                 })
             }
             Ok(Classification::Anonymity) if version >= MspVersion::V1_3 => {
-                let anonymity = MspIdentityAnonymity::decode(bytes)
+                let anonymity = decode_as_go::<MspIdentityAnonymity>(bytes)
                     .map_err(malformed)?
                     .anonymity_type;
                 if anonymity == MspIdentityAnonymityType::Nominal as i32 {
@@ -201,7 +203,7 @@ fn flatten(
         out.push(principal.clone());
         return Ok(());
     }
-    let parts = CombinedPrincipal::decode(principal.principal.as_ref())
+    let parts = decode_as_go::<CombinedPrincipal>(principal.principal.as_ref())
         .map_err(|error| error.to_string())?
         .principals;
     if parts.is_empty() {

@@ -4,9 +4,9 @@
 use std::fmt;
 
 use block_api::wire::{Fields, Value, WireError};
-use prost::Message;
-use protos::common::{
-    SignaturePolicy as RuleProto, SignaturePolicyEnvelope, signature_policy::Type,
+use protos::{
+    common::{SignaturePolicy as RuleProto, SignaturePolicyEnvelope, signature_policy::Type},
+    decode_as_go,
 };
 
 use crate::{
@@ -39,7 +39,7 @@ enum Rule {
 impl SignaturePolicy {
     /// Compiles a marshalled `SignaturePolicyEnvelope`.
     pub(super) fn compile(bytes: &[u8], version: MspVersion) -> Result<Policy, PolicyError> {
-        let envelope = match SignaturePolicyEnvelope::decode(bytes) {
+        let envelope = match decode_as_go::<SignaturePolicyEnvelope>(bytes) {
             Ok(envelope) => envelope,
             Err(_) if depth(bytes).is_ok_and(|depth| depth > OUR_DEPTH && depth <= MAX_DEPTH) => {
                 return Ok(Policy::Never(Unsupported::TooDeep));

@@ -5,10 +5,9 @@ use block_api::{
     Block,
     wire::{Fields, Value},
 };
-use prost::Message as _;
 use protos::{
     common::{BlockMetadataIndex, LastConfig, Metadata, OrdererBlockMetadata},
-    etcdraft,
+    decode_as_go, etcdraft,
 };
 use serde::Serialize;
 
@@ -73,8 +72,8 @@ impl MetadataReport {
             report.problem = Some("the block has no metadata".to_owned());
             return report;
         };
-        let signed = Metadata::decode(slot)
-            .and_then(|metadata| OrdererBlockMetadata::decode(metadata.value));
+        let signed = decode_as_go::<Metadata>(slot)
+            .and_then(|metadata| decode_as_go::<OrdererBlockMetadata>(metadata.value));
         match signed {
             Ok(signed) => {
                 report.last_config = signed.last_config.map(|last_config| last_config.index);
@@ -124,7 +123,9 @@ impl ConsenterRecord {
             let field = field.ok()?;
             match (field.number, field.value) {
                 (1, Value::Bytes(raft, _)) => {
-                    let raft_index = etcdraft::BlockMetadata::decode(raft).ok()?.raft_index;
+                    let raft_index = decode_as_go::<etcdraft::BlockMetadata>(raft)
+                        .ok()?
+                        .raft_index;
                     return Some(Self::Raft { raft_index });
                 }
                 (1, Value::Varint(number)) => (view, is_view) = (number, true),
@@ -148,8 +149,8 @@ impl ConsenterRecord {
 fn content(kind: BlockMetadataIndex, slot: &[u8]) -> Option<String> {
     match kind {
         BlockMetadataIndex::Signatures => {
-            let metadata = Metadata::decode(slot).ok()?;
-            let signed = OrdererBlockMetadata::decode(metadata.value).ok()?;
+            let metadata = decode_as_go::<Metadata>(slot).ok()?;
+            let signed = decode_as_go::<OrdererBlockMetadata>(metadata.value).ok()?;
             let mut words = vec![counted(
                 metadata.signatures.len(),
                 "signature",
@@ -165,8 +166,8 @@ fn content(kind: BlockMetadataIndex, slot: &[u8]) -> Option<String> {
             Some(words.join(", "))
         }
         BlockMetadataIndex::LastConfig => {
-            let value = Metadata::decode(slot).ok()?.value;
-            let last_config = LastConfig::decode(value).ok()?;
+            let value = decode_as_go::<Metadata>(slot).ok()?.value;
+            let last_config = decode_as_go::<LastConfig>(value).ok()?;
             Some(format!("last config {}", last_config.index))
         }
         BlockMetadataIndex::TransactionsFilter => {
@@ -181,7 +182,7 @@ fn content(kind: BlockMetadataIndex, slot: &[u8]) -> Option<String> {
             Some(record.text())
         }
         BlockMetadataIndex::CommitHash => {
-            let value = Metadata::decode(slot).ok()?.value;
+            let value = decode_as_go::<Metadata>(slot).ok()?.value;
             Some(format!("commit hash {}", printable::hex(&value)))
         }
     }

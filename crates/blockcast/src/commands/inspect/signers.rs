@@ -3,8 +3,10 @@
 
 use block_api::Block;
 use channel_config::{SignerInfo, SignerKind};
-use prost::Message as _;
-use protos::common::{IdentifierHeader, Metadata, MetadataSignature, SignatureHeader};
+use protos::{
+    common::{IdentifierHeader, Metadata, MetadataSignature, SignatureHeader},
+    decode_as_go,
+};
 use serde::Serialize;
 
 use super::judge::Judge;
@@ -50,7 +52,7 @@ pub(super) struct Signers {
 pub(super) fn of(block: &Block, judge: Option<&Judge>) -> Signers {
     let signatures = block
         .signatures_slot()
-        .and_then(|slot| Metadata::decode(slot).ok())
+        .and_then(|slot| decode_as_go::<Metadata>(slot).ok())
         .unwrap_or_default()
         .signatures;
     let mut listed: Vec<_> = (0..)
@@ -87,13 +89,13 @@ impl SignerReport {
         };
         if signature.signature_header.is_empty() && !signature.identifier_header.is_empty() {
             report.by = By::Consenter;
-            match IdentifierHeader::decode(signature.identifier_header.clone()) {
+            match decode_as_go::<IdentifierHeader>(signature.identifier_header.clone()) {
                 Ok(header) => report.consenter = Some(header.identifier),
                 Err(_) => report.problem = Some("its identifier header does not parse".to_owned()),
             }
             return report;
         }
-        let header = SignatureHeader::decode(signature.signature_header.clone()).ok();
+        let header = decode_as_go::<SignatureHeader>(signature.signature_header.clone()).ok();
         match header.and_then(|header| Claimed::parse(&header.creator)) {
             Some(claimed) => {
                 report.msp_id = Some(claimed.msp_id);

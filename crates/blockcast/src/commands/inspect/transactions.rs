@@ -2,8 +2,11 @@
 //! The transactions of a block, as far as their headers tell. What is in them may be anything.
 
 use block_api::Block;
-use prost::{DecodeError, Message as _};
-use protos::common::{ChannelHeader, Envelope, HeaderType, Payload, SignatureHeader};
+use prost::DecodeError;
+use protos::{
+    common::{ChannelHeader, Envelope, HeaderType, Payload, SignatureHeader},
+    decode_as_go,
+};
 use serde::Serialize;
 
 use super::time;
@@ -76,11 +79,11 @@ impl TransactionReport {
     /// Reads as much as there is.
     fn read(&mut self, entry: bytes::Bytes) -> Result<(), Problem> {
         let malformed = |part| move |error| Problem::Malformed(part, error);
-        let envelope = Envelope::decode(entry).map_err(malformed("envelope"))?;
-        let payload = Payload::decode(envelope.payload).map_err(malformed("payload"))?;
+        let envelope = decode_as_go::<Envelope>(entry).map_err(malformed("envelope"))?;
+        let payload = decode_as_go::<Payload>(envelope.payload).map_err(malformed("payload"))?;
         let header = payload.header.ok_or(Problem::NoHeader)?;
-        let channel_header =
-            ChannelHeader::decode(header.channel_header).map_err(malformed("channel header"))?;
+        let channel_header = decode_as_go::<ChannelHeader>(header.channel_header)
+            .map_err(malformed("channel header"))?;
         let kind = HeaderType::try_from(channel_header.r#type);
         self.kind = Some(match kind {
             Ok(kind) => kind.as_str_name().to_owned(),
@@ -92,7 +95,7 @@ impl TransactionReport {
         self.timestamp = channel_header
             .timestamp
             .and_then(|stamp| time::rfc3339(stamp.seconds, stamp.nanos));
-        let signature_header = SignatureHeader::decode(header.signature_header)
+        let signature_header = decode_as_go::<SignatureHeader>(header.signature_header)
             .map_err(malformed("signature header"))?;
         if signature_header.creator.is_empty() {
             // As in the transaction of a genesis block, which nobody sent.
