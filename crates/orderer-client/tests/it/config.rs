@@ -294,7 +294,7 @@ fn endpoints_that_cannot_be_used_are_left_out_and_the_rest_takes_force() {
         "mixed:1",
         "rootless:1",
         "broken:1",
-        "no_name!:1",
+        "no..name:1",
     ]
     .map(endpoint);
     let given = |endpoint: &block_api::Endpoint, tls_roots| OrdererEndpoint {
