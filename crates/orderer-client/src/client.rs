@@ -9,10 +9,12 @@ use std::{
 
 use async_trait::async_trait;
 use block_api::{BlockSource, BlockStream, Clock, Endpoint, Signer, SourceError, StreamRequest};
+use rustls::pki_types::CertificateDer;
+use tokio::sync::watch;
 
 use crate::{
     broadcast::BroadcastSession,
-    config::{Config, ConfigError, OrdererEndpoint},
+    config::{Config, ConfigError, OrdererEndpoint, Tls},
     connect_any::{AllEndpointsFailed, shuffled},
     connection::{Connection, Target},
     connector::{Connector, TcpConnector},
@@ -36,14 +38,21 @@ struct Shared {
     connector: Arc<dyn Connector>,
     tls_cert_hash: Option<[u8; 32]>,
     targets: Arc<RwLock<Targets>>,
+    /// How often the targets became others.
+    changes: watch::Sender<u64>,
 }
 
 /// The endpoints in the order in which they were given, and how each is reached.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Targets {
     order: Vec<Endpoint>,
     by_endpoint: BTreeMap<Endpoint, Target>,
+    /// Where each is dialled and whom it must be: what makes a change of them.
+    ways: BTreeMap<Endpoint, Way>,
 }
+
+/// An address, and the roots that are trusted there.
+type Way = (Endpoint, Vec<CertificateDer<'static>>);
 
 impl OrdererClient {
     /// A client that dials over TCP.
@@ -66,6 +75,7 @@ impl OrdererClient {
             clock,
             connector: Arc::new(TcpConnector),
             targets: Arc::new(RwLock::new(targets)),
+            changes: watch::Sender::new(0),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -81,6 +91,7 @@ impl OrdererClient {
             clock,
             tls_cert_hash,
             targets,
+            changes,
             ..
         } = &*self.shared;
         let shared = Shared {
@@ -90,6 +101,7 @@ impl OrdererClient {
             connector,
             tls_cert_hash: *tls_cert_hash,
             targets: targets.clone(),
+            changes: changes.clone(),
         };
         Self {
             shared: Arc::new(shared),
@@ -97,18 +109,27 @@ impl OrdererClient {
     }
 
     /// Replaces the endpoints, of all clones: a config block may name others. Streams that are open
-    /// go on.
+    /// go on; [`endpoint_changes`](BlockSource::endpoint_changes) tells when an endpoint came, went,
+    /// or is reached otherwise (SRC-06, H16).
     ///
     /// # Errors
     ///
     /// As [`new`](Self::new); the endpoints are then as before.
     pub fn set_endpoints(&self, endpoints: &[OrdererEndpoint]) -> Result<(), ConfigError> {
         let targets = Targets::resolve(endpoints, &self.shared.config, &self.shared.clock)?;
-        *self
-            .shared
-            .targets
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = targets;
+        let before = {
+            let mut current = self
+                .shared
+                .targets
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *current, targets.clone())
+        };
+        self.shared.changes.send_if_modified(|changes| {
+            let changed = before.ways != targets.ways;
+            *changes += u64::from(changed);
+            changed
+        });
         Ok(())
     }
 
@@ -176,6 +197,10 @@ impl BlockSource for OrdererClient {
             .unwrap_or_else(PoisonError::into_inner)
             .order
             .clone()
+    }
+
+    fn endpoint_changes(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.shared.changes.subscribe())
     }
 
     async fn open(
@@ -249,6 +274,13 @@ impl Targets {
                 address: address.clone(),
                 tls: config.tls.for_target(endpoint, address, roots, clock)?,
             };
+            let trusted = match config.tls {
+                Tls::Plain => Vec::new(),
+                Tls::Server | Tls::Mutual { .. } => roots.clone(),
+            };
+            targets
+                .ways
+                .insert(endpoint.clone(), (address.clone(), trusted));
             // An endpoint that is named twice is one endpoint.
             if targets
                 .by_endpoint

@@ -290,3 +290,72 @@ fn endpoints_can_be_replaced_for_all_clones() {
     );
     assert_eq!(clone.endpoints(), [two, one], "as before");
 }
+
+/// What counts as a change is where an endpoint is dialled and whom it must be, overrides applied
+/// (hazard H16).
+///
+/// Covers: SRC-02, SRC-06, SRC-07, SRC-08, SRC-09
+#[test]
+fn changes_of_endpoints_are_told_and_nothing_else_is() {
+    let secure = |name: &str, tls_roots| OrdererEndpoint {
+        endpoint: endpoint(name),
+        tls_roots,
+    };
+    let roots = orderer_roots();
+    let config = Config {
+        endpoints: vec![secure("one:1", roots.clone())],
+        tls: Tls::Server,
+        overrides: vec![AddressOverride {
+            from: endpoint("far:1"),
+            to: endpoint("near:1"),
+            tls_roots: Some(roots.clone()),
+        }],
+        ..Config::default()
+    };
+    let clock = Arc::new(FixedClock(std::time::UNIX_EPOCH));
+    let client = OrdererClient::new(config, test_signer(), clock).unwrap();
+    let mut changes = client.clone().endpoint_changes().unwrap();
+    assert!(!changes.has_changed().unwrap());
+    let other_roots = [roots.clone(), roots.clone()].concat();
+    let (one, two) = (
+        secure("one:1", roots.clone()),
+        secure("two:2", roots.clone()),
+    );
+    let rows = [
+        (vec![one.clone()], false, "the same"),
+        (vec![one.clone(), two.clone()], true, "one more"),
+        (vec![two.clone(), one.clone()], false, "another order"),
+        (
+            vec![one.clone(), one.clone(), two.clone()],
+            false,
+            "named twice",
+        ),
+        (
+            vec![secure("one:1", other_roots.clone()), two.clone()],
+            true,
+            "other roots",
+        ),
+        (vec![one.clone(), two.clone()], true, "the roots as before"),
+        (vec![one.clone()], true, "one less"),
+        (
+            vec![one.clone(), secure("far:1", roots)],
+            true,
+            "an overridden one",
+        ),
+        (
+            vec![one.clone(), secure("far:1", other_roots)],
+            false,
+            "roots that the override replaces",
+        ),
+        (vec![], true, "none"),
+    ];
+    for (endpoints, changed, what) in rows {
+        client.set_endpoints(&endpoints).unwrap();
+        assert_eq!(changes.has_changed().unwrap(), changed, "{what}");
+        changes.mark_unchanged();
+    }
+    client
+        .set_endpoints(&[secure("one:1", Vec::new())])
+        .unwrap_err();
+    assert!(!changes.has_changed().unwrap(), "refused, and as before");
+}
