@@ -18,7 +18,7 @@ use tracing::{Instrument, info, info_span};
 use crate::{
     ChannelParts, Config, JoinError,
     buffer::Buffer,
-    catch_up,
+    catch_up, heads,
     intake::{Applied, Intake},
     orderer::OrdererIntake,
     publisher,
@@ -60,6 +60,7 @@ impl Channel {
             applied: watch::Sender::new(applied),
             storage_failure: watch::Sender::new(None),
             awaiting: Semaphore::new((config.candidates_at_work.get() / 2).max(1)),
+            shown: watch::Sender::new(None),
             orderer_unlinked: Notify::new(),
             cancel: CancellationToken::new(),
             ended: CancellationToken::new(),
@@ -100,6 +101,8 @@ impl Channel {
         let span = info_span!("pull", channel = %intake.channel);
         let mut tasks = JoinSet::new();
         tasks.spawn(tell_pulling(handle.clone(), self.gossip.clone()).instrument(span.clone()));
+        let tell = heads::tell(intake.clone(), handle.clone(), cancel.clone());
+        tasks.spawn(tell.instrument(span.clone()));
         let fork = leave_forks(intake, handle.clone(), cancel.clone());
         tasks.spawn(fork.instrument(span.clone()));
         tasks.spawn(provider.run(cancel.clone()).instrument(span));

@@ -7,6 +7,7 @@ use block_api::{
     Block, BlockNumber, BlockStore, BlockVerifier, ChainInfo, ChannelId, HeaderHash, Height,
     Standing, Verdict, VerifiedBlock, VerifyError,
 };
+use blocks_provider::Head;
 use tokio::{
     sync::{Notify, Semaphore, SemaphorePermit, oneshot, watch},
     task::spawn_blocking,
@@ -39,6 +40,8 @@ pub(crate) struct Intake {
     /// Places for candidates that wait for a configuration: not all that there are for candidates,
     /// because whose signatures they have is not known yet. For whom there is none is ignored.
     pub(crate) awaiting: Semaphore,
+    /// What the nodes of the channel showed last: the pull loop holds its source against it.
+    pub(crate) shown: watch::Sender<Option<Head>>,
     /// Told when a block of the ordering service did not link to the chain.
     pub(crate) orderer_unlinked: Notify,
     pub(crate) cancel: CancellationToken,
@@ -153,7 +156,7 @@ impl Intake {
     }
 
     /// How a block stands to the chain.
-    fn standing(&self, block: &Block) -> Standing {
+    pub(crate) fn standing(&self, block: &Block) -> Standing {
         match self.applied().is_followed_by(block) {
             true => Standing::Linked,
             false => Standing::Ahead,

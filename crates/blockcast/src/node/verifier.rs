@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The verifier of a channel, which tells the orderer client of endpoints that come and go.
 
-use block_api::{Block, BlockVerifier, Rejection, Standing, Verdict, VerifiedBlock};
+use block_api::{
+    Block, BlockVerifier, HeaderProof, Rejection, Standing, Verdict, VerifiedBlock,
+};
 use channel_config::{ChannelConfig, ChannelVerifier};
 use orderer_client::{OrdererClient, OrdererEndpoint};
 use tracing::{info, warn};
@@ -51,6 +53,10 @@ impl BlockVerifier for EndpointFollower {
             Err(error) => warn!(%channel, %error, "orderer endpoints of a configuration not taken"),
         }
         Ok(())
+    }
+
+    fn header_proof(&self) -> HeaderProof {
+        self.verifier.header_proof()
     }
 }
 
