@@ -5,6 +5,7 @@ use std::{fmt, pin::Pin, time::Duration};
 
 use async_trait::async_trait;
 use futures::Stream;
+use tokio::sync::watch;
 
 use crate::{Block, BlockNumber, BoxError, ChannelId, Endpoint, ParseBlockError, SignError};
 
@@ -13,6 +14,12 @@ use crate::{Block, BlockNumber, BoxError, ChannelId, Endpoint, ParseBlockError, 
 pub trait BlockSource: Send + Sync + fmt::Debug {
     /// Where blocks can be had, for now: a channel's configuration may change the list.
     fn endpoints(&self) -> Vec<Endpoint>;
+
+    /// Tells of changes: the number is another one whenever the endpoints, or the way to reach one
+    /// of them, became others. `None` for a source of which they never do.
+    fn endpoint_changes(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
 
     /// Opens a stream on one endpoint. The answer says that the request was sent, not that it will
     /// be served: a refusal comes as a [`Delivery::Status`].

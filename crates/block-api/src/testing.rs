@@ -6,6 +6,7 @@
 
 mod chain;
 pub mod gossip_conformance;
+mod live_chain;
 mod memory_store;
 mod roles;
 mod scripted_source;
@@ -13,6 +14,7 @@ pub mod store_conformance;
 
 pub use self::{
     chain::TestChain,
+    live_chain::{HeaderForm, LiveChain, Manner},
     memory_store::MemoryStore,
     roles::{GullibleVerifier, NobodyReads, OpenReaders, TestSigner, TestVerifier},
     scripted_source::{Opening, ScriptedSource, Step},

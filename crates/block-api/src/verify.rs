@@ -27,6 +27,23 @@ pub trait BlockVerifier: Send + Sync + fmt::Debug {
     ///
     /// When the configuration cannot be taken into force. The verifier is as before.
     fn apply_config(&self, stored: &VerifiedBlock) -> Result<(), Rejection>;
+
+    /// What a signed header proves by the newest configuration in force. Who does not know says
+    /// that it proves little.
+    fn header_proof(&self) -> HeaderProof {
+        HeaderProof::OneSigner
+    }
+}
+
+/// What it takes to sign a header so that it is accepted, and so what such a header proves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HeaderProof {
+    /// One identity is enough, as with raft: unless the header links to the chain it is a hint, for
+    /// one orderer, or one client of its organisation, can sign a header of any number.
+    #[default]
+    OneSigner,
+    /// A quorum of the orderers, as with BFT: there is a block of that number.
+    Quorum,
 }
 
 /// How a block stands to the chain, which decides which configuration judges it (ADR 0004).

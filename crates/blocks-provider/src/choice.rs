@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which endpoint next, and after what pause: a state machine without a clock.
 
-use std::time::Duration;
+use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use block_api::Endpoint;
-use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
+use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 
-use crate::Config;
+use crate::{Config, back_off};
 
 /// Goes through the endpoints in rounds of random order. Within a round the next endpoint is tried
 /// at once; when a round is over, and nothing was accepted in it, there is a pause that grows from
 /// round to round. An endpoint that fails after it gave blocks begins a round in which the others
-/// are tried.
+/// are tried. Endpoints that withheld blocks are tried after the others.
+///
+/// A round in which all that were tried said SERVICE_UNAVAILABLE is followed by a short pause,
+/// whatever went before: a cluster without a leader has one again soon (H27). The pauses grow from
+/// there, should it not.
 #[derive(Debug)]
 pub(crate) struct Choice {
     first: Duration,
@@ -27,6 +31,12 @@ pub(crate) struct Choice {
     round_failed: bool,
     /// Rounds that ended without an accepted block.
     failed_rounds: u32,
+    /// Rounds since then in which all that were tried said that they cannot serve at the moment.
+    unavailable_rounds: u32,
+    /// Whether an attempt of this round failed in another way.
+    otherwise_failed: bool,
+    /// How often each endpoint was left because it withheld blocks.
+    withheld: BTreeMap<Endpoint, u32>,
     /// Whether the next pause is the longest one, whatever the count.
     longest_next: bool,
 }
@@ -54,6 +64,9 @@ impl Choice {
             fresh: true,
             round_failed: false,
             failed_rounds: 0,
+            unavailable_rounds: 0,
+            otherwise_failed: false,
+            withheld: BTreeMap::new(),
             longest_next: false,
         }
     }
@@ -61,9 +74,15 @@ impl Choice {
     /// The next endpoint among those that there are now.
     pub(crate) fn next(&mut self, endpoints: &[Endpoint]) -> Next {
         self.left.retain(|endpoint| endpoints.contains(endpoint));
+        self.withheld
+            .retain(|endpoint, _| endpoints.contains(endpoint));
         if self.left.is_empty() && (self.fresh || !self.round_failed) {
             self.left = endpoints.to_vec();
             self.left.shuffle(&mut self.rng);
+            // The last is tried first.
+            let withheld = &self.withheld;
+            self.left
+                .sort_by_key(|endpoint| Reverse(withheld.get(endpoint).copied()));
             if self.fresh && self.round_failed {
                 self.left
                     .retain(|endpoint| Some(endpoint) != self.last_failed.as_ref());
@@ -77,16 +96,33 @@ impl Choice {
         if let Some(endpoint) = self.left.pop() {
             return Next::Try(endpoint);
         }
-        self.round_failed = false;
-        let pause = self.pause();
-        self.failed_rounds = self.failed_rounds.saturating_add(1);
-        Next::Pause(pause)
+        Next::Pause(self.pause())
     }
 
     /// An attempt failed: another endpoint is next.
     pub(crate) fn failed(&mut self, endpoint: &Endpoint) {
+        self.unavailable(endpoint);
+        self.otherwise_failed = true;
+    }
+
+    /// An endpoint said that it cannot serve at the moment: another one is next.
+    pub(crate) fn unavailable(&mut self, endpoint: &Endpoint) {
         self.round_failed = true;
         self.last_failed = Some(endpoint.clone());
+    }
+
+    /// An endpoint was left because it withheld blocks: another one is next, and it comes last from
+    /// here on.
+    pub(crate) fn withheld(&mut self, endpoint: &Endpoint) {
+        self.failed(endpoint);
+        let times = self.withheld.entry(endpoint.clone()).or_default();
+        *times = times.saturating_add(1);
+    }
+
+    /// The endpoints became others: they are tried anew, at once.
+    pub(crate) fn refreshed(&mut self) {
+        self.accepted();
+        self.last_failed = None;
     }
 
     /// An attempt failed in a way that no other endpoint would mend: the longest pause is next.
@@ -100,23 +136,27 @@ impl Choice {
     /// A block was accepted: all is forgiven but who fails next.
     pub(crate) fn accepted(&mut self) {
         self.failed_rounds = 0;
+        self.unavailable_rounds = 0;
         self.round_failed = false;
+        self.otherwise_failed = false;
         self.fresh = true;
         self.left.clear();
     }
 
-    /// Full jitter: evenly between nothing and a bound that doubles with every failed round.
+    /// The pause after a round.
     fn pause(&mut self) -> Duration {
+        let failed = std::mem::take(&mut self.round_failed);
+        let otherwise = std::mem::take(&mut self.otherwise_failed);
         if std::mem::take(&mut self.longest_next) {
             return self.longest;
         }
-        let factor = 2f64.powi(i32::try_from(self.failed_rounds).unwrap_or(i32::MAX));
-        let bound = self
-            .longest
-            .as_secs_f64()
-            .min(self.first.as_secs_f64() * factor);
-        let share = f64::from(self.rng.next_u32()) / f64::from(u32::MAX);
-        Duration::from_secs_f64(bound * share)
+        let rounds = match failed && !otherwise {
+            true => &mut self.unavailable_rounds,
+            false => &mut self.failed_rounds,
+        };
+        let pause = back_off::pause(self.first, self.longest, *rounds, &mut self.rng);
+        *rounds = rounds.saturating_add(1);
+        pause
     }
 }
 
@@ -270,6 +310,70 @@ mod tests {
             ordinary <= Duration::from_millis(200),
             "an ordinary failure afterwards is paused as ever: {ordinary:?}"
         );
+    }
+
+    /// A cluster without a leader (hazard H27).
+    #[test]
+    fn a_round_that_cannot_be_served_at_the_moment_has_a_short_pause() {
+        let endpoints = endpoints(3);
+        let mut choice = choice(1);
+        for _ in 0..12 {
+            failed_round(&mut choice, &endpoints);
+        }
+        let mut pauses = Vec::new();
+        let mut tried = 0;
+        while pauses.len() < 12 {
+            match choice.next(&endpoints) {
+                Next::Try(endpoint) => {
+                    choice.unavailable(&endpoint);
+                    tried += 1;
+                }
+                Next::Pause(pause) => pauses.push(pause),
+            }
+        }
+        assert_eq!(tried, 12 * 3, "each once before a pause");
+        for (round, pause) in pauses.iter().take(5).enumerate() {
+            assert!(*pause <= Duration::from_millis(100 << round), "{pauses:?}");
+        }
+        assert!(
+            pauses.iter().max() > Some(&Duration::from_secs(1)),
+            "and no storm: {pauses:?}"
+        );
+        choice.next(&endpoints);
+        choice.failed(&endpoints[0]);
+        choice.next(&endpoints);
+        choice.unavailable(&endpoints[1]);
+        choice.next(&endpoints);
+        assert_eq!(choice.failed_rounds, 12);
+        assert!(matches!(choice.next(&endpoints), Next::Pause(_)));
+        assert_eq!(choice.failed_rounds, 13, "not all of them said so");
+    }
+
+    #[test]
+    fn who_withheld_blocks_is_tried_after_the_others() {
+        let endpoints = endpoints(4);
+        for seed in 0..20 {
+            let mut choice = choice(seed);
+            choice.withheld(&endpoints[1]);
+            choice.withheld(&endpoints[3]);
+            choice.withheld(&endpoints[3]);
+            choice.accepted();
+            let (tried, _) = failed_round(&mut choice, &endpoints);
+            assert_eq!(tried[2..], [endpoints[1].clone(), endpoints[3].clone()]);
+        }
+    }
+
+    #[test]
+    fn other_endpoints_are_tried_at_once() {
+        let old = endpoints(1);
+        let mut choice = choice(1);
+        for _ in 0..10 {
+            failed_round(&mut choice, &old);
+        }
+        choice.refreshed();
+        let all = endpoints(2);
+        assert_eq!(failed_round(&mut choice, &all).0.len(), 2);
+        assert!(failed_round(&mut choice, &all).1 <= Duration::from_millis(200));
     }
 
     proptest! {

@@ -4,7 +4,9 @@
 use std::fmt;
 
 use async_trait::async_trait;
-use block_api::{Block, BoxError, ChainInfo, Endpoint, Rejection};
+use block_api::{Block, BoxError, ChainInfo, Endpoint, HeaderProof, Rejection};
+
+use crate::HeaderVerdict;
 
 /// Takes the blocks of one channel in, in order.
 #[async_trait]
@@ -26,6 +28,19 @@ pub trait BlockHandler: Send + Sync + fmt::Debug {
     ///
     /// A dropped future may have taken the block over or not.
     async fn handle(&self, block: Block, from: &Endpoint) -> Result<(), HandleError>;
+
+    /// Judges header and signatures of a block that another orderer showed, without data as a rule.
+    /// A handler that does not know learns of withheld blocks only by what other sources give.
+    fn judge_header(&self, header: &Block) -> HeaderVerdict {
+        let _ = header;
+        HeaderVerdict::Unknown
+    }
+
+    /// What a header that satisfies the channel's rules proves by the newest configuration in
+    /// force. Asked again and again: a channel migrates from raft to BFT while it is pulled.
+    fn header_proof(&self) -> HeaderProof {
+        HeaderProof::OneSigner
+    }
 }
 
 /// A block was not taken over.

@@ -2,15 +2,23 @@
 //! The pull loop of blockcast.
 #![doc = include_str!("../README.md")]
 
+mod back_off;
 mod choice;
 mod config;
+mod failure;
 mod handler;
+mod head;
 mod provider;
+mod puller;
 mod state;
+mod watch;
 
 pub use self::{
     config::{Config, ConfigError},
+    failure::{Failure, Reason},
     handler::{BlockHandler, HandleError},
+    head::{Evidence, Head, HeaderVerdict},
     provider::{BlocksProvider, ProviderHandle},
-    state::{Failure, PullState},
+    state::{Mode, PullReport, PullState, PullStats},
+    watch::Suspicion,
 };

@@ -21,7 +21,7 @@ use tracing::{Instrument, info, info_span};
 use crate::{
     ChannelParts, Config, JoinError,
     buffer::Buffer,
-    catch_up,
+    catch_up, heads,
     intake::{Applied, Intake, WaitingRoom},
     orderer::OrdererIntake,
     publisher,
@@ -63,6 +63,7 @@ impl Channel {
             applied: watch::Sender::new(applied),
             storage_failure: watch::Sender::new(None),
             awaiting: WaitingRoom::new(config.candidates_at_work),
+            shown: watch::Sender::new(None),
             reopen_stream: Notify::new(),
             stream_at: AtomicU64::new(0),
             cancel: CancellationToken::new(),
@@ -104,6 +105,8 @@ impl Channel {
         let span = info_span!("pull", channel = %intake.channel);
         let mut tasks = JoinSet::new();
         tasks.spawn(tell_pulling(handle.clone(), self.gossip.clone()).instrument(span.clone()));
+        let tell = heads::tell(intake.clone(), handle.clone(), cancel.clone());
+        tasks.spawn(tell.instrument(span.clone()));
         let fork = leave_forks(intake, handle.clone(), cancel.clone());
         tasks.spawn(fork.instrument(span.clone()));
         tasks.spawn(provider.run(cancel.clone()).instrument(span));

@@ -133,7 +133,8 @@ mod tests {
         let expected = "Config { buffer_bytes: 268435456, topic_buffer_bytes: 67108864, window: 1024, \
              candidates_per_height: 4, candidates_at_work: 64, batch_blocks: 256, batch_bytes: 16777216, \
              publish_queue: 256, catch_up_patience: 1s, range_blocks: 256, peer_rest: 5s, fetch_timeout: 15s, \
-             store_retry: 1s, provider: Config { first_back_off: 100ms, longest_back_off: 10s, seed: None } }";
+             store_retry: 1s, provider: Config { first_back_off: 100ms, longest_back_off: 10s, \
+             censorship_timeout: 30s, idle_limit: 30s, probe_timeout: 10s, header_streams: 4, seed: None } }";
         assert_eq!(format!("{:?}", Config::default()), expected);
         assert_eq!(Config::default().validate(), Ok(()));
     }

@@ -11,6 +11,7 @@ use block_api::{
     Block, BlockNumber, BlockStore, BlockVerifier, ChainInfo, ChannelId, HeaderHash, Height,
     NodeId, Standing, Verdict, VerifiedBlock, VerifyError,
 };
+use blocks_provider::Head;
 use tokio::{
     sync::{Notify, oneshot, watch},
     task::spawn_blocking,
@@ -43,6 +44,8 @@ pub(crate) struct Intake {
     /// Places for candidates that wait for a configuration: not all that there are for candidates,
     /// because whose signatures they have is not known yet. For whom there is none is ignored.
     pub(crate) awaiting: WaitingRoom,
+    /// What the nodes of the channel showed last: the pull loop holds its source against it.
+    pub(crate) shown: watch::Sender<Option<Head>>,
     /// Told when the stream of the ordering service has to be opened anew: a block of it did not
     /// link, or one that it went past is not stored after all.
     pub(crate) reopen_stream: Notify,
@@ -205,7 +208,7 @@ impl Intake {
     }
 
     /// How a block stands to the chain.
-    fn standing(&self, block: &Block) -> Standing {
+    pub(crate) fn standing(&self, block: &Block) -> Standing {
         match self.applied().is_followed_by(block) {
             true => Standing::Linked,
             false => Standing::Ahead,

@@ -7,6 +7,7 @@ mod catch_up;
 mod channel;
 mod config;
 mod error;
+mod heads;
 mod in_order;
 mod intake;
 mod orderer;

@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, atomic::Ordering};
 
 use async_trait::async_trait;
 use block_api::{
-    Block, BlockNumber, BlockReader, ChainInfo, Endpoint, HeaderHash, ReadLimits, VerifyError,
+    Block, BlockNumber, BlockReader, ChainInfo, Endpoint, HeaderHash, HeaderProof, ReadLimits,
+    VerifyError,
 };
-use blocks_provider::{BlockHandler, HandleError};
+use blocks_provider::{BlockHandler, HandleError, HeaderVerdict};
 
 use crate::{
-    Origin,
+    Origin, heads,
     in_order::InOrder,
     intake::{Intake, JudgeError},
 };
@@ -115,5 +116,12 @@ impl BlockHandler for OrdererIntake {
             }
             Err(JudgeError::Verify(other)) => Err(HandleError::Failed(other.into())),
         }
+    }
+    fn judge_header(&self, header: &Block) -> HeaderVerdict {
+        heads::judge(&self.intake, header)
+    }
+
+    fn header_proof(&self) -> HeaderProof {
+        self.intake.verifier.header_proof()
     }
 }

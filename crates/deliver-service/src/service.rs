@@ -7,7 +7,7 @@ use block_api::{
     BlockReader, BlockSource, BlockStore, BlockVerifier, ChainInfo, ChannelId, ChannelStatus,
     Gossip, HeaderHash, Height, JoinRequest, NodeId, Readers, Signer,
 };
-use blocks_provider::PullState;
+use blocks_provider::{PullReport, PullState};
 use tokio::sync::Mutex;
 
 use crate::{
@@ -63,6 +63,9 @@ pub struct ChannelState {
     pub chain: ChainInfo,
     /// What the pull loop does; `None` when it was not started.
     pub pull: Option<PullState>,
+    /// The same at length: who fails and why, what is suspected, counts. `None` when it was not
+    /// started.
+    pub pull_report: Option<PullReport>,
     /// What came in by which way.
     pub stats: ChannelStats,
     /// What the other nodes say of themselves.
@@ -271,15 +274,16 @@ impl DeliverService {
     /// Safe.
     pub async fn channel_state(&self, channel: &ChannelId) -> Option<ChannelState> {
         let joined = self.joined(channel).await?;
-        let pull = joined
+        let pull_report = joined
             .pull
             .lock()
             .await
             .as_ref()
-            .map(|pull| pull.handle.state());
+            .map(|pull| pull.handle.report());
         Some(ChannelState {
             chain: joined.intake.store.info(),
-            pull,
+            pull: pull_report.as_ref().map(|report| report.state.clone()),
+            pull_report,
             stats: joined.intake.counters.get(),
             peers: joined.peers.all(),
             buffered_bytes: joined.intake.buffer.bytes(),

@@ -22,6 +22,7 @@ use tracing::{Instrument, debug, info};
 use crate::{
     Origin,
     buffer::Push,
+    heads,
     intake::{Intake, JudgeError, from_peer},
 };
 
@@ -110,7 +111,12 @@ pub(crate) async fn run(
                 let task = task.map(move |()| (!has_data).then_some(number));
                 at_work.spawn(task.in_current_span());
             }
-            Some(GossipEvent::Status { from, status }) => peers.heard(from, Some(status)),
+            Some(GossipEvent::Status { from, status }) => {
+                if let Some(tip) = &status.tip {
+                    heads::note_tip(&intake, tip, &from);
+                }
+                peers.heard(from, Some(status));
+            }
             Some(GossipEvent::Left(node)) => peers.heard(node, None),
             None => break,
         }
@@ -175,11 +181,13 @@ async fn take_in(
             candidate.answer(Answer::Ignore);
         }
         Ok(Some(verified)) => {
+            heads::note(&intake, verified.block(), candidate.from());
             candidate.answer(Answer::Accept);
             keep(&intake, verified, Origin::Topic);
         }
         Ok(None) => {
             let from = candidate.from().clone();
+            heads::note(&intake, candidate.block(), &from);
             let announcement = candidate.answer(Answer::Accept);
             let fetched = timeout(intake.config.fetch_timeout, async {
                 tokio::select! {

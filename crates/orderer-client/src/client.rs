@@ -8,6 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use block_api::{BlockSource, BlockStream, Clock, Endpoint, Signer, SourceError, StreamRequest};
+use tokio::sync::watch;
 
 use crate::{
     broadcast::BroadcastSession,
@@ -36,6 +37,8 @@ struct Shared {
     connector: Arc<dyn Connector>,
     tls_cert_hash: Option<[u8; 32]>,
     targets: Arc<RwLock<Targets>>,
+    /// How often the targets became others.
+    changes: watch::Sender<u64>,
 }
 
 impl OrdererClient {
@@ -63,6 +66,7 @@ impl OrdererClient {
             clock,
             connector: Arc::new(TcpConnector),
             targets: Arc::new(RwLock::new(targets)),
+            changes: watch::Sender::new(0),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -78,6 +82,7 @@ impl OrdererClient {
             clock,
             tls_cert_hash,
             targets,
+            changes,
             ..
         } = &*self.shared;
         let shared = Shared {
@@ -87,6 +92,7 @@ impl OrdererClient {
             connector,
             tls_cert_hash: *tls_cert_hash,
             targets: targets.clone(),
+            changes: changes.clone(),
         };
         Self {
             shared: Arc::new(shared),
@@ -94,7 +100,9 @@ impl OrdererClient {
     }
 
     /// Replaces the endpoints, of all clones: a config block may name others (semantics §1.8).
-    /// Streams that are open go on; [`Config::overrides`] stay in force.
+    /// Streams that are open go on; [`endpoint_changes`](BlockSource::endpoint_changes) tells when an
+    /// endpoint came, went, or is reached otherwise (SRC-06, H16). [`Config::overrides`] stay in
+    /// force.
     ///
     /// An endpoint that is given more than once is one endpoint, where any of the TLS roots given
     /// with it proves the orderer: see [`OrdererEndpoint`].
@@ -114,7 +122,13 @@ impl OrdererClient {
         if targets.order.is_empty() {
             targets.keep(&current, &mut not_taken);
         }
+        let changed = current.ways != targets.ways;
         *current = targets;
+        drop(current);
+        self.shared.changes.send_if_modified(|changes| {
+            *changes += u64::from(changed);
+            changed
+        });
         not_taken
     }
 
@@ -182,6 +196,10 @@ impl BlockSource for OrdererClient {
             .unwrap_or_else(PoisonError::into_inner)
             .order
             .clone()
+    }
+
+    fn endpoint_changes(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.shared.changes.subscribe())
     }
 
     async fn open(

@@ -7,7 +7,7 @@ use block_api::{Clock, Endpoint};
 use rustls::pki_types::CertificateDer;
 
 use crate::{
-    config::{Config, NotTaken, OrdererEndpoint},
+    config::{Config, NotTaken, OrdererEndpoint, Tls},
     connection::Target,
 };
 
@@ -16,7 +16,12 @@ use crate::{
 pub(crate) struct Targets {
     pub(crate) order: Vec<Endpoint>,
     pub(crate) by_endpoint: BTreeMap<Endpoint, Target>,
+    /// Where each is dialled and whom it must be: what makes a change of them.
+    pub(crate) ways: BTreeMap<Endpoint, Way>,
 }
+
+/// An address, and the roots that are trusted there.
+pub(crate) type Way = (Endpoint, Vec<CertificateDer<'static>>);
 
 impl Targets {
     /// Those that can be used, and what cannot.
@@ -37,17 +42,24 @@ impl Targets {
                 Some(roots) => roots.iter().collect(),
                 None => roots,
             };
+            let trusted = match config.tls {
+                Tls::Plain => Vec::new(),
+                Tls::Server | Tls::Mutual { .. } => roots.iter().copied().cloned().collect(),
+            };
             let (roots, unusable) = config.tls.roots(endpoint, &roots);
             not_taken.extend(unusable.into_iter().map(|reason| NotTaken::TlsRoot {
                 endpoint: endpoint.clone(),
                 reason,
             }));
             match config.tls.for_target(endpoint, address, roots, clock) {
-                Ok(tls) => targets.insert(Target {
-                    endpoint: endpoint.clone(),
-                    address: address.clone(),
-                    tls,
-                }),
+                Ok(tls) => {
+                    let target = Target {
+                        endpoint: endpoint.clone(),
+                        address: address.clone(),
+                        tls,
+                    };
+                    targets.insert(target, (address.clone(), trusted));
+                }
                 Err(reason) => not_taken.push(NotTaken::Endpoint {
                     endpoint: endpoint.clone(),
                     reason,
@@ -62,9 +74,10 @@ impl Targets {
         for entry in mem::take(not_taken) {
             not_taken.push(match entry {
                 NotTaken::Endpoint { endpoint, reason } => {
-                    match before.by_endpoint.get(&endpoint) {
-                        Some(target) => {
-                            self.insert(target.clone());
+                    let known = before.by_endpoint.get(&endpoint);
+                    match known.zip(before.ways.get(&endpoint)) {
+                        Some((target, way)) => {
+                            self.insert(target.clone(), way.clone());
                             NotTaken::Change { endpoint, reason }
                         }
                         None => NotTaken::Endpoint { endpoint, reason },
@@ -75,8 +88,9 @@ impl Targets {
         }
     }
 
-    fn insert(&mut self, target: Target) {
+    fn insert(&mut self, target: Target, way: Way) {
         self.order.push(target.endpoint.clone());
+        self.ways.insert(target.endpoint.clone(), way);
         self.by_endpoint.insert(target.endpoint.clone(), target);
     }
 }

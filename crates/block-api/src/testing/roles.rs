@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::SystemTime,
 };
@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::{
-    Acceptance, Block, BlockNumber, BlockVerifier, Readers, ReadersDenied, Rejection, SignError,
-    Signer, Standing, Verdict, VerifiedBlock,
+    Acceptance, Block, BlockNumber, BlockVerifier, HeaderProof, Readers, ReadersDenied, Rejection,
+    SignError, Signer, Standing, Verdict, VerifiedBlock,
 };
 
 /// Accepts the blocks of a [`TestChain`](crate::testing::TestChain): the data hash agrees, and the
@@ -23,6 +23,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct TestVerifier {
     strict: bool,
+    quorum: AtomicBool,
     newest_config: Mutex<BlockNumber>,
     judged: AtomicU64,
 }
@@ -66,6 +67,12 @@ impl TestVerifier {
         mark.extend_from_slice(&last_config.get().to_be_bytes());
         mark.extend_from_slice(&signed_under.get().to_be_bytes());
         mark
+    }
+
+    /// Has signed headers prove this much from here on.
+    pub fn set_header_proof(&self, proof: HeaderProof) {
+        self.quorum
+            .store(proof == HeaderProof::Quorum, Ordering::SeqCst);
     }
 
     /// How many blocks and attestations were judged.
@@ -131,6 +138,13 @@ impl BlockVerifier for TestVerifier {
             *newest = (*newest).max(stored.number());
         }
         Ok(())
+    }
+
+    fn header_proof(&self) -> HeaderProof {
+        match self.quorum.load(Ordering::SeqCst) {
+            true => HeaderProof::Quorum,
+            false => HeaderProof::OneSigner,
+        }
     }
 }
 

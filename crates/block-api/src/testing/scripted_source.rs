@@ -4,28 +4,38 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::sleep,
+};
 
 use crate::{
     Block, BlockSource, BlockStream, DeliverStatus, Delivery, Endpoint, SourceError, StreamRequest,
+    testing::{LiveChain, Manner},
 };
 
 /// A [`BlockSource`] whose streams are written down beforehand, endpoint by endpoint. An endpoint
-/// without a script (or whose scripts are used up) opens a stream that never gives anything.
+/// without a script (or whose scripts are used up) answers from the chain that it
+/// [serves](Self::serve), or opens a stream that never gives anything.
 #[derive(Debug)]
 pub struct ScriptedSource {
     state: Mutex<State>,
     opened: watch::Sender<usize>,
+    changes: watch::Sender<u64>,
+    /// One reference for each stream that is open.
+    alive: Arc<()>,
 }
 
 #[derive(Debug)]
 struct State {
     endpoints: Vec<Endpoint>,
     scripts: BTreeMap<Endpoint, VecDeque<Opening>>,
+    serving: BTreeMap<Endpoint, (LiveChain, Manner)>,
     requests: Vec<(Endpoint, StreamRequest)>,
 }
 
@@ -36,6 +46,8 @@ pub enum Opening {
     Refused,
     /// The signer fails, which no other attempt will mend.
     NotSigned,
+    /// It never comes to an end.
+    Hangs,
     /// The stream does these steps, then ends without a status.
     Stream(Vec<Step>),
 }
@@ -51,6 +63,8 @@ pub enum Step {
     Break,
     /// Waits until the test notifies.
     Until(Arc<Notify>),
+    /// Waits so long.
+    Wait(Duration),
     /// Gives nothing more, for ever.
     Hang,
 }
@@ -70,9 +84,12 @@ impl ScriptedSource {
             state: Mutex::new(State {
                 endpoints,
                 scripts: BTreeMap::new(),
+                serving: BTreeMap::new(),
                 requests: Vec::new(),
             }),
             opened: watch::Sender::new(0),
+            changes: watch::Sender::new(0),
+            alive: Arc::new(()),
         }
     }
 
@@ -90,9 +107,27 @@ impl ScriptedSource {
             .push_back(opening);
     }
 
-    /// Replaces the endpoints.
+    /// Has an endpoint answer from a chain in this manner, from the next attempt on that has no
+    /// script.
+    ///
+    /// # Panics
+    ///
+    /// When the text is no endpoint.
+    pub fn serve(&self, endpoint: &str, chain: &LiveChain, manner: Manner) {
+        let endpoint = endpoint.parse().expect("a test writes HOST:PORT");
+        let serving = (chain.clone(), manner);
+        self.state().serving.insert(endpoint, serving);
+    }
+
+    /// Replaces the endpoints, and tells so.
     pub fn set_endpoints(&self, endpoints: Vec<Endpoint>) {
         self.state().endpoints = endpoints;
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// How many streams are open, or being opened.
+    pub fn open_streams(&self) -> usize {
+        Arc::strong_count(&self.alive) - 1
     }
 
     /// Every attempt so far.
@@ -122,51 +157,72 @@ impl BlockSource for ScriptedSource {
         self.state().endpoints.clone()
     }
 
+    fn endpoint_changes(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.changes.subscribe())
+    }
+
     async fn open(
         &self,
         endpoint: &Endpoint,
         request: &StreamRequest,
     ) -> Result<BlockStream, SourceError> {
-        let opening = {
+        let alive = self.alive.clone();
+        let (opening, serving) = {
             let mut state = self.state();
             state.requests.push((endpoint.clone(), request.clone()));
-            state
-                .scripts
-                .get_mut(endpoint)
-                .and_then(VecDeque::pop_front)
+            let scripts = state.scripts.get_mut(endpoint);
+            let opening = scripts.and_then(VecDeque::pop_front);
+            (opening, state.serving.get(endpoint).cloned())
         };
         self.opened.send_modify(|opened| *opened += 1);
         let endpoint = endpoint.clone();
-        match opening {
-            Some(Opening::Refused) => Err(SourceError::Connect {
-                endpoint,
-                source: "refused".into(),
-            }),
-            Some(Opening::NotSigned) => Err(SourceError::Sign {
-                endpoint,
-                source: crate::SignError::new("no key"),
-            }),
-            Some(Opening::Stream(steps)) => Ok(stream::iter(steps)
-                .filter_map(move |step| {
-                    let endpoint = endpoint.clone();
-                    async move {
-                        match step {
-                            Step::Block(block) => Some(Ok(Delivery::Block(block))),
-                            Step::Status(status) => Some(Ok(Delivery::Status(status))),
-                            Step::Break => Some(Err(SourceError::Broken {
-                                endpoint,
-                                source: "broken".into(),
-                            })),
-                            Step::Until(notify) => {
-                                notify.notified().await;
-                                None
-                            }
-                            Step::Hang => std::future::pending().await,
-                        }
-                    }
-                })
-                .boxed()),
-            None => Ok(stream::pending().boxed()),
+        let stream = match opening {
+            Some(Opening::Refused) => {
+                return Err(SourceError::Connect {
+                    endpoint,
+                    source: "refused".into(),
+                });
+            }
+            Some(Opening::NotSigned) => {
+                return Err(SourceError::Sign {
+                    endpoint,
+                    source: crate::SignError::new("no key"),
+                });
+            }
+            Some(Opening::Hangs) => std::future::pending().await,
+            Some(Opening::Stream(steps)) => stream::iter(steps)
+                .filter_map(move |step| perform(step, endpoint.clone()))
+                .boxed(),
+            None => match serving {
+                Some((chain, manner)) => chain.answer(request, manner),
+                None => stream::pending().boxed(),
+            },
+        };
+        // The stream keeps its reference until it is dropped.
+        Ok(stream
+            .inspect(move |_| {
+                let _alive = &alive;
+            })
+            .boxed())
+    }
+}
+
+async fn perform(step: Step, endpoint: Endpoint) -> Option<Result<Delivery, SourceError>> {
+    match step {
+        Step::Block(block) => Some(Ok(Delivery::Block(block))),
+        Step::Status(status) => Some(Ok(Delivery::Status(status))),
+        Step::Break => Some(Err(SourceError::Broken {
+            endpoint,
+            source: "broken".into(),
+        })),
+        Step::Until(notify) => {
+            notify.notified().await;
+            None
         }
+        Step::Wait(time) => {
+            sleep(time).await;
+            None
+        }
+        Step::Hang => std::future::pending().await,
     }
 }

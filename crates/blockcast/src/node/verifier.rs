@@ -2,7 +2,8 @@
 //! The verifier of a channel, which tells the orderer client of endpoints that come and go.
 
 use block_api::{
-    Block, BlockSource as _, BlockVerifier, Rejection, Standing, Verdict, VerifiedBlock,
+    Block, BlockSource as _, BlockVerifier, HeaderProof, Rejection, Standing, Verdict,
+    VerifiedBlock,
 };
 use channel_config::{ChannelConfig, ChannelVerifier};
 use orderer_client::{OrdererClient, OrdererEndpoint};
@@ -47,6 +48,10 @@ impl BlockVerifier for EndpointFollower {
         }
         follow(&self.client, &self.verifier, &self.extra);
         Ok(())
+    }
+
+    fn header_proof(&self) -> HeaderProof {
+        self.verifier.header_proof()
     }
 }
 

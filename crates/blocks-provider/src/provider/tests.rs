@@ -1,17 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The loop against scripted sources, in paused time.
 
-use std::sync::Mutex;
+mod refusals;
+mod withholding;
+
+use std::{sync::Mutex, time::Duration};
 
 use async_trait::async_trait;
 use block_api::{
-    AppendError, BlockNumber, BlockReader, BlockStore, Content, DeliverStatus, Standing, Stop,
-    VerifiedBlock, VerifyError, WhenMissing,
-    testing::{MemoryStore, Opening, ScriptedSource, Step, TestChain, TestVerifier, within},
+    AppendError, Block, BlockNumber, BlockReader, BlockStore, BlockVerifier, ChainInfo, Content,
+    DeliverStatus, Endpoint, HeaderProof, Standing, Start, Stop, Verdict, VerifiedBlock,
+    VerifyError, WhenMissing,
+    testing::{
+        HeaderForm, LiveChain, Manner, MemoryStore, Opening, ScriptedSource, Step, TestChain,
+        TestVerifier, within,
+    },
 };
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
+};
 
 use super::*;
+use crate::{Evidence, HandleError, HeaderVerdict, Mode, PullStats, Reason};
 
 const ONE: &str = "one:7050";
 const TWO: &str = "two:7050";
@@ -52,6 +63,24 @@ impl BlockHandler for Keeper {
             Err(error) => Err(HandleError::Failed(error.into())),
         }
     }
+
+    fn judge_header(&self, header: &Block) -> HeaderVerdict {
+        let tip = self.store.info();
+        let links = tip.tip_hash.is_none_or(|tip| header.links_to(&tip));
+        let is_next = header.number() == tip.height.next_block() && links;
+        match self.verifier.verify_attestation(header, Standing::Ahead) {
+            Verdict::Accepted(_) if is_next || self.header_proof() == HeaderProof::Quorum => {
+                HeaderVerdict::Proven
+            }
+            Verdict::Accepted(_) => HeaderVerdict::Hint,
+            Verdict::Rejected(rejection) => HeaderVerdict::Rejected(rejection),
+            Verdict::AwaitsConfig(_) | Verdict::AwaitsLink => HeaderVerdict::Unknown,
+        }
+    }
+
+    fn header_proof(&self) -> HeaderProof {
+        self.verifier.header_proof()
+    }
 }
 
 struct Rig {
@@ -62,8 +91,12 @@ struct Rig {
     task: JoinHandle<()>,
 }
 
-#[expect(clippy::disallowed_methods, reason = "the test joins its one task")]
 fn start(source: ScriptedSource) -> Rig {
+    start_in(source, HeaderProof::OneSigner, Config::default())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test joins its one task")]
+fn start_in(source: ScriptedSource, proof: HeaderProof, config: Config) -> Rig {
     let source = Arc::new(source);
     let keeper = Arc::new(Keeper {
         store: MemoryStore::default(),
@@ -71,9 +104,10 @@ fn start(source: ScriptedSource) -> Rig {
         seen: Mutex::default(),
         gate: Mutex::default(),
     });
+    keeper.verifier.set_header_proof(proof);
     let config = Config {
         seed: Some(1),
-        ..Config::default()
+        ..config
     };
     let provider = BlocksProvider::new(
         "ch".parse().unwrap(),
@@ -102,10 +136,29 @@ impl Rig {
         .unwrap();
     }
 
+    /// Waits for a height, for so long at most.
+    async fn height_within(&self, height: u64, patience: Duration) {
+        let reached = self.keeper.store.wait_for(Height::new(height));
+        timeout(patience, reached)
+            .await
+            .unwrap_or_else(|_| panic!("height {height}: {:?}", self.handle.report()))
+            .unwrap();
+    }
+
+    fn stats(&self) -> PullStats {
+        self.handle.report().stats
+    }
+
+    fn restarts(&self, reason: Reason) -> u64 {
+        let restarts = self.stats().restarts;
+        restarts.get(&reason).copied().unwrap_or_default()
+    }
+
     async fn end(self) {
         self.stop.cancel();
         within("the end of the loop", self.task).await.unwrap();
         assert_eq!(self.handle.state(), PullState::Idle);
+        assert_eq!(self.source.open_streams(), 0, "every task has ended");
     }
 }
 
@@ -314,7 +367,7 @@ async fn endpoints_that_appear_later_are_found() {
 #[tokio::test(start_paused = true)]
 async fn an_outage_of_a_day_is_over_within_the_longest_pause() {
     let source = ScriptedSource::new(&[ONE, TWO]);
-    let day = tokio::time::Duration::from_secs(24 * 3600);
+    let day = Duration::from_secs(24 * 3600);
     for endpoint in [ONE, TWO] {
         for _ in 0..100_000 {
             source.script(endpoint, Opening::Refused);
@@ -329,7 +382,7 @@ async fn an_outage_of_a_day_is_over_within_the_longest_pause() {
         "{tried} attempts in a day"
     );
     assert!(
-        matches!(rig.handle.state(), PullState::BackingOff { pause, last_failure: Some(_) }
+        matches!(rig.handle.state(), PullState::BackingOff { pause, last_failure: Some(_), reason: Some(Reason::Unreachable) }
         if pause <= Config::default().longest_back_off)
     );
     rig.end().await;

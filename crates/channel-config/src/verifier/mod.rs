@@ -11,8 +11,8 @@ mod walk;
 use std::sync::Arc;
 
 use block_api::{
-    Acceptance, Block, BlockNumber, BlockVerifier, ChannelId, DataHashing, HeaderHash, Rejection,
-    Standing, Verdict, VerifiedBlock,
+    Acceptance, Block, BlockNumber, BlockVerifier, ChannelId, DataHashing, HeaderHash, HeaderProof,
+    Rejection, Standing, Verdict, VerifiedBlock,
 };
 
 pub(crate) use self::history::SharedHistory;
@@ -30,7 +30,7 @@ use self::{
     signatures::{Claim, SignedMetadata},
 };
 use crate::{
-    config::{BLOCK_VALIDATION, ChannelConfig, ConfigError},
+    config::{BLOCK_VALIDATION, ChannelConfig, ConfigError, ConsensusType},
     policy::Evaluation,
 };
 
@@ -361,6 +361,13 @@ impl BlockVerifier for ChannelVerifier {
         let followed = self.follow(block, newest).map_err(rejected)?;
         self.history.insert(followed);
         Ok(())
+    }
+
+    fn header_proof(&self) -> HeaderProof {
+        match self.config().orderer().consensus() {
+            ConsensusType::Bft => HeaderProof::Quorum,
+            ConsensusType::Raft | ConsensusType::Other(_) => HeaderProof::OneSigner,
+        }
     }
 }
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use block_api::{
-    AppendError, BlockNumber, BlockReader, BlockStore, ChainInfo, DeliverStatus, Height, ReadError,
-    ReadLimits, VerifiedBlock,
+    AppendError, BlockNumber, BlockReader, BlockStore, ChainInfo, DeliverStatus, HeaderProof,
+    Height, ReadError, ReadLimits, VerifiedBlock,
     testing::{MemoryStore, Opening, Step, TestChain, within},
 };
 use blockcast_deliver_service::{ChannelParts, Config, DeliverService};
-use blocks_provider::PullState;
+use blocks_provider::{Mode, PullState, Reason};
 use bytes::Bytes;
 use gossip_memory::{Link, MemoryNetwork};
 use tokio::sync::Notify;
@@ -289,6 +289,42 @@ async fn a_stream_that_forks_from_what_is_stored_is_left() {
     gate.notify_one();
     within("another attempt", nodes[0].orderer.wait_for_requests(2)).await;
     has(&nodes[0], &[genesis, first, rival]).await;
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+/// An orderer that gives nothing while the other nodes have blocks is left for another one.
+#[tokio::test(start_paused = true)]
+async fn a_source_that_lacks_what_the_nodes_have_is_left() {
+    let blocks = chain(8, 10);
+    let (_, nodes) = network(2, &blocks[0], Link::default()).await;
+    let silent = ["one:7050", "two:7050"].map(|endpoint| endpoint.parse().unwrap());
+    nodes[0].orderer.set_endpoints(silent.into());
+    nodes[0].pull().await;
+    nodes[1].orders(&blocks[1..], Step::Hang);
+    nodes[1].pull().await;
+    nodes[0].reaches(8).await;
+    tokio::time::sleep(std::time::Duration::from_secs(40)).await;
+    let report = nodes[0].state().await.pull_report.unwrap();
+    let restarts = &report.stats.restarts;
+    assert_eq!(restarts.get(&Reason::Behind), Some(&1), "{report:?}");
+    assert_eq!(report.mode, Mode::Cft);
+    let requests = nodes[0].orderer.requests();
+    let streams: Vec<_> = requests
+        .iter()
+        .filter(|(_, request)| request.content == block_api::Content::Blocks)
+        .collect();
+    assert_ne!(streams[0].0, streams[1].0);
+    assert_eq!(streams[1].1.start, block_api::Start::At(8.into()));
+    // The one that gives blocks is not suspected of anything.
+    let kept = nodes[1].state().await.pull_report.unwrap();
+    assert_eq!((kept.stats.attempts, kept.stats.suspicions_raised), (1, 0));
+    // Once the channel has migrated, headers of the other orderer are watched.
+    nodes[0].verifier.set_header_proof(HeaderProof::Quorum);
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    let report = nodes[0].state().await.pull_report.unwrap();
+    assert_eq!((report.mode, report.stats.header_streams), (Mode::Bft, 1));
     for node in nodes {
         node.stop().await;
     }

@@ -12,7 +12,7 @@ use rustls::pki_types::CertificateDer;
 
 use crate::support::{
     clock, endpoint, fixture,
-    pki::{certificates, mutual_client_tls, orderer_roots},
+    pki::{certificates, mutual_client_tls, orderer_roots, other_roots},
     test_signer,
 };
 
@@ -365,4 +365,72 @@ fn when_nothing_can_be_used_only_endpoints_still_named_stay() {
     );
     assert_eq!(client.set_endpoints(&[]), []);
     assert_eq!(client.endpoints(), [], "named by nobody");
+}
+
+/// What counts as a change is where an endpoint is dialled and whom it must be, overrides applied
+/// (hazard H16).
+///
+/// Covers: SRC-02, SRC-06, SRC-07, SRC-08, SRC-09
+#[test]
+fn changes_of_endpoints_are_told_and_nothing_else_is() {
+    let secure = |name: &str, tls_roots| OrdererEndpoint {
+        endpoint: endpoint(name),
+        tls_roots,
+    };
+    let roots = orderer_roots();
+    let config = Config {
+        endpoints: vec![secure("one:1", roots.clone())],
+        tls: Tls::Server,
+        overrides: vec![AddressOverride {
+            from: endpoint("far:1"),
+            to: endpoint("near:1"),
+            tls_roots: Some(roots.clone()),
+        }],
+        ..Config::default()
+    };
+    let clock = Arc::new(FixedClock(std::time::UNIX_EPOCH));
+    let client = OrdererClient::new(config, test_signer(), clock).unwrap();
+    let mut changes = client.clone().endpoint_changes().unwrap();
+    assert!(!changes.has_changed().unwrap());
+    let other_roots = other_roots();
+    let (one, two) = (
+        secure("one:1", roots.clone()),
+        secure("two:2", roots.clone()),
+    );
+    let rows = [
+        (vec![one.clone()], false, "the same"),
+        (vec![one.clone(), two.clone()], true, "one more"),
+        (vec![two.clone(), one.clone()], false, "another order"),
+        (
+            vec![one.clone(), one.clone(), two.clone()],
+            false,
+            "named twice",
+        ),
+        (
+            vec![secure("one:1", other_roots.clone()), two.clone()],
+            true,
+            "other roots",
+        ),
+        (vec![one.clone(), two.clone()], true, "the roots as before"),
+        (vec![one.clone()], true, "one less"),
+        (
+            vec![one.clone(), secure("far:1", roots)],
+            true,
+            "an overridden one",
+        ),
+        (
+            vec![one.clone(), secure("far:1", other_roots)],
+            false,
+            "roots that the override replaces",
+        ),
+        (vec![], true, "none"),
+    ];
+    for (endpoints, changed, what) in rows {
+        assert!(client.set_endpoints(&endpoints).is_empty(), "{what}");
+        assert_eq!(changes.has_changed().unwrap(), changed, "{what}");
+        changes.mark_unchanged();
+    }
+    let not_taken = client.set_endpoints(&[secure("one:1", Vec::new())]);
+    assert_eq!(not_taken.len(), 1);
+    assert!(!changes.has_changed().unwrap(), "refused, and as before");
 }

@@ -191,8 +191,8 @@ fn complete(config: &mut Config) {
 
 /// The transaction of a recorded block with what `at` says spoilt, and in how many places.
 fn spoilt_entry(path: &str, at: At) -> (Vec<u8>, usize) {
-    let block = self::block(path);
-    let mut envelope = Envelope::decode(block.data().next().unwrap()).unwrap();
+    let recorded = block(path);
+    let mut envelope = Envelope::decode(recorded.data().next().unwrap()).unwrap();
     let mut payload = Payload::decode(envelope.payload).unwrap();
     let mut config = ConfigEnvelope::decode(payload.data).unwrap();
     let tree = config.config.as_mut().unwrap();

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Blocks that nodes and orderers show the headers of: what they prove, and that the pull loop is
+//! told.
+
+use std::sync::Arc;
+
+use block_api::{Block, Endpoint, HeaderProof, NodeId, Standing, Verdict};
+use blocks_provider::{Evidence, Head, HeaderVerdict, ProviderHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::intake::Intake;
+
+/// Judges header and signatures of a block. A header that links to the tip, or that a quorum signed,
+/// proves its block; another one that the channel's rules accept is a hint.
+pub(crate) fn judge(intake: &Intake, header: &Block) -> HeaderVerdict {
+    let standing = intake.standing(header);
+    match intake.verifier.verify_attestation(header, standing) {
+        Verdict::Accepted(_) => match evidence(intake, standing) {
+            Evidence::Hint => HeaderVerdict::Hint,
+            Evidence::Proven | Evidence::Stored => HeaderVerdict::Proven,
+        },
+        Verdict::Rejected(rejection) => HeaderVerdict::Rejected(rejection),
+        Verdict::AwaitsConfig(_) | Verdict::AwaitsLink => HeaderVerdict::Unknown,
+    }
+}
+
+/// Notes a block of which header and signatures were accepted.
+pub(crate) fn note(intake: &Intake, accepted: &Block, from: &NodeId) {
+    show(
+        intake,
+        accepted,
+        evidence(intake, intake.standing(accepted)),
+        from,
+    );
+}
+
+/// Notes the tip that a node says to have, if it is above everything that was proven so far and its
+/// header is good.
+pub(crate) fn note_tip(intake: &Intake, tip: &Block, from: &NodeId) {
+    // A hint of a great number must not hide the tips of others.
+    let known = intake.shown.borrow().as_ref().is_some_and(|head| {
+        head.number == tip.number()
+            || head.evidence == Evidence::Proven && head.number > tip.number()
+    });
+    if known || tip.number() < intake.applied().height.next_block() {
+        return;
+    }
+    let evidence = match judge(intake, tip) {
+        HeaderVerdict::Proven => Evidence::Proven,
+        HeaderVerdict::Hint => Evidence::Hint,
+        HeaderVerdict::Rejected(_) | HeaderVerdict::Unknown => return,
+    };
+    show(intake, tip, evidence, from);
+}
+
+/// Tells the pull loop what was shown, and how high the chain is.
+pub(crate) async fn tell(intake: Arc<Intake>, handle: ProviderHandle, cancel: CancellationToken) {
+    let mut applied = intake.applied.subscribe();
+    let mut shown = intake.shown.subscribe();
+    loop {
+        let told = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return,
+            told = shown.changed() => told,
+            told = applied.changed() => told,
+        };
+        if told.is_err() {
+            return;
+        }
+        if let Some(head) = shown.borrow_and_update().clone() {
+            handle.head_seen(head);
+        }
+        handle.chain_grew(applied.borrow_and_update().height);
+    }
+}
+
+fn evidence(intake: &Intake, standing: Standing) -> Evidence {
+    match (standing, intake.verifier.header_proof()) {
+        (Standing::Linked, _) | (_, HeaderProof::Quorum) => Evidence::Proven,
+        (Standing::Ahead, HeaderProof::OneSigner) => Evidence::Hint,
+    }
+}
+
+fn show(intake: &Intake, block: &Block, evidence: Evidence, from: &NodeId) {
+    intake.shown.send_replace(Some(Head {
+        number: block.number(),
+        hash: block.header_hash(),
+        evidence,
+        from: Endpoint::of_node(from),
+    }));
+}
