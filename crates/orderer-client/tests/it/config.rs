@@ -390,7 +390,7 @@ fn changes_of_endpoints_are_told_and_nothing_else_is() {
     };
     let clock = Arc::new(FixedClock(std::time::UNIX_EPOCH));
     let client = OrdererClient::new(config, test_signer(), clock).unwrap();
-    let mut changes = client.clone().endpoint_changes().unwrap();
+    let mut changes = client.endpoint_changes().unwrap();
     assert!(!changes.has_changed().unwrap());
     let other_roots = other_roots();
     let (one, two) = (
@@ -411,7 +411,7 @@ fn changes_of_endpoints_are_told_and_nothing_else_is() {
             true,
             "other roots",
         ),
-        (vec![one.clone(), two.clone()], true, "the roots as before"),
+        (vec![one.clone(), two], true, "the roots as before"),
         (vec![one.clone()], true, "one less"),
         (
             vec![one.clone(), secure("far:1", roots)],
@@ -419,7 +419,7 @@ fn changes_of_endpoints_are_told_and_nothing_else_is() {
             "an overridden one",
         ),
         (
-            vec![one.clone(), secure("far:1", other_roots)],
+            vec![one, secure("far:1", other_roots)],
             false,
             "roots that the override replaces",
         ),
