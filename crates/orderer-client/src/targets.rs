@@ -83,7 +83,7 @@ impl Targets {
                         None => NotTaken::Endpoint { endpoint, reason },
                     }
                 }
-                other => other,
+                other @ (NotTaken::TlsRoot { .. } | NotTaken::Change { .. }) => other,
             });
         }
     }
