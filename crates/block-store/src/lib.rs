@@ -18,6 +18,7 @@ mod preamble;
 mod read;
 mod record;
 mod recover;
+pub mod repair;
 mod report;
 mod scan;
 mod segment_file;
