@@ -245,7 +245,7 @@ mod tests {
         fn what_is_written_is_read(first in 0u64..1000, records in records()) {
             let (index, _) = filled(first, &records);
             let bytes = index.encode(&preamble(first));
-            prop_assert_eq!(SegmentIndex::decode(&bytes, &preamble(first), INTERVAL), Ok(index.clone()));
+            prop_assert_eq!(SegmentIndex::decode(&bytes, &preamble(first), INTERVAL), Ok(index));
             prop_assert!(SegmentIndex::decode(&bytes, &preamble(first + 1), INTERVAL).is_err());
         }
 

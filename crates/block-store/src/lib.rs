@@ -14,6 +14,7 @@ mod fuzz;
 mod head;
 mod index;
 mod lock;
+mod origin;
 mod preamble;
 mod read;
 mod record;

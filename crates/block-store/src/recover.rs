@@ -3,17 +3,18 @@
 
 use std::path::Path;
 
-use block_api::{BlockNumber, ChainInfo, HeaderHash, Height};
+use block_api::{BlockNumber, ChainInfo, Height};
 
 use crate::{
     archive::Archive,
     catalog::{Catalog, Segment},
     config::ValidConfig,
-    dir::{self, Listing, WholeError},
+    dir::{self, WholeError},
     error::{Damage, DamagedRecord, OpenError, SegmentFault},
-    file::{Files, remove_if_there},
+    file::Files,
     head::{Head, HeadFile},
     index::SegmentIndex,
+    origin::{Origin, check_archive, finish_drop},
     preamble::Identity,
     report::{HeadState, OpenReport, TornTail},
     scan::{Fault, Question, Scan, scan},
@@ -72,7 +73,12 @@ pub(crate) fn recover(
         recovery.check_head(head, is_new)?;
     }
     let archive = Archive::load(files, dir, &recovery.identity)?;
-    check_archive(dir, archive.as_ref(), &recovery)?;
+    check_archive(
+        dir,
+        archive.as_ref(),
+        recovery.acknowledged,
+        &recovery.identity,
+    )?;
     if let Some(archive) = &archive {
         recovery.learn_genesis(archive.identity());
         finish_drop(files, dir, &mut listing, archive.first())?;
@@ -93,76 +99,6 @@ pub(crate) fn recover(
         head,
         report: recovery.report,
     })
-}
-
-/// Where the blocks that are kept begin.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Origin {
-    pub(crate) first: BlockNumber,
-    /// The header hash of the block before it.
-    pub(crate) previous: Option<HeaderHash>,
-}
-
-impl Origin {
-    pub(crate) fn new(identity: &Identity, archive: Option<&Archive>) -> Self {
-        match archive {
-            Some(archive) => Self {
-                first: archive.first(),
-                previous: archive.previous(),
-            },
-            None => Self {
-                first: identity.start,
-                previous: identity.start_previous,
-            },
-        }
-    }
-}
-
-/// Blocks are dropped after their config blocks were put aside, so who knows of one must find the
-/// other.
-fn check_archive(
-    dir: &Path,
-    archive: Option<&Archive>,
-    recovery: &Recovery<'_>,
-) -> Result<(), OpenError> {
-    let was_dropped = recovery
-        .acknowledged
-        .is_some_and(|info| info.first > recovery.identity.start);
-    if archive.is_none() && was_dropped {
-        return Err(OpenError::DamagedConfigs {
-            path: dir::archive_path(dir),
-            reason: "is missing, though segments were dropped",
-        });
-    }
-    Ok(())
-}
-
-/// Removes segments that were to be dropped, of which a crash may have left any.
-fn finish_drop(
-    files: &dyn Files,
-    dir: &Path,
-    listing: &mut Listing,
-    first: BlockNumber,
-) -> Result<(), OpenError> {
-    let dropped = dropped(&listing.segments, first);
-    let indexes = listing.indexes.iter().filter(|index| **index < first);
-    for path in indexes.map(|index| dir::index_path(dir, *index)) {
-        remove_if_there(files, &path)
-            .map_err(OpenError::io("remove the superfluous index", &path))?;
-    }
-    for segment in listing.segments.drain(..dropped) {
-        let path = dir::segment_path(dir, segment);
-        remove_if_there(files, &path)
-            .map_err(OpenError::io("remove the superfluous segment", &path))?;
-    }
-    Ok(())
-}
-
-/// How many of these segments were to be dropped: they end at the oldest block that is kept, or
-/// before it.
-pub(crate) fn dropped(segments: &[BlockNumber], first: BlockNumber) -> usize {
-    let next = segments.iter().skip(1);
-    next.take_while(|next| **next <= first).count()
 }
 
 impl Recovery<'_> {

@@ -7,6 +7,7 @@
 
 mod replace;
 mod survey;
+mod walk;
 
 use std::{
     fmt,

@@ -5,7 +5,11 @@ use std::path::{Path, PathBuf};
 
 use block_api::{BlockNumber, ChainInfo, HeaderHash, Height};
 
-use super::{CheckReport, RepairError, replace::Gap};
+use super::{
+    CheckReport, RepairError,
+    replace::Gap,
+    walk::{Walked, unreadable, walk, walk_unbounded},
+};
 use crate::{
     archive::Archive,
     catalog::{Catalog, Segment},
@@ -13,11 +17,11 @@ use crate::{
     error::{Damage, OpenError, RecordFault, SegmentFault},
     file::Files,
     head::Head,
-    index::SegmentIndex,
-    preamble::{Identity, PREAMBLE_LEN, Preamble},
-    recover::{Origin, damage, dropped},
-    scan::{Fault, Headers, Question, payload_checksum, scan},
-    segment_file::SegmentFile,
+    origin::{Origin, check_archive, dropped},
+    preamble::{Identity, Kind, PREAMBLE_LEN, Preamble},
+    recover::damage,
+    scan::Fault,
+    segment_file::{SegmentFile, check_identity},
 };
 
 /// What was found in a directory.
@@ -43,15 +47,8 @@ struct Part {
 }
 
 enum Found {
-    Sound(Segment),
+    Sound(Box<Segment>),
     Damaged(SegmentFault),
-}
-
-/// What a walk over all records of a segment found.
-enum Walked {
-    /// They are good, up to the end that was looked for, or that of the file.
-    Good(SegmentIndex),
-    Bad(SegmentFault),
 }
 
 impl Survey {
@@ -73,6 +70,7 @@ impl Survey {
         let acknowledged = head.and_then(|head| head.info);
         let archive = Archive::load(files, dir, &identity)?;
         check_archive(dir, archive.as_ref(), acknowledged, &identity)?;
+        check_configs(dir, archive.as_ref())?;
         let origin = Origin::new(&identity, archive.as_ref());
         let end = acknowledged.map(|info| info.height.next_block());
         let firsts: Vec<_> = listing
@@ -137,7 +135,7 @@ impl Survey {
     /// The sound segments, oldest first.
     pub(super) fn segments(&self) -> Vec<Segment> {
         let sound = self.parts.iter().filter_map(|part| match &part.found {
-            Found::Sound(segment) => Some(segment.clone()),
+            Found::Sound(segment) => Some(Segment::clone(segment)),
             Found::Damaged(_) => None,
         });
         sound.collect()
@@ -194,7 +192,7 @@ impl Survey {
         let first = segment.preamble.first;
         if let Some(part) = self.parts.iter_mut().find(|part| part.first == first) {
             part.previous = Some(segment.preamble.previous);
-            part.found = Found::Sound(segment);
+            part.found = Found::Sound(Box::new(segment));
         }
     }
 
@@ -272,11 +270,11 @@ impl Survey {
             first,
             until: Some(index.next),
             previous,
-            found: Found::Sound(Segment {
+            found: Found::Sound(Box::new(Segment {
                 path: opened.path.into(),
                 preamble: opened.preamble,
                 index,
-            }),
+            })),
         })
     }
 
@@ -301,7 +299,7 @@ fn asked(dir: &Path, chain: Identity, head: &Head) -> Result<Identity, OpenError
     if is_empty {
         return Ok(chain);
     }
-    crate::segment_file::check_identity(&dir::head_path(dir), &head.identity, &chain)?;
+    check_identity(&dir::head_path(dir), &head.identity, &chain)?;
     Ok(Identity {
         genesis: chain.genesis.or(head.identity.genesis),
         ..chain
@@ -322,7 +320,7 @@ fn of_segments(
             .and_then(|file| file.read_full_at(&mut bytes, 0));
         let read = read.map_err(OpenError::io("read the segment", &path))?;
         let bytes = bytes.get(..read).unwrap_or(&bytes);
-        if let Ok(preamble) = Preamble::decode(crate::preamble::Kind::Segment, bytes) {
+        if let Ok(preamble) = Preamble::decode(Kind::Segment, bytes) {
             return Ok(preamble.identity);
         }
     }
@@ -336,97 +334,17 @@ fn of_segments(
     })
 }
 
-/// Checks that the config blocks below the oldest block are there and good.
-fn check_archive(
-    dir: &Path,
-    archive: Option<&Archive>,
-    acknowledged: Option<ChainInfo>,
-    identity: &Identity,
-) -> Result<(), OpenError> {
-    let damaged = |reason| OpenError::DamagedConfigs {
-        path: dir::archive_path(dir),
-        reason,
+/// Checks that the config blocks below the oldest block are good.
+fn check_configs(dir: &Path, archive: Option<&Archive>) -> Result<(), OpenError> {
+    let is_good = |archive: &Archive| {
+        let mut read = archive.numbers().map(|number| archive.read(number));
+        read.all(|read| read.is_some_and(|read| read.is_ok()))
     };
-    let Some(archive) = archive else {
-        return match acknowledged.is_some_and(|info| info.first > identity.start) {
-            true => Err(damaged("is missing, though segments were dropped")),
-            false => Ok(()),
-        };
-    };
-    let is_good = archive
-        .numbers()
-        .all(|number| archive.read(number).is_some_and(|read| read.is_ok()));
-    match is_good {
+    match archive.is_none_or(is_good) {
         true => Ok(()),
-        false => Err(damaged(
-            "is damaged: the checksum of a block does not match",
-        )),
-    }
-}
-
-/// Walks over every record and every block of a segment, up to this block, which it need not reach.
-fn walk(opened: &SegmentFile, until: BlockNumber, interval: u64) -> Walked {
-    let mut index = SegmentIndex::new(&opened.preamble, interval);
-    let mut headers = Headers::new(&*opened.file, opened.preamble.sync);
-    while index.next < until && index.end < opened.length {
-        let (offset, number) = (index.end, index.next);
-        let read = match headers.read(offset, number) {
-            Ok(read) => read,
-            Err(error) => return Walked::Bad(unreadable(&error)),
-        };
-        let header = match read {
-            Ok(header) if header.record_len() <= opened.length - offset => Ok(header),
-            Ok(_) => Err(RecordFault::Incomplete),
-            Err(fault) => Err(fault),
-        };
-        let checked = match header {
-            Ok(header) => match payload_checksum(&*opened.file, offset, &header) {
-                Ok(checksum) if checksum == Some(header.checksum) => Ok(header),
-                Ok(_) => Err(RecordFault::Payload),
-                Err(error) => return Walked::Bad(unreadable(&error)),
-            },
-            Err(fault) => Err(fault),
-        };
-        match checked {
-            Ok(header) => index.push(&header),
-            Err(fault) => {
-                let fault = Fault {
-                    offset,
-                    number,
-                    fault,
-                };
-                return Walked::Bad(SegmentFault::Record(damage(&opened.path, fault)));
-            }
-        }
-    }
-    Walked::Good(index)
-}
-
-/// The same for the newest segment where nothing tells what was acknowledged but the records.
-fn walk_unbounded(opened: &SegmentFile, interval: u64) -> Walked {
-    let question = Question {
-        known: SegmentIndex::new(&opened.preamble, interval),
-        check_from: BlockNumber::GENESIS,
-        unproven_from: BlockNumber::GENESIS,
-    };
-    let found = match scan(&*opened.file, opened.length, &opened.preamble, question) {
-        Ok(found) => found,
-        Err(error) => return Walked::Bad(unreadable(&error)),
-    };
-    let stop = found.stop.filter(|stop| stop.acknowledged);
-    let fault = found
-        .damaged
-        .first()
-        .copied()
-        .or(stop.map(|stop| stop.fault));
-    match fault {
-        Some(fault) => Walked::Bad(SegmentFault::Record(damage(&opened.path, fault))),
-        None => Walked::Good(found.index),
-    }
-}
-
-fn unreadable(error: &std::io::Error) -> SegmentFault {
-    SegmentFault::Unreadable {
-        reason: error.to_string(),
+        false => Err(OpenError::DamagedConfigs {
+            path: dir::archive_path(dir),
+            reason: "is damaged: the checksum of a block does not match",
+        }),
     }
 }

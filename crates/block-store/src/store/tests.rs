@@ -3,6 +3,7 @@
 
 mod crash;
 mod faults;
+mod recorder;
 mod restart;
 
 use std::error::Error;

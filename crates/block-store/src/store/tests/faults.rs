@@ -157,8 +157,10 @@ async fn what_cannot_be_dropped_stops_nobody_and_is_dropped_later() {
             let read = store.read(info.first, ReadLimits::new(99, 1 << 20)).await;
             let height = info.height.get() as usize;
             assert_eq!(read.unwrap(), all(&blocks[first..height]));
-            let genesis = store.read(BlockNumber::GENESIS, ReadLimits::one()).await;
-            assert_eq!(genesis.unwrap(), all(&blocks[..1]));
+            if height > 0 {
+                let genesis = store.read(BlockNumber::GENESIS, ReadLimits::one()).await;
+                assert_eq!(genesis.unwrap(), all(&blocks[..1]));
+            }
             assert!(
                 height < blocks.len() || first > 20,
                 "{operation:?} {after}: {first}"
@@ -166,7 +168,16 @@ async fn what_cannot_be_dropped_stops_nobody_and_is_dropped_later() {
             disk.heal();
             store.close().await;
             let (store, _) = SegmentStore::open(dir.path(), config()).unwrap();
-            assert_eq!(store.info(), info);
+            // What was put aside without having been dropped is dropped now.
+            let again = store.info();
+            assert!(again.first >= info.first);
+            assert_eq!(
+                ChainInfo {
+                    first: info.first,
+                    ..again
+                },
+                info
+            );
         }
     }
 }
