@@ -10,4 +10,5 @@ pub(crate) mod orderer;
 pub(crate) mod printable;
 pub(crate) mod recorded;
 pub(crate) mod run;
+pub(crate) mod store;
 pub(crate) mod verify;

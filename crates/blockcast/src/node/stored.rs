@@ -88,6 +88,16 @@ async fn check_whole(
             .map_or_else(Default::default, BlockNumber::height),
         tip_hash: None,
     };
+    // What was dropped is not judged, but its configurations are in force for what is kept.
+    let mut dropped = Vec::new();
+    let mut below = first.previous();
+    while let Some(config) = below.and_then(|number| store.config_at(number)) {
+        dropped.push(config);
+        below = config.previous();
+    }
+    for number in dropped.into_iter().rev() {
+        check_spot(&verifier, read(store, number).await?, None)?;
+    }
     let mut judged = 0;
     while chain.height < height {
         let next = chain.height.next_block();
@@ -176,7 +186,7 @@ async fn read(store: &dyn BlockReader, number: BlockNumber) -> Result<Block, Sto
     parse(bytes.ok_or(StoredBlockError::Missing { number })?, number)
 }
 
-fn parse(bytes: bytes::Bytes, number: BlockNumber) -> Result<Block, StoredBlockError> {
+pub(super) fn parse(bytes: bytes::Bytes, number: BlockNumber) -> Result<Block, StoredBlockError> {
     let parsed = Block::parse(bytes);
     parsed.map_err(|source| StoredBlockError::Parse { number, source })
 }

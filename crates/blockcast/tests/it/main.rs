@@ -11,3 +11,4 @@ mod demo;
 mod embedded;
 mod node;
 mod process;
+mod store;
