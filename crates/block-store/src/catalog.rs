@@ -3,7 +3,6 @@
 
 use std::{
     collections::VecDeque,
-    fs::File,
     io,
     path::Path,
     sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
@@ -13,6 +12,9 @@ use block_api::{BlockNumber, ChainInfo};
 use tokio::sync::watch;
 
 use crate::{
+    archive::Archive,
+    config::Retention,
+    file::{Files, ReadFile},
     index::{Entry, SegmentIndex},
     preamble::{Preamble, SyncBytes},
     record::RecordHeader,
@@ -22,7 +24,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Shared {
     catalog: RwLock<Catalog>,
-    files: OpenFiles,
+    files: Arc<dyn Files>,
+    open: OpenFiles,
     published: watch::Sender<Published>,
 }
 
@@ -47,6 +50,8 @@ pub(crate) enum Growth {
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
     segments: Vec<Segment>,
+    /// The config blocks from before the first segment.
+    archive: Option<Archive>,
 }
 
 /// A segment.
@@ -75,19 +80,25 @@ pub(crate) struct Place {
 /// Segment files that are open for reading, the one that was used last in front.
 #[derive(Debug)]
 struct OpenFiles {
-    files: Mutex<VecDeque<(BlockNumber, Arc<File>)>>,
+    files: Mutex<VecDeque<(BlockNumber, Arc<dyn ReadFile>)>>,
     capacity: usize,
 }
 
 impl Shared {
-    pub(crate) fn new(catalog: Catalog, info: ChainInfo, open_files: usize) -> Self {
+    pub(crate) fn new(
+        catalog: Catalog,
+        info: ChainInfo,
+        open_files: usize,
+        files: Arc<dyn Files>,
+    ) -> Self {
         let published = Published {
             info,
             growth: Growth::Open,
         };
         Self {
             catalog: RwLock::new(catalog),
-            files: OpenFiles {
+            files,
+            open: OpenFiles {
                 files: Mutex::default(),
                 capacity: open_files,
             },
@@ -124,14 +135,68 @@ impl Shared {
     }
 
     /// The file of a segment, open for reading.
-    pub(crate) fn file(&self, place: &Place) -> io::Result<Arc<File>> {
-        self.files.get(place.segment, &place.path)
+    pub(crate) fn file(&self, place: &Place) -> io::Result<Arc<dyn ReadFile>> {
+        self.open.get(&*self.files, place.segment, &place.path)
+    }
+
+    /// Lets go of the segments below a block, and gives them. Whoever reads one goes on.
+    pub(crate) fn drop_below(&self, first: BlockNumber) -> Vec<Segment> {
+        let dropped = self.catalog_mut().drop_below(first);
+        let mut open = self.open.lock();
+        open.retain(|(segment, _)| *segment >= first);
+        dropped
     }
 }
 
 impl Catalog {
-    pub(crate) fn new(segments: Vec<Segment>) -> Self {
-        Self { segments }
+    pub(crate) fn new(segments: Vec<Segment>, archive: Option<Archive>) -> Self {
+        Self { segments, archive }
+    }
+
+    /// The config blocks from before the first segment.
+    pub(crate) fn archive(&self) -> Option<&Archive> {
+        self.archive.as_ref()
+    }
+
+    /// Replaces the config blocks from before the first segment.
+    pub(crate) fn keep_configs(&mut self, archive: Archive) {
+        self.archive = Some(archive);
+    }
+
+    /// The segments below a block.
+    pub(crate) fn below(&self, first: BlockNumber) -> &[Segment] {
+        let below = self
+            .segments
+            .partition_point(|segment| segment.index.next <= first);
+        self.segments.get(..below).unwrap_or_default()
+    }
+
+    fn drop_below(&mut self, first: BlockNumber) -> Vec<Segment> {
+        let below = self.below(first).len();
+        self.segments.drain(..below).collect()
+    }
+
+    /// The oldest block that has to be kept, if a segment before it is superfluous. The segment that
+    /// grows never is.
+    pub(crate) fn oldest_kept(&self, retention: Retention) -> Option<BlockNumber> {
+        let (last, sealed) = self.segments.split_last()?;
+        let superfluous = match retention {
+            Retention::All => 0,
+            Retention::Blocks(blocks) => {
+                let kept = last.index.next.get().saturating_sub(blocks.get());
+                sealed.partition_point(|segment| segment.index.next.get() <= kept)
+            }
+            Retention::Bytes(bytes) => {
+                let mut behind = last.index.end;
+                let kept = sealed.iter().rev().take_while(|segment| {
+                    let is_kept = behind < bytes.get();
+                    behind = behind.saturating_add(segment.index.end);
+                    is_kept
+                });
+                sealed.len() - kept.count()
+            }
+        };
+        Some(sealed.get(superfluous.checked_sub(1)?)?.index.next)
     }
 
     /// Adds the segment that grows from now on. It replaces one that begins with the same block.
@@ -171,10 +236,11 @@ impl Catalog {
     /// The newest config block that is not behind this block.
     pub(crate) fn config_at(&self, number: BlockNumber) -> Option<BlockNumber> {
         let segments = self.segments.get(..self.behind(number))?;
-        segments
+        let kept = segments
             .iter()
             .rev()
-            .find_map(|segment| segment.index.config_at(number))
+            .find_map(|segment| segment.index.config_at(number));
+        kept.or_else(|| self.archive.as_ref()?.config_at(number))
     }
 
     /// How many segments begin at this block or before.
@@ -185,21 +251,26 @@ impl Catalog {
 }
 
 impl OpenFiles {
-    fn get(&self, segment: BlockNumber, path: &Path) -> io::Result<Arc<File>> {
+    fn get(
+        &self,
+        files: &dyn Files,
+        segment: BlockNumber,
+        path: &Path,
+    ) -> io::Result<Arc<dyn ReadFile>> {
         if let Some(file) = self.take_front(segment) {
             return Ok(file);
         }
         // Opened without the lock: two readers may both open the file, one of the two is kept.
-        let file = Arc::new(File::open(path)?);
-        let mut files = self.lock();
-        if files.iter().all(|(number, _)| *number != segment) {
-            files.push_front((segment, Arc::clone(&file)));
-            files.truncate(self.capacity);
+        let file: Arc<dyn ReadFile> = files.open(path)?.into();
+        let mut open = self.lock();
+        if open.iter().all(|(number, _)| *number != segment) {
+            open.push_front((segment, Arc::clone(&file)));
+            open.truncate(self.capacity);
         }
         Ok(file)
     }
 
-    fn take_front(&self, segment: BlockNumber) -> Option<Arc<File>> {
+    fn take_front(&self, segment: BlockNumber) -> Option<Arc<dyn ReadFile>> {
         let mut files = self.lock();
         let at = files.iter().position(|(number, _)| *number == segment)?;
         let found = files.remove(at)?;
@@ -208,7 +279,7 @@ impl OpenFiles {
         Some(file)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<(BlockNumber, Arc<File>)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<(BlockNumber, Arc<dyn ReadFile>)>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a store is told when it is opened.
 
-use std::num::{NonZeroU16, NonZeroUsize};
+use std::num::{NonZeroU16, NonZeroU64, NonZeroUsize};
 
 use block_api::{BlockNumber, ChainInfo, ChannelId, HeaderHash};
 
@@ -26,6 +26,8 @@ pub struct Config {
     pub index_interval_bytes: NonZeroUsize,
     /// When a batch counts as stored. Default: when it is on the disk.
     pub sync: SyncPolicy,
+    /// Which blocks are kept. Default: all.
+    pub retention: Retention,
     /// Reads that run at the same time; further ones wait for their turn, in order. Together with
     /// [`block_api::ReadLimits`] this bounds the memory for reading. Default: 8.
     pub concurrent_reads: NonZeroU16,
@@ -57,6 +59,20 @@ pub enum SyncPolicy {
     /// When the kernel has it: it survives the end of the process, not that of the machine. For
     /// tests and demonstrations.
     Never,
+}
+
+/// Which blocks are kept. A segment is dropped as a whole, after an append has made it superfluous,
+/// so a little more is kept than is said here. Config blocks are always kept: without them nobody
+/// could judge the other ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Retention {
+    /// All of them.
+    #[default]
+    All,
+    /// So many of the newest ones, at least.
+    Blocks(NonZeroU64),
+    /// Segments with so many of the newest bytes, at least; at most a segment more.
+    Bytes(NonZeroU64),
 }
 
 /// A configuration whose fields fit together.
@@ -107,6 +123,7 @@ impl Config {
             segment_bytes: bytes(256 * MIB),
             index_interval_bytes: bytes(MIB / 4),
             sync: SyncPolicy::EveryBatch,
+            retention: Retention::All,
             concurrent_reads: NonZeroU16::new(8).unwrap_or(NonZeroU16::MIN),
             open_files: bytes(16),
         }
@@ -181,7 +198,7 @@ mod tests {
     fn the_defaults_are_these() {
         let expected = "Config { channel: ChannelId(channel), genesis: None, start: Genesis, \
                         segment_bytes: 268435456, index_interval_bytes: 262144, sync: EveryBatch, \
-                        concurrent_reads: 8, open_files: 16 }";
+                        retention: All, concurrent_reads: 8, open_files: 16 }";
         assert_eq!(format!("{:?}", config()), expected);
         assert!(config().validate().is_ok());
     }

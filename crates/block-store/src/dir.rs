@@ -2,14 +2,17 @@
 //! The directory of a store: its file names, and changes to it that are whole or not at all.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
+    fs::{self, File},
+    io::{self, IoSlice},
     path::{Path, PathBuf},
 };
 
 use block_api::BlockNumber;
 
-use crate::error::OpenError;
+use crate::{
+    error::{OpenError, StorageError},
+    file::{Files, WriteFile, remove_if_there, write_all_vectored},
+};
 
 const SEGMENT_SUFFIX: &str = ".seg";
 const INDEX_SUFFIX: &str = ".idx";
@@ -23,8 +26,20 @@ const DIGITS: usize = 20;
 pub(crate) struct Listing {
     /// The first blocks of the segments, ascending.
     pub(crate) segments: Vec<BlockNumber>,
+    /// The first blocks of the segments that have an index.
+    pub(crate) indexes: Vec<BlockNumber>,
     /// Files that were not finished.
     pub(crate) temporary: Vec<PathBuf>,
+}
+
+/// A file that was not made or replaced, by the step that failed.
+#[derive(Debug)]
+pub(crate) struct WholeError {
+    /// What was tried on the file.
+    action: &'static str,
+    source: io::Error,
+    /// Whether the file may have its name already, and nobody knows whether for good.
+    pub(crate) is_in_doubt: bool,
 }
 
 pub(crate) fn segment_path(dir: &Path, first: BlockNumber) -> PathBuf {
@@ -37,6 +52,10 @@ pub(crate) fn index_path(dir: &Path, first: BlockNumber) -> PathBuf {
 
 pub(crate) fn head_path(dir: &Path) -> PathBuf {
     dir.join("head")
+}
+
+pub(crate) fn archive_path(dir: &Path) -> PathBuf {
+    dir.join("configs")
 }
 
 pub(crate) fn lock_path(dir: &Path) -> PathBuf {
@@ -56,7 +75,9 @@ pub(crate) fn create(dir: &Path) -> Result<(), OpenError> {
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty())
             .unwrap_or(Path::new("."));
-        sync(parent).map_err(OpenError::io("sync the directory", parent))?;
+        File::open(parent)
+            .and_then(|parent| parent.sync_all())
+            .map_err(OpenError::io("sync the directory", parent))?;
     }
     Ok(())
 }
@@ -71,8 +92,11 @@ pub(crate) fn list(dir: &Path) -> Result<Listing, OpenError> {
         let Some(name) = name.to_str() else { continue };
         if let Some(first) = name.strip_suffix(SEGMENT_SUFFIX).and_then(number) {
             listing.segments.push(first);
+        } else if let Some(first) = name.strip_suffix(INDEX_SUFFIX).and_then(number) {
+            listing.indexes.push(first);
         } else if let Some(of) = name.strip_suffix(TEMPORARY_SUFFIX)
             && (of == "head"
+                || of == "configs"
                 || of
                     .strip_suffix(SEGMENT_SUFFIX)
                     .or(of.strip_suffix(INDEX_SUFFIX))
@@ -86,41 +110,107 @@ pub(crate) fn list(dir: &Path) -> Result<Listing, OpenError> {
     Ok(listing)
 }
 
-/// Makes what was created, renamed or removed in a directory durable.
-pub(crate) fn sync(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
 /// Makes a file with this content, or replaces it: after an error or a crash there is the whole
 /// new file, or what was there before. The file is returned open for appending.
-pub(crate) fn write_whole(dir: &Path, path: &Path, content: &[u8]) -> io::Result<File> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(TEMPORARY_SUFFIX);
-    let temporary = PathBuf::from(temporary);
-    let written = write_new(&temporary, content).and_then(|file| {
-        fs::rename(&temporary, path)?;
-        sync(dir)?;
+pub(crate) fn write_whole(
+    files: &dyn Files,
+    dir: &Path,
+    path: &Path,
+    content: &[u8],
+) -> Result<Box<dyn WriteFile>, WholeError> {
+    let temporary = temporary_path(path);
+    let written = write_new(files, &temporary, content).and_then(|file| {
+        file.sync_all().map_err(WholeError::of("sync"))?;
+        put_in_place(files, dir, &temporary, path)?;
         Ok(file)
     });
     if written.is_err() {
         // What is left over is removed when the store is opened, if it cannot be removed here.
-        let _ = fs::remove_file(&temporary);
+        let _ = files.remove(&temporary);
     }
     written
 }
 
-fn write_new(path: &Path, content: &[u8]) -> io::Result<File> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
+/// Makes a file with this content, or replaces it, without waiting for the disk: after a crash it
+/// may be anything, and only a checksum tells.
+pub(crate) fn write_hint(files: &dyn Files, path: &Path, content: &[u8]) -> Result<(), WholeError> {
+    let temporary = temporary_path(path);
+    let written = write_new(files, &temporary, content).and_then(|_| {
+        let renamed = files.rename(&temporary, path);
+        renamed.map_err(WholeError::of("give its name to"))
+    });
+    if written.is_err() {
+        let _ = files.remove(&temporary);
     }
-    let mut file = OpenOptions::new()
-        .append(true)
-        .create_new(true)
-        .open(path)?;
-    file.write_all(content)?;
-    file.sync_all()?;
+    written
+}
+
+/// Gives a file that is durable its name, and makes that durable too.
+pub(crate) fn put_in_place(
+    files: &dyn Files,
+    dir: &Path,
+    temporary: &Path,
+    path: &Path,
+) -> Result<(), WholeError> {
+    let renamed = files.rename(temporary, path);
+    renamed.map_err(WholeError::of("give its name to"))?;
+    files.sync_dir(dir).map_err(|source| WholeError {
+        action: "sync the directory of",
+        source,
+        is_in_doubt: true,
+    })
+}
+
+/// Makes a file that has no content yet, in place of one that was not finished.
+pub(crate) fn create_new(files: &dyn Files, path: &Path) -> Result<Box<dyn WriteFile>, WholeError> {
+    remove_if_there(files, path).map_err(WholeError::of("make room for"))?;
+    files.create(path).map_err(WholeError::of("create"))
+}
+
+/// The name that a file has until it is finished.
+pub(crate) fn temporary_path(path: &Path) -> PathBuf {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(TEMPORARY_SUFFIX);
+    PathBuf::from(temporary)
+}
+
+fn write_new(
+    files: &dyn Files,
+    path: &Path,
+    content: &[u8],
+) -> Result<Box<dyn WriteFile>, WholeError> {
+    let mut file = create_new(files, path)?;
+    write_all_vectored(&mut *file, &mut [IoSlice::new(content)])
+        .map_err(WholeError::of("write"))?;
     Ok(file)
+}
+
+impl WholeError {
+    fn of(action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self {
+            action,
+            source,
+            is_in_doubt: false,
+        }
+    }
+
+    pub(crate) fn action(&self) -> &'static str {
+        self.action
+    }
+
+    pub(crate) fn source(&self) -> &io::Error {
+        &self.source
+    }
+
+    /// The error of an opening that names the file.
+    pub(crate) fn opening(path: &Path) -> impl FnOnce(Self) -> OpenError {
+        move |error| OpenError::io(error.action, path)(error.source)
+    }
+
+    /// The error of an append that names the file.
+    pub(crate) fn storing(self, path: &Path) -> StorageError {
+        StorageError::io(self.action, path)(self.source)
+    }
 }
 
 fn number(digits: &str) -> Option<BlockNumber> {
@@ -132,6 +222,7 @@ fn number(digits: &str) -> Option<BlockNumber> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::file::SystemFiles;
 
     #[test]
     fn only_files_of_the_store_are_listed() {
@@ -184,8 +275,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("head");
         fs::write(dir.path().join("head.tmp"), "left over").unwrap();
-        write_whole(dir.path(), &path, b"one").unwrap();
-        write_whole(dir.path(), &path, b"two").unwrap();
+        write_whole(&SystemFiles, dir.path(), &path, b"one").unwrap();
+        write_whole(&SystemFiles, dir.path(), &path, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert!(list(dir.path()).unwrap().temporary.is_empty());
     }

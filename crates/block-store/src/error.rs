@@ -8,7 +8,7 @@ use std::{
 
 use block_api::{BlockNumber, ChannelId, HeaderHash, Height};
 
-use crate::{codec::FormatError, config::ConfigError};
+use crate::config::ConfigError;
 
 /// A store was not opened. Nothing that was acknowledged has been changed.
 #[derive(Debug, thiserror::Error)]
@@ -91,40 +91,26 @@ pub enum OpenError {
         /// Its version.
         version: u32,
     },
-    /// The beginning of a segment is not what was written there.
+    /// A segment is damaged or not there, such that blocks that were acknowledged cannot be found.
     #[error(
-        "the segment {} is damaged at its beginning: {reason}; restore the file, or remove the directory and fetch \
-         the chain again",
-        path.display()
+        "{damage}; these blocks were acknowledged, so the file is left as it is: `blockcast store repair` fetches them \
+         again, or restore the file"
     )]
     DamagedSegment {
+        /// Which segment with which blocks, and what is wrong with it.
+        damage: Damage,
+    },
+    /// The config blocks of segments that were dropped cannot be read.
+    #[error(
+        "the file {} with the config blocks from before the oldest block {reason}: restore the file, or remove the \
+         directory and fetch the chain again",
+        path.display()
+    )]
+    DamagedConfigs {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         reason: &'static str,
-    },
-    /// A record that was acknowledged is damaged such that what comes behind it cannot be found.
-    #[error(
-        "{damage}; the block was acknowledged, so it is not cut off: restore the file, or remove the directory and \
-         fetch the chain again"
-    )]
-    Damaged {
-        /// Where the damage is.
-        damage: DamagedRecord,
-    },
-    /// A segment is not there, or is not the one that belongs there.
-    #[error(
-        "the block store {} has no segment with block {missing}, but one that goes on at {}: restore the missing \
-         file, or remove the directory and fetch the chain again",
-        dir.display(), next.display()
-    )]
-    MissingSegment {
-        /// The directory.
-        dir: PathBuf,
-        /// The first block that is missing.
-        missing: BlockNumber,
-        /// The segment behind the hole.
-        next: PathBuf,
     },
     /// Two segments do not link.
     #[error(
@@ -184,7 +170,48 @@ pub enum OpenError {
     },
 }
 
-/// Where a segment is damaged.
+/// A segment whose blocks cannot be read, or not all of them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the segment {} with the blocks {from}..{} is damaged: {fault}", segment.display(), number_or_none(*to))]
+pub struct Damage {
+    /// The segment file.
+    pub segment: PathBuf,
+    /// The first block that belongs there.
+    pub from: BlockNumber,
+    /// The last block that belongs there; `None` when nothing tells.
+    pub to: Option<BlockNumber>,
+    /// What is wrong.
+    pub fault: SegmentFault,
+}
+
+/// What is wrong with a segment.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SegmentFault {
+    /// There is no such file.
+    #[error("it is missing")]
+    Missing,
+    /// Its first bytes are not what was written there.
+    #[error("{reason}")]
+    Preamble {
+        /// What is wrong with them.
+        reason: &'static str,
+    },
+    /// A record is damaged; when there are several, this is the first one.
+    #[error("block {} at byte {}: {}", .0.block, .0.offset, .0.fault)]
+    Record(DamagedRecord),
+    /// It is a segment of another chain, or overlaps with the one before it.
+    #[error("it does not link to the blocks beside it")]
+    Unlinked,
+    /// The disk does not give it.
+    #[error("it cannot be read: {reason}")]
+    Unreadable {
+        /// What the operating system said.
+        reason: String,
+    },
+}
+
+/// Where a record is damaged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("block {block} in the segment {} is damaged at byte {offset}: {fault}", segment.display())]
 pub struct DamagedRecord {
@@ -272,26 +299,6 @@ impl OpenError {
             source,
         }
     }
-
-    /// The error for a segment whose preamble does not parse.
-    pub(crate) fn preamble(path: &Path, error: FormatError) -> Self {
-        let reason = match error {
-            FormatError::Version(version) => {
-                return Self::UnknownVersion {
-                    path: path.to_owned(),
-                    version,
-                };
-            }
-            FormatError::Magic => "its first bytes are not those of a segment",
-            FormatError::Checksum => "the checksum of its header does not match",
-            FormatError::Truncated => "it ends inside its header",
-            FormatError::Content(reason) => reason,
-        };
-        Self::DamagedSegment {
-            path: path.to_owned(),
-            reason,
-        }
-    }
 }
 
 impl StorageError {
@@ -310,6 +317,10 @@ fn holder(pid: Option<u32>) -> String {
         Some(pid) => format!("process {pid}"),
         None => "another process".to_owned(),
     }
+}
+
+fn number_or_none(number: Option<BlockNumber>) -> String {
+    number.map_or_else(|| "?".to_owned(), |number| number.to_string())
 }
 
 fn hash_or_none(hash: Option<&HeaderHash>) -> String {

@@ -4,6 +4,7 @@
 use block_api::BlockNumber;
 
 use crate::{
+    index::SegmentIndex,
     preamble::{Identity, Kind, PREAMBLE_LEN, Preamble, SyncBytes},
     scan::{Question, scan},
 };
@@ -40,7 +41,7 @@ pub fn fuzz_segment(data: &[u8]) {
 fn walk(file: &[u8], preamble: &Preamble) {
     for (check_from, unproven_from) in [(0, 0), (1, 2), (u64::MAX, u64::MAX)] {
         let question = Question {
-            interval: 64,
+            known: SegmentIndex::new(preamble, 64),
             check_from: BlockNumber::new(check_from),
             unproven_from: BlockNumber::new(unproven_from),
         };

@@ -9,9 +9,7 @@
 //! a segment, since it is synced before a new one begins.
 
 use std::{
-    fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
@@ -19,8 +17,9 @@ use block_api::{ChainInfo, Height};
 
 use crate::{
     codec::{FormatError, Input, checked, put_checksum, put_optional_hash},
-    dir,
+    dir::{self, WholeError},
     error::OpenError,
+    file::{Files, WriteFile, read_whole},
     preamble::{Identity, Kind, PREAMBLE_LEN, Preamble, SyncBytes},
     report::HeadState,
 };
@@ -34,7 +33,7 @@ const SLOT_LEN: usize = 8 + 8 + 8 + 33 + 4;
 /// The head file of an open store.
 #[derive(Debug)]
 pub(crate) struct HeadFile {
-    file: File,
+    file: Box<dyn WriteFile>,
     path: PathBuf,
     /// The sequence number of the next slot to be written.
     next: u64,
@@ -54,9 +53,13 @@ pub(crate) struct Head {
 
 impl Head {
     /// Reads the head file of a directory, where there is one that can be read at least in part.
-    pub(crate) fn load(dir: &Path, is_new: bool) -> Result<(HeadState, Option<Self>), OpenError> {
+    pub(crate) fn load(
+        files: &dyn Files,
+        dir: &Path,
+        is_new: bool,
+    ) -> Result<(HeadState, Option<Self>), OpenError> {
         let path = dir::head_path(dir);
-        let bytes = match fs::read(&path) {
+        let bytes = match read_whole(files, &path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let state = if is_new {
@@ -115,7 +118,12 @@ impl Head {
 
 impl HeadFile {
     /// Makes a head file, or replaces the one that is there.
-    pub(crate) fn create(dir: &Path, identity: &Identity, info: &ChainInfo) -> io::Result<Self> {
+    pub(crate) fn create(
+        files: &dyn Files,
+        dir: &Path,
+        identity: &Identity,
+        info: &ChainInfo,
+    ) -> Result<Self, OpenError> {
         let preamble = Preamble {
             kind: Kind::Head,
             sync: SyncBytes::new([0; SyncBytes::LEN]),
@@ -131,17 +139,19 @@ impl HeadFile {
             next += 1;
         }
         let path = dir::head_path(dir);
-        dir::write_whole(dir, &path, &content)?;
-        Self::at(path, next)
+        dir::write_whole(files, dir, &path, &content).map_err(WholeError::opening(&path))?;
+        Self::at(files, path, next)
     }
 
     /// Goes on with the head file that was read.
-    pub(crate) fn go_on(dir: &Path, head: &Head) -> io::Result<Self> {
-        Self::at(dir::head_path(dir), head.next)
+    pub(crate) fn go_on(files: &dyn Files, dir: &Path, head: &Head) -> Result<Self, OpenError> {
+        Self::at(files, dir::head_path(dir), head.next)
     }
 
-    fn at(path: PathBuf, next: u64) -> io::Result<Self> {
-        let file = OpenOptions::new().write(true).open(&path)?;
+    fn at(files: &dyn Files, path: PathBuf, next: u64) -> Result<Self, OpenError> {
+        let file = files
+            .edit(&path)
+            .map_err(OpenError::io("open the head file", &path))?;
         Ok(Self { file, path, next })
     }
 
@@ -203,6 +213,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::file::SystemFiles;
 
     fn info(height: u64) -> ChainInfo {
         ChainInfo {
@@ -215,7 +226,7 @@ mod tests {
     fn head_bytes(heights: impl IntoIterator<Item = u64>) -> Vec<u8> {
         let dir = tempfile::tempdir().unwrap();
         let identity = Identity::new("channel".parse().unwrap(), None, &ChainInfo::EMPTY);
-        let mut file = HeadFile::create(dir.path(), &identity, &info(0)).unwrap();
+        let mut file = HeadFile::create(&SystemFiles, dir.path(), &identity, &info(0)).unwrap();
         for height in heights {
             file.write(&info(height)).unwrap();
         }

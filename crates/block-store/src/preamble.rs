@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The first bytes of segment and head files: what the file is, and whose chain it holds.
+//! The first bytes of segments, of the head file and of the archive: what the file is, and whose chain it holds.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -20,6 +20,7 @@ const CHANNEL_LEN: usize = 249;
 pub(crate) enum Kind {
     Segment,
     Head,
+    Archive,
 }
 
 /// The random bytes that begin every record of one segment. Who can write blocks does not know
@@ -56,6 +57,7 @@ impl Kind {
         match self {
             Self::Segment => b"BCASTSEG",
             Self::Head => b"BCASTHED",
+            Self::Archive => b"BCASTCFG",
         }
     }
 }
@@ -176,7 +178,7 @@ mod tests {
 
     fn preamble() -> impl Strategy<Value = Preamble> {
         let hash = || proptest::option::of(any::<[u8; 32]>().prop_map(HeaderHash::new));
-        let kind = prop_oneof![Just(Kind::Segment), Just(Kind::Head)];
+        let kind = prop_oneof![Just(Kind::Segment), Just(Kind::Head), Just(Kind::Archive)];
         (
             kind,
             any::<[u8; 8]>(),

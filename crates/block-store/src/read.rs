@@ -38,7 +38,8 @@ struct Run<'a, R: ReadAt + ?Sized> {
 }
 
 /// Reads blocks below the height, as many as the limits allow. Damage ends the range before the
-/// damaged block; when that is the first one, it is an error.
+/// damaged block; when that is the first one, it is an error. Below the oldest block that is kept
+/// there are config blocks, which are given one by one.
 pub(crate) fn read_range(
     shared: &Shared,
     info: ChainInfo,
@@ -46,11 +47,40 @@ pub(crate) fn read_range(
     limits: ReadLimits,
 ) -> Result<Vec<Bytes>, ReadError> {
     if from < info.first {
-        return Err(ReadError::Gone {
-            number: from,
-            first: info.first,
-        });
+        return read_archived(shared, from, info.first);
     }
+    let read = read_kept(shared, info, from, limits);
+    // What was there when the reading began may have been dropped meanwhile.
+    let first = shared.info().first;
+    match read {
+        Err(ReadError::Storage { .. }) if from < first => read_archived(shared, from, first),
+        read => read,
+    }
+}
+
+/// A config block below the oldest block that is kept, alone.
+fn read_archived(
+    shared: &Shared,
+    number: BlockNumber,
+    first: BlockNumber,
+) -> Result<Vec<Bytes>, ReadError> {
+    let archive = shared.catalog().archive().cloned();
+    match archive.and_then(|archive| archive.read(number)) {
+        Some(Ok(block)) => Ok(vec![block]),
+        Some(Err(source)) => Err(ReadError::Storage {
+            number,
+            source: source.into(),
+        }),
+        None => Err(ReadError::Gone { number, first }),
+    }
+}
+
+fn read_kept(
+    shared: &Shared,
+    info: ChainInfo,
+    from: BlockNumber,
+    limits: ReadLimits,
+) -> Result<Vec<Bytes>, ReadError> {
     let mut blocks = Vec::new();
     let mut budget = Budget {
         blocks: limits.blocks.get(),
@@ -59,13 +89,16 @@ pub(crate) fn read_range(
     };
     let mut number = from;
     while number.height() <= info.height && budget.blocks > 0 {
-        let place = shared
-            .catalog()
-            .locate(number)
-            .ok_or_else(|| ReadError::Storage {
-                number,
-                source: "no segment holds the block".into(),
-            })?;
+        let place = shared.catalog().locate(number);
+        let Some(place) = place else {
+            if blocks.is_empty() {
+                return Err(ReadError::Storage {
+                    number,
+                    source: "no segment holds the block".into(),
+                });
+            }
+            break;
+        };
         let wanted = number.get()..info.height.get().min(place.next.get());
         let found = read_segment(shared, &place, wanted.clone(), &mut budget, &mut blocks);
         if let Err(source) = found {

@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Finds out what a directory holds, and brings it into the state in which blocks can be appended.
 
-use std::{fs, io, path::Path};
+use std::path::Path;
 
 use block_api::{BlockNumber, ChainInfo, Height};
 
 use crate::{
+    archive::Archive,
     catalog::{Catalog, Segment},
-    codec::FormatError,
     config::ValidConfig,
-    dir,
-    error::{DamagedRecord, OpenError},
+    dir::{self, WholeError},
+    error::{Damage, DamagedRecord, OpenError, SegmentFault},
+    file::Files,
     head::{Head, HeadFile},
     index::SegmentIndex,
+    origin::{Origin, check_archive, finish_drop},
     preamble::Identity,
     report::{HeadState, OpenReport, TornTail},
     scan::{Fault, Question, Scan, scan},
@@ -32,6 +34,7 @@ pub(crate) struct Recovered {
 
 /// Looks through a directory whose lock is held.
 struct Recovery<'a> {
+    files: &'a dyn Files,
     dir: &'a Path,
     interval: u64,
     identity: Identity,
@@ -43,15 +46,22 @@ struct Recovery<'a> {
 
 /// Reads what is in the directory, cuts a torn tail off, makes anew what is missing or damaged and
 /// can be made anew, and makes durable what is kept.
-pub(crate) fn recover(dir: &Path, config: &ValidConfig) -> Result<Recovered, OpenError> {
-    let listing = dir::list(dir)?;
+pub(crate) fn recover(
+    files: &dyn Files,
+    dir: &Path,
+    config: &ValidConfig,
+) -> Result<Recovered, OpenError> {
+    let mut listing = dir::list(dir)?;
     for path in &listing.temporary {
-        fs::remove_file(path).map_err(OpenError::io("remove the unfinished file", path))?;
+        files
+            .remove(path)
+            .map_err(OpenError::io("remove the unfinished file", path))?;
     }
     let is_new = listing.segments.is_empty();
-    let (state, head) = Head::load(dir, is_new)?;
+    let (state, head) = Head::load(files, dir, is_new)?;
     let beginning = config.beginning();
     let mut recovery = Recovery {
+        files,
         dir,
         interval: config.get().index_interval_bytes.get() as u64,
         identity: Identity::new(config.get().channel.clone(), config.genesis(), &beginning),
@@ -62,23 +72,19 @@ pub(crate) fn recover(dir: &Path, config: &ValidConfig) -> Result<Recovered, Ope
     if let Some(head) = &head {
         recovery.check_head(head, is_new)?;
     }
-    let mut segments: Vec<Segment> = Vec::with_capacity(listing.segments.len());
-    let sealed = listing.segments.len().saturating_sub(1);
-    for (position, first) in listing.segments.into_iter().enumerate() {
-        let opened = SegmentFile::open(dir, first, &recovery.identity)?;
-        recovery.learn_genesis(&opened.preamble.identity);
-        recovery.check_place(&opened, segments.last())?;
-        let index = if position < sealed {
-            recovery.sealed_index(&opened)?
-        } else {
-            recovery.active_index(&opened)?
-        };
-        segments.push(Segment {
-            path: opened.path.into(),
-            preamble: opened.preamble,
-            index,
-        });
+    let archive = Archive::load(files, dir, &recovery.identity)?;
+    check_archive(
+        dir,
+        archive.as_ref(),
+        recovery.acknowledged,
+        &recovery.identity,
+    )?;
+    if let Some(archive) = &archive {
+        recovery.learn_genesis(archive.identity());
+        finish_drop(files, dir, &mut listing, archive.first())?;
     }
+    let origin = Origin::new(&recovery.identity, archive.as_ref());
+    let segments = recovery.segments(&listing.segments, origin)?;
     let info = recovery.info(&segments);
     recovery.check_acknowledged(&info)?;
     if info.height == beginning.height {
@@ -87,7 +93,7 @@ pub(crate) fn recover(dir: &Path, config: &ValidConfig) -> Result<Recovered, Ope
     }
     let head = recovery.head_file(head, &info)?;
     Ok(Recovered {
-        catalog: Catalog::new(segments),
+        catalog: Catalog::new(segments, archive),
         info,
         identity: recovery.identity,
         head,
@@ -128,28 +134,65 @@ impl Recovery<'_> {
         self.identity.genesis = self.identity.genesis.or(kept.genesis);
     }
 
-    /// Checks that a segment follows the one before it, or that nothing is missing before it.
-    fn check_place(&self, opened: &SegmentFile, before: Option<&Segment>) -> Result<(), OpenError> {
-        let first = opened.preamble.first;
-        let (expected, previous) = match before {
-            Some(before) => (before.index.next, before.index.last_hash),
-            // Without a head file nothing says which segment is the oldest that is kept.
-            None => match self.acknowledged {
-                Some(info) => (info.first, opened.preamble.previous),
-                None => (first, opened.preamble.previous),
-            },
-        };
-        if first > expected {
-            return Err(OpenError::MissingSegment {
-                dir: self.dir.to_owned(),
-                missing: expected,
-                next: opened.path.clone(),
+    /// Looks through the segments that are kept, oldest first.
+    fn segments(
+        &mut self,
+        firsts: &[BlockNumber],
+        origin: Origin,
+    ) -> Result<Vec<Segment>, OpenError> {
+        let mut segments: Vec<Segment> = Vec::with_capacity(firsts.len());
+        let mut following = firsts.iter().copied().skip(1);
+        for &first in firsts {
+            let next = following.next();
+            // The last block is what the names of the files tell, or the head file.
+            let last = match (next, self.acknowledged) {
+                (Some(next), _) => next.previous(),
+                (None, Some(info)) => info.height.tip().filter(|tip| *tip >= first),
+                (None, None) => None,
+            };
+            let opened = SegmentFile::open(self.files, self.dir, first, last, &self.identity)?;
+            self.learn_genesis(&opened.preamble.identity);
+            self.check_place(&opened, segments.last(), origin)?;
+            let index = match next {
+                Some(_) => self.sealed_index(&opened, last)?,
+                None => self.active_index(&opened, last)?,
+            };
+            segments.push(Segment {
+                path: opened.path.into(),
+                preamble: opened.preamble,
+                index,
             });
         }
-        let is_start = first == self.identity.start;
+        Ok(segments)
+    }
+
+    /// Checks that a segment follows the one before it, or that nothing is missing before it.
+    fn check_place(
+        &self,
+        opened: &SegmentFile,
+        before: Option<&Segment>,
+        origin: Origin,
+    ) -> Result<(), OpenError> {
+        let first = opened.preamble.first;
+        let (expected, previous) = match before {
+            Some(before) => (before.index.next, Some(before.index.last_hash)),
+            None => (
+                origin.first,
+                (first == origin.first).then_some(origin.previous),
+            ),
+        };
+        if first > expected {
+            return Err(OpenError::DamagedSegment {
+                damage: Damage {
+                    segment: dir::segment_path(self.dir, expected),
+                    from: expected,
+                    to: first.previous(),
+                    fault: SegmentFault::Missing,
+                },
+            });
+        }
         if first < expected && before.is_some()
-            || opened.preamble.previous != previous
-            || is_start && opened.preamble.previous != self.identity.start_previous
+            || previous.is_some_and(|previous| opened.preamble.previous != previous)
         {
             return Err(OpenError::Unlinked {
                 path: opened.path.clone(),
@@ -160,48 +203,45 @@ impl Recovery<'_> {
     }
 
     /// The index of a segment behind which there is another one: from its file, or made anew.
-    fn sealed_index(&mut self, opened: &SegmentFile) -> Result<SegmentIndex, OpenError> {
-        let path = dir::index_path(self.dir, opened.preamble.first);
-        let decoded = match fs::read(&path) {
-            Ok(bytes) => {
-                SegmentIndex::decode(&bytes, &opened.preamble, opened.length, self.interval)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(FormatError::Truncated),
-            Err(error) => return Err(OpenError::io("read the index", &path)(error)),
-        };
-        match decoded {
-            Ok(index) => return Ok(index),
-            Err(FormatError::Version(version)) => {
-                return Err(OpenError::UnknownVersion { path, version });
-            }
-            Err(
-                FormatError::Magic
-                | FormatError::Checksum
-                | FormatError::Truncated
-                | FormatError::Content(_),
-            ) => {}
+    fn sealed_index(
+        &mut self,
+        opened: &SegmentFile,
+        last: Option<BlockNumber>,
+    ) -> Result<SegmentIndex, OpenError> {
+        let known = opened.load_index(self.files, self.dir, self.interval)?;
+        if let Some(index) = known.filter(|index| index.end == opened.length) {
+            return Ok(index);
         }
         // A segment is sealed when all of it is durable: whatever is wrong with it is damage.
         let everything = BlockNumber::new(u64::MAX);
-        let found = self.scan(opened, everything, everything)?;
+        let found = self.scan(opened, None, everything, everything)?;
         if let Some(stop) = found.stop {
-            return Err(OpenError::Damaged {
-                damage: damage(&opened.path, stop.fault),
-            });
+            return Err(damaged_segment(opened, last, stop.fault));
         }
-        dir::write_whole(self.dir, &path, &found.index.encode(&opened.preamble))
-            .map_err(OpenError::io("write the index", &path))?;
+        let path = dir::index_path(self.dir, opened.preamble.first);
+        let content = found.index.encode(&opened.preamble);
+        dir::write_whole(self.files, self.dir, &path, &content)
+            .map_err(WholeError::opening(&path))?;
         self.report.rebuilt_indexes.push(path);
         Ok(found.index)
     }
 
     /// The index of the segment that grows, whose tail may be torn.
-    fn active_index(&mut self, opened: &SegmentFile) -> Result<SegmentIndex, OpenError> {
+    fn active_index(
+        &mut self,
+        opened: &SegmentFile,
+        last: Option<BlockNumber>,
+    ) -> Result<SegmentIndex, OpenError> {
         let unproven_from = self
             .acknowledged
             .map_or(BlockNumber::GENESIS, |info| info.height.next_block());
         let tip = unproven_from.previous().unwrap_or(BlockNumber::GENESIS);
-        let found = self.scan(opened, tip, unproven_from)?;
+        // What the index tells of the beginning need not be walked over, if the head file tells as
+        // much; the newest acknowledged block is looked at in any case.
+        let known = opened
+            .load_index(self.files, self.dir, self.interval)?
+            .filter(|index| index.next <= tip);
+        let found = self.scan(opened, known, tip, unproven_from)?;
         let reaches_tip =
             opened.preamble.first <= unproven_from && unproven_from <= found.index.next;
         if let Some(acknowledged) = self.acknowledged
@@ -215,9 +255,7 @@ impl Recovery<'_> {
         }
         if let Some(stop) = found.stop {
             if stop.acknowledged {
-                return Err(OpenError::Damaged {
-                    damage: damage(&opened.path, stop.fault),
-                });
+                return Err(damaged_segment(opened, last, stop.fault));
             }
             self.report.torn_tail = Some(TornTail {
                 segment: opened.path.clone(),
@@ -250,22 +288,23 @@ impl Recovery<'_> {
                 .iter()
                 .map(|fault| damage(&opened.path, *fault)),
         );
-        settle(&opened.path, &opened.file, &found)?;
+        settle(self.files, opened, &found)?;
         Ok(found.index)
     }
 
     fn scan(
         &self,
         opened: &SegmentFile,
+        known: Option<SegmentIndex>,
         check_from: BlockNumber,
         unproven_from: BlockNumber,
     ) -> Result<Scan, OpenError> {
         let question = Question {
-            interval: self.interval,
+            known: known.unwrap_or_else(|| SegmentIndex::new(&opened.preamble, self.interval)),
             check_from,
             unproven_from,
         };
-        scan(&opened.file, opened.length, &opened.preamble, question)
+        scan(&*opened.file, opened.length, &opened.preamble, question)
             .map_err(OpenError::io("read the segment", &opened.path))
     }
 
@@ -294,23 +333,34 @@ impl Recovery<'_> {
 
     /// The head file, brought up to what was found.
     fn head_file(&self, head: Option<Head>, info: &ChainInfo) -> Result<HeadFile, OpenError> {
-        let path = dir::head_path(self.dir);
-        let io = || OpenError::io("write the head file", &path);
         match head {
             Some(head) if head.intact && head.identity == self.identity => {
-                let mut file = HeadFile::go_on(self.dir, &head).map_err(io())?;
+                let path = dir::head_path(self.dir);
+                let io = || OpenError::io("write the head file", &path);
+                let mut file = HeadFile::go_on(self.files, self.dir, &head)?;
                 if head.info != Some(*info) {
                     file.write(info).map_err(io())?;
                 }
                 file.sync().map_err(io())?;
                 Ok(file)
             }
-            _ => HeadFile::create(self.dir, &self.identity, info).map_err(io()),
+            _ => HeadFile::create(self.files, self.dir, &self.identity, info),
         }
     }
 }
 
-fn damage(segment: &Path, fault: Fault) -> DamagedRecord {
+fn damaged_segment(opened: &SegmentFile, last: Option<BlockNumber>, fault: Fault) -> OpenError {
+    OpenError::DamagedSegment {
+        damage: Damage {
+            segment: opened.path.clone(),
+            from: opened.preamble.first,
+            to: last,
+            fault: SegmentFault::Record(damage(&opened.path, fault)),
+        },
+    }
+}
+
+pub(crate) fn damage(segment: &Path, fault: Fault) -> DamagedRecord {
     DamagedRecord {
         segment: segment.to_owned(),
         offset: fault.offset,

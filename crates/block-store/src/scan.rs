@@ -31,10 +31,10 @@ pub(crate) struct Headers<'a, R: ReadAt + ?Sized> {
 }
 
 /// What a scan is to find out.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Question {
-    /// For how many bytes the index gets an entry.
-    pub(crate) interval: u64,
+    /// What is known of the segment's beginning; the walk goes over the rest.
+    pub(crate) known: SegmentIndex,
     /// The first block whose bytes are checked, and not its header alone.
     pub(crate) check_from: BlockNumber,
     /// The first block of which nothing says that it was acknowledged.
@@ -119,10 +119,10 @@ pub(crate) fn scan<R: ReadAt + ?Sized>(
     question: Question,
 ) -> io::Result<Scan> {
     let mut scan = Scan {
-        index: SegmentIndex::new(preamble, question.interval),
+        proven_hash: question.known.last_hash,
+        index: question.known,
         damaged: Vec::new(),
         unproven_offset: None,
-        proven_hash: preamble.previous,
         stop: None,
     };
     let mut headers = Headers::new(file, preamble.sync);
@@ -176,7 +176,7 @@ pub(crate) fn scan<R: ReadAt + ?Sized>(
 }
 
 /// The checksum of the bytes of a block; `None` when the file ends before them.
-fn payload_checksum<R: ReadAt + ?Sized>(
+pub(crate) fn payload_checksum<R: ReadAt + ?Sized>(
     file: &R,
     offset: u64,
     header: &RecordHeader,

@@ -1,13 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Brings the segment that grows into a state in which it can be appended to.
 
-use std::{
-    fs::{File, OpenOptions},
-    os::unix::fs::FileExt,
-    path::Path,
-};
-
-use crate::{error::OpenError, file::ReadAt, scan::Scan};
+use crate::{error::OpenError, file::Files, scan::Scan, segment_file::SegmentFile};
 
 /// How much is rewritten at once.
 const CHUNK: usize = 1 << 20;
@@ -15,13 +9,17 @@ const CHUNK: usize = 1 << 20;
 /// Cuts a segment behind its last good record, and makes those durable of which nothing says that
 /// they are. They are written once more before the sync: when an earlier sync of theirs failed, the
 /// kernel may hold them in memory, believe that the disk has them, and have nothing to sync.
-pub(crate) fn settle(path: &Path, reader: &File, found: &Scan) -> Result<(), OpenError> {
+pub(crate) fn settle(
+    files: &dyn Files,
+    segment: &SegmentFile,
+    found: &Scan,
+) -> Result<(), OpenError> {
+    let (path, reader) = (&segment.path, &segment.file);
     if found.stop.is_none() && found.unproven_offset.is_none() {
         return Ok(());
     }
-    let file = OpenOptions::new()
-        .write(true)
-        .open(path)
+    let mut file = files
+        .edit(path)
         .map_err(OpenError::io("open the segment", path))?;
     let end = found.index.end;
     if found.stop.is_some() {

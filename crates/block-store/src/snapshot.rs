@@ -8,7 +8,7 @@
 //! not looked at, because it may be half of a batch.
 
 use std::{
-    fmt, fs, io,
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -21,12 +21,14 @@ use bytes::Bytes;
 use tokio::task;
 
 use crate::{
+    archive::Archive,
     catalog::{Catalog, Segment, Shared},
-    codec::FormatError,
     dir,
-    error::{DamagedRecord, OpenError, RecordFault},
+    error::{Damage, DamagedRecord, OpenError, RecordFault, SegmentFault},
+    file::SystemFiles,
     head::Head,
     index::SegmentIndex,
+    origin::{Origin, dropped},
     preamble::Identity,
     read::read_range,
     report::HeadState,
@@ -44,6 +46,9 @@ const OPEN_FILES: usize = 16;
 /// so that both slots may be caught half written when the reader is slow.
 const HEAD_READS: usize = 16;
 
+/// How often a directory is looked at whose segments are dropped meanwhile.
+const LOOKS: usize = 4;
+
 /// The chain of a store as it stood when it was opened, for reading alone. Clones are handles of
 /// the same snapshot.
 ///
@@ -58,6 +63,7 @@ pub struct StoreSnapshot {
 struct Inner {
     dir: PathBuf,
     channel: ChannelId,
+    identity: Identity,
     shared: Shared,
 }
 
@@ -72,13 +78,32 @@ impl StoreSnapshot {
     /// acknowledged are missing or damaged, or when the operating system refuses something.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self, OpenError> {
         let dir = dir.as_ref();
-        let (identity, info) = acknowledged(dir)?;
-        let catalog = catalog(dir, &identity, &info)?;
+        let mut looks = 1;
+        let (identity, catalog, info) = loop {
+            let (identity, info) = acknowledged(dir)?;
+            let archive = Archive::load(&SystemFiles, dir, &identity)?;
+            let origin = Origin::new(&identity, archive.as_ref());
+            match segments(dir, &identity, &info, origin) {
+                Ok(segments) => {
+                    let info = ChainInfo {
+                        first: segments
+                            .first()
+                            .map_or(info.first, |first| first.preamble.first),
+                        ..info
+                    };
+                    break (identity, Catalog::new(segments, archive), info);
+                }
+                // A segment may have been dropped since it was listed.
+                Err(_) if looks < LOOKS && oldest(dir, &identity)? != origin.first => looks += 1,
+                Err(error) => return Err(error),
+            }
+        };
         Ok(Self {
             inner: Arc::new(Inner {
                 dir: dir.to_owned(),
-                channel: identity.channel,
-                shared: Shared::new(catalog, info, OPEN_FILES),
+                channel: identity.channel.clone(),
+                shared: Shared::new(catalog, info, OPEN_FILES, Arc::new(SystemFiles)),
+                identity,
             }),
         })
     }
@@ -106,7 +131,19 @@ impl BlockReader for StoreSnapshot {
             return Ok(Vec::new());
         }
         let inner = Arc::clone(&self.inner);
-        let read = task::spawn_blocking(move || read_range(&inner.shared, info, from, limits));
+        let read = task::spawn_blocking(move || {
+            let read = read_range(&inner.shared, info, from, limits);
+            match read {
+                Err(ReadError::Storage { number, source }) => {
+                    match oldest(&inner.dir, &inner.identity) {
+                        // Whoever writes the store has dropped it meanwhile.
+                        Ok(first) if number < first => Err(ReadError::Gone { number, first }),
+                        Ok(_) | Err(_) => Err(ReadError::Storage { number, source }),
+                    }
+                }
+                read => read,
+            }
+        });
         match read.await {
             Ok(blocks) => blocks,
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
@@ -141,7 +178,7 @@ impl fmt::Debug for StoreSnapshot {
 fn acknowledged(dir: &Path) -> Result<(Identity, ChainInfo), OpenError> {
     let mut state = HeadState::Missing;
     for _ in 0..HEAD_READS {
-        let (found, head) = Head::load(dir, false)?;
+        let (found, head) = Head::load(&SystemFiles, dir, false)?;
         if let Some(head) = head
             && let Some(info) = head.info
         {
@@ -168,21 +205,34 @@ fn acknowledged(dir: &Path) -> Result<(Identity, ChainInfo), OpenError> {
     }
 }
 
+/// The oldest block that is kept.
+fn oldest(dir: &Path, identity: &Identity) -> Result<BlockNumber, OpenError> {
+    let archive = Archive::load(&SystemFiles, dir, identity)?;
+    Ok(Origin::new(identity, archive.as_ref()).first)
+}
+
 /// The segments as far as what is in them was acknowledged.
-fn catalog(dir: &Path, identity: &Identity, info: &ChainInfo) -> Result<Catalog, OpenError> {
+fn segments(
+    dir: &Path,
+    identity: &Identity,
+    info: &ChainInfo,
+    origin: Origin,
+) -> Result<Vec<Segment>, OpenError> {
     let height = info.height.next_block();
     let listing = dir::list(dir)?;
+    let dropped = dropped(&listing.segments, origin.first);
     let mut firsts = listing
         .segments
         .into_iter()
+        .skip(dropped)
         .filter(|first| *first < height)
         .peekable();
     let mut segments: Vec<Segment> = Vec::new();
     while let Some(first) = firsts.next() {
-        let opened = SegmentFile::open(dir, first, identity)?;
-        let before = segments.last().map(|segment| &segment.index);
-        check_place(dir, identity, info, &opened, before)?;
         let until = firsts.peek().copied().unwrap_or(height);
+        let opened = SegmentFile::open(&SystemFiles, dir, first, until.previous(), identity)?;
+        let before = segments.last().map(|segment| &segment.index);
+        check_place(dir, origin, &opened, before)?;
         segments.push(Segment {
             index: index(dir, &opened, until)?,
             path: opened.path.into(),
@@ -194,35 +244,37 @@ fn catalog(dir: &Path, identity: &Identity, info: &ChainInfo) -> Result<Catalog,
             path: last.path.to_path_buf(),
             number: info.height.tip().unwrap_or(BlockNumber::GENESIS),
         }),
-        None if info.first != height => Err(OpenError::Lost {
+        None if origin.first != height => Err(OpenError::Lost {
             dir: dir.to_owned(),
             acknowledged: info.height,
-            found: Height::new(info.first.get()),
+            found: Height::new(origin.first.get()),
         }),
-        Some(_) | None => Ok(Catalog::new(segments)),
+        Some(_) | None => Ok(segments),
     }
 }
 
 /// Checks that a segment goes on where the one before it ends, or has the oldest block.
 fn check_place(
     dir: &Path,
-    identity: &Identity,
-    info: &ChainInfo,
+    origin: Origin,
     opened: &SegmentFile,
     before: Option<&SegmentIndex>,
 ) -> Result<(), OpenError> {
     let first = opened.preamble.first;
-    let expected = before.map_or(info.first, |before| before.next);
+    let expected = before.map_or(origin.first, |before| before.next);
     if first > expected {
-        return Err(OpenError::MissingSegment {
-            dir: dir.to_owned(),
-            missing: expected,
-            next: opened.path.clone(),
+        return Err(OpenError::DamagedSegment {
+            damage: Damage {
+                segment: dir::segment_path(dir, expected),
+                from: expected,
+                to: first.previous(),
+                fault: SegmentFault::Missing,
+            },
         });
     }
     let previous: Option<Option<HeaderHash>> = match before {
         Some(before) => Some(before.last_hash),
-        None => (first == identity.start).then_some(identity.start_previous),
+        None => (first == origin.first).then_some(origin.previous),
     };
     if previous.is_some_and(|previous| previous != opened.preamble.previous) {
         return Err(OpenError::Unlinked {
@@ -233,33 +285,14 @@ fn check_place(
     Ok(())
 }
 
-/// The index of a segment up to this block, which it does not reach: from its file where that is
-/// all of it, else from the headers of the records.
+/// The index of a segment up to this block, which it does not reach: from its file as far as that
+/// goes, and from the headers of the records behind.
 fn index(dir: &Path, opened: &SegmentFile, until: BlockNumber) -> Result<SegmentIndex, OpenError> {
-    let path = dir::index_path(dir, opened.preamble.first);
-    match fs::read(&path) {
-        Ok(bytes) => {
-            let decoded =
-                SegmentIndex::decode(&bytes, &opened.preamble, opened.length, INDEX_INTERVAL);
-            match decoded {
-                Ok(index) if index.next == until => return Ok(index),
-                Err(FormatError::Version(version)) => {
-                    return Err(OpenError::UnknownVersion { path, version });
-                }
-                Ok(_)
-                | Err(
-                    FormatError::Magic
-                    | FormatError::Checksum
-                    | FormatError::Truncated
-                    | FormatError::Content(_),
-                ) => {}
-            }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(OpenError::io("read the index", &path)(error)),
-    }
-    let mut index = SegmentIndex::new(&opened.preamble, INDEX_INTERVAL);
-    let mut headers = Headers::new(&opened.file, opened.preamble.sync);
+    let known = opened.load_index(&SystemFiles, dir, INDEX_INTERVAL)?;
+    let mut index = known
+        .filter(|index| index.next <= until)
+        .unwrap_or_else(|| SegmentIndex::new(&opened.preamble, INDEX_INTERVAL));
+    let mut headers = Headers::new(&*opened.file, opened.preamble.sync);
     while index.next < until {
         let (offset, number) = (index.end, index.next);
         let rest = opened.length.saturating_sub(offset);
@@ -274,12 +307,17 @@ fn index(dir: &Path, opened: &SegmentFile, until: BlockNumber) -> Result<Segment
             Ok(_) => RecordFault::Incomplete,
             Err(fault) => fault,
         };
-        return Err(OpenError::Damaged {
-            damage: DamagedRecord {
+        return Err(OpenError::DamagedSegment {
+            damage: Damage {
                 segment: opened.path.clone(),
-                offset,
-                block: number,
-                fault,
+                from: opened.preamble.first,
+                to: until.previous(),
+                fault: SegmentFault::Record(DamagedRecord {
+                    segment: opened.path.clone(),
+                    offset,
+                    block: number,
+                    fault,
+                }),
             },
         });
     }

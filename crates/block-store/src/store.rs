@@ -24,12 +24,12 @@ use crate::{
     config::Config,
     dir,
     error::OpenError,
-    file::Wrap,
+    file::{Files, SystemFiles},
     lock::DirLock,
     read::read_range,
     recover::recover,
     report::OpenReport,
-    writer::{Command, Parts, Writer, plain_file},
+    writer::{Command, Parts, Writer},
 };
 
 /// How many batches wait for the writer. A channel has one writer, which waits for the answer, so
@@ -75,24 +75,25 @@ impl SegmentStore {
     /// were acknowledged are missing or cannot be reached, or when the operating system refuses
     /// something. The error names the path, the reason and what to do.
     pub fn open(dir: impl AsRef<Path>, config: Config) -> Result<(Self, OpenReport), OpenError> {
-        Self::open_with(dir.as_ref(), config, Box::new(plain_file))
+        Self::open_with(dir.as_ref(), config, Arc::new(SystemFiles))
     }
 
-    /// Opens a store whose segments are written through another file.
+    /// Opens a store whose files are these.
     pub(crate) fn open_with(
         dir: &Path,
         config: Config,
-        wrap: Wrap,
+        files: Arc<dyn Files>,
     ) -> Result<(Self, OpenReport), OpenError> {
         let config = config.validate()?;
         dir::create(dir)?;
         let lock = DirLock::acquire(dir)?;
-        let recovered = recover(dir, &config)?;
+        let recovered = recover(&*files, dir, &config)?;
         let permits = u32::from(config.get().concurrent_reads.get());
         let shared = Arc::new(Shared::new(
             recovered.catalog,
             recovered.info,
             config.get().open_files.get(),
+            Arc::clone(&files),
         ));
         let writer = Writer::new(Parts {
             dir: dir.to_owned(),
@@ -101,7 +102,7 @@ impl SegmentStore {
             head: recovered.head,
             info: recovered.info,
             shared: Arc::clone(&shared),
-            wrap,
+            files,
             lock,
         })?;
         let (commands, queue) = mpsc::channel(QUEUED_BATCHES);

@@ -4,9 +4,11 @@
 //! It is a thread of its own rather than a blocking task per batch, so that appends keep their
 //! order and never queue up behind reads when the runtime's blocking threads are all taken.
 
+mod active;
+mod retain;
+
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, IoSlice},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -15,18 +17,23 @@ use block_api::{AppendError, BlockNumber, ChainInfo, VerifiedBlock};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
+use self::active::Active;
 use crate::{
     catalog::{Growth, Segment, Shared},
     config::{SyncPolicy, ValidConfig},
     dir,
     error::{OpenError, StorageError},
-    file::{Wrap, WriteEnd, write_all_vectored},
+    file::Files,
     head::HeadFile,
     index::SegmentIndex,
     lock::DirLock,
-    preamble::{Identity, Kind, PREAMBLE_LEN, Preamble, SyncBytes},
+    preamble::{Identity, Kind, Preamble, SyncBytes},
     record::RecordHeader,
 };
+
+/// After so many intervals of a segment's index, what is known of the segment is written down while
+/// it grows, so that the next opening need not walk over it.
+const NOTED_INTERVALS: u64 = 16;
 
 /// What the writer is told to do.
 #[derive(Debug)]
@@ -47,7 +54,7 @@ pub(crate) struct Writer {
     active: Option<Active>,
     info: ChainInfo,
     shared: Arc<Shared>,
-    wrap: Wrap,
+    files: Arc<dyn Files>,
     poisoned: Option<Poison>,
     _lock: DirLock,
 }
@@ -60,17 +67,8 @@ pub(crate) struct Parts {
     pub(crate) head: HeadFile,
     pub(crate) info: ChainInfo,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) wrap: Wrap,
+    pub(crate) files: Arc<dyn Files>,
     pub(crate) lock: DirLock,
-}
-
-/// The segment that grows.
-struct Active {
-    file: Box<dyn WriteEnd>,
-    path: Arc<Path>,
-    sync: SyncBytes,
-    /// Where the last durable record ends.
-    end: u64,
 }
 
 /// Why the writer takes no more blocks.
@@ -81,24 +79,14 @@ struct Poison {
     reason: String,
 }
 
-/// A write that failed.
-struct WriteFailure {
-    action: &'static str,
-    source: io::Error,
-    /// Whether what the file holds is not known any more.
-    poisons: bool,
-}
-
 impl Writer {
     pub(crate) fn new(parts: Parts) -> Result<Self, OpenError> {
         let active = parts.shared.catalog().last().cloned();
         let active = active
             .map(|segment| {
-                let file = OpenOptions::new()
-                    .append(true)
-                    .open(&segment.path)
-                    .map_err(OpenError::io("open the segment", &segment.path))?;
-                Ok::<_, OpenError>(Active::new(&segment, (parts.wrap)(file)))
+                let file = parts.files.append(&segment.path);
+                let file = file.map_err(OpenError::io("open the segment", &segment.path))?;
+                Ok::<_, OpenError>(Active::new(&segment, file))
             })
             .transpose()?;
         Ok(Self {
@@ -109,7 +97,7 @@ impl Writer {
             active,
             info: parts.info,
             shared: parts.shared,
-            wrap: parts.wrap,
+            files: parts.files,
             poisoned: None,
             _lock: parts.lock,
         })
@@ -133,14 +121,17 @@ impl Writer {
         let Some(first) = blocks.first() else {
             return Ok(self.info);
         };
+        // What a full disk kept from being dropped may make the room for these blocks.
+        self.drop_superfluous();
         let grown = self.check(blocks)?;
         self.store(first, blocks)
-            .map_err(|source| append_error(first.number(), source))?;
+            .map_err(|source| self.append_error(first.number(), source))?;
         self.identity = self.identity_with(first);
         self.info = grown;
         self.note_head();
         self.shared.publish(grown);
-        Ok(grown)
+        self.drop_superfluous();
+        Ok(self.info)
     }
 
     /// What the chain says of itself with all of these blocks on top.
@@ -197,6 +188,7 @@ impl Writer {
         if is_unbound || self.active.as_ref().is_none_or(is_full) {
             self.begin_segment(first)?;
         }
+        self.note_index();
         let sync = self.config.get().sync;
         let active = self
             .active
@@ -235,8 +227,16 @@ impl Writer {
             identity: self.identity_with(first),
         };
         let path = dir::segment_path(&self.dir, first.number());
-        let file = dir::write_whole(&self.dir, &path, &preamble.encode())
-            .map_err(StorageError::io("begin the segment", &path))?;
+        let begun = dir::write_whole(&*self.files, &self.dir, &path, &preamble.encode());
+        let file = match begun {
+            Ok(file) => file,
+            Err(error) => {
+                if error.is_in_doubt {
+                    self.poison(error.action(), &path, error.source());
+                }
+                return Err(error.storing(&path));
+            }
+        };
         let interval = self.config.get().index_interval_bytes.get() as u64;
         let index = SegmentIndex::new(&preamble, interval);
         let segment = Segment {
@@ -247,7 +247,7 @@ impl Writer {
         if has_records {
             self.seal();
         }
-        self.active = Some(Active::new(&segment, (self.wrap)(file)));
+        self.active = Some(Active::new(&segment, file));
         self.shared.catalog_mut().begin(segment);
         Ok(())
     }
@@ -266,11 +266,33 @@ impl Writer {
         let sealed = self.shared.catalog().last().cloned();
         if let Some(sealed) = sealed {
             let path = dir::index_path(&self.dir, sealed.preamble.first);
-            if let Err(err) =
-                dir::write_whole(&self.dir, &path, &sealed.index.encode(&sealed.preamble))
-            {
-                warn!(%err, path = %path.display(), "the index of a sealed segment was not written");
+            let content = sealed.index.encode(&sealed.preamble);
+            if let Err(error) = dir::write_whole(&*self.files, &self.dir, &path, &content) {
+                let err = error.storing(&path);
+                warn!(%err, "the index of a sealed segment was not written");
             }
+        }
+    }
+
+    /// Writes down what is known of the segment that grows, from time to time. All of it was
+    /// acknowledged; when the note is lost or damaged, the next open reads the segment.
+    fn note_index(&mut self) {
+        let interval = self.config.get().index_interval_bytes.get() as u64;
+        let Some(active) = self.active.as_mut() else {
+            return;
+        };
+        if active.end - active.noted < NOTED_INTERVALS.saturating_mul(interval) {
+            return;
+        }
+        active.noted = active.end;
+        let Some(segment) = self.shared.catalog().last().cloned() else {
+            return;
+        };
+        let path = dir::index_path(&self.dir, segment.preamble.first);
+        let content = segment.index.encode(&segment.preamble);
+        if let Err(error) = dir::write_hint(&*self.files, &path, &content) {
+            let err = error.storing(&path);
+            warn!(%err, "the index of a growing segment was not written");
         }
     }
 
@@ -298,89 +320,21 @@ impl Writer {
         });
         self.shared.end_growth(Growth::Stopped);
     }
+
+    /// What a storage error means for whoever appends: to try again, or not.
+    fn append_error(&self, number: BlockNumber, source: StorageError) -> AppendError {
+        let source = source.into();
+        if self.poisoned.is_some() {
+            AppendError::Unusable { number, source }
+        } else {
+            AppendError::Storage { number, source }
+        }
+    }
 }
 
 impl Drop for Writer {
     /// Whoever waits is told, also when the writer ends by a panic.
     fn drop(&mut self) {
         self.shared.end_growth(Growth::Closed);
-    }
-}
-
-impl Active {
-    fn new(segment: &Segment, file: Box<dyn WriteEnd>) -> Self {
-        Self {
-            file,
-            path: Arc::clone(&segment.path),
-            sync: segment.preamble.sync,
-            end: segment.index.end,
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.end <= PREAMBLE_LEN as u64
-    }
-
-    /// Writes records behind the last one. After an error the file ends there again, or the failure
-    /// poisons.
-    fn write(
-        &mut self,
-        headers: &[RecordHeader],
-        blocks: &[VerifiedBlock],
-        sync: SyncPolicy,
-    ) -> Result<(), WriteFailure> {
-        let encoded: Vec<_> = headers
-            .iter()
-            .map(|header| header.encode(&self.sync))
-            .collect();
-        let mut buffers: Vec<_> = encoded
-            .iter()
-            .zip(blocks)
-            .flat_map(|(header, block)| [IoSlice::new(header), IoSlice::new(block.block().raw())])
-            .collect();
-        if let Err(source) = write_all_vectored(&mut *self.file, &mut buffers) {
-            return Err(self.undo("write to the segment", source, false));
-        }
-        if sync == SyncPolicy::EveryBatch
-            && let Err(source) = self.file.sync_data()
-        {
-            // The kernel drops what it could not write and reports it once: another sync would
-            // succeed although the disk does not have the data.
-            return Err(self.undo("sync the segment", source, true));
-        }
-        self.end += headers.iter().map(RecordHeader::record_len).sum::<u64>();
-        Ok(())
-    }
-
-    /// Cuts off what a failed write left.
-    fn undo(&mut self, action: &'static str, source: io::Error, poisons: bool) -> WriteFailure {
-        match self.file.set_len(self.end) {
-            Ok(()) => WriteFailure {
-                action,
-                source,
-                poisons,
-            },
-            Err(source) => WriteFailure {
-                action: "cut a failed write off the segment",
-                source,
-                poisons: true,
-            },
-        }
-    }
-}
-
-/// The segment as it is written outside of tests.
-pub(crate) fn plain_file(file: File) -> Box<dyn WriteEnd> {
-    Box::new(file)
-}
-
-/// What a storage error means for whoever appends: to try again, or not.
-fn append_error(number: BlockNumber, source: StorageError) -> AppendError {
-    let unusable = matches!(source, StorageError::Poisoned { .. });
-    let source = source.into();
-    if unusable {
-        AppendError::Unusable { number, source }
-    } else {
-        AppendError::Storage { number, source }
     }
 }

@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{channel, demo, fetch, inspect, orderer, run, verify};
+use crate::commands::{channel, demo, fetch, inspect, orderer, run, store, verify};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -41,6 +41,8 @@ pub(crate) enum Command {
     Fetch(fetch::Args),
     /// Verifies a folder of blocks by the rules of their own channel
     Verify(verify::Args),
+    /// Looks at the store of a channel, and repairs it
+    Store(store::Args),
     /// Shows what is in a block
     Inspect(inspect::Args),
     /// Shows how a channel is configured, and what changed

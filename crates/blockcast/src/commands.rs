@@ -12,5 +12,6 @@ pub(crate) mod orderer;
 pub(crate) mod printable;
 pub(crate) mod recorded;
 pub(crate) mod run;
+pub(crate) mod store;
 pub(crate) mod table;
 pub(crate) mod verify;

@@ -6,12 +6,14 @@ pub mod config;
 mod node;
 
 pub use block_api;
+pub use block_store::{Damage, repair::CheckReport};
 pub use deliver_service::{ChannelState, ChannelStats};
 
 pub use self::{
     config::NodeConfig,
     node::{
-        GossipKeyError, Node, NodeBuilder, StartError, StoreCheck, StoredBlockError,
-        SubscribeError, Subscription,
+        ChannelRepair, GossipKeyError, Node, NodeBuilder, RefusedBlock, RepairSource,
+        RepairStoreError, Repaired, StartError, StoreCheck, StoredBlockError, SubscribeError,
+        Subscription,
     },
 };

@@ -63,6 +63,10 @@ async fn run(cli: Cli) -> Result<(), CommandError> {
             logging::init(log, "warn")?;
             commands::verify::run(args).await
         }
+        Command::Store(args) => {
+            logging::init(log, "warn")?;
+            commands::store::run(args).await
+        }
         Command::Inspect(args) => {
             logging::init(log, "warn")?;
             commands::inspect::run(args).await

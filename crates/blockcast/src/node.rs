@@ -5,6 +5,7 @@ mod builder;
 mod channel;
 mod error;
 mod gossip_key;
+mod repair;
 mod stored;
 mod subscription;
 mod verifier;
@@ -18,6 +19,7 @@ use deliver_service::{ChannelState, DeliverService};
 pub use self::{
     builder::NodeBuilder,
     error::{GossipKeyError, StartError, SubscribeError},
+    repair::{ChannelRepair, RefusedBlock, RepairSource, RepairStoreError, Repaired},
     stored::{StoreCheck, StoredBlockError},
     subscription::Subscription,
 };

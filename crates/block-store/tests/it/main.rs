@@ -12,6 +12,10 @@ mod process;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
+mod repair;
+#[cfg(test)]
+mod retention;
+#[cfg(test)]
 mod snapshot;
 #[cfg(test)]
 mod store;

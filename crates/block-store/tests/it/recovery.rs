@@ -7,7 +7,8 @@ use block_api::{
     Block, BlockNumber, BlockReader, BlockStore, Height, ReadError, ReadLimits, testing::TestChain,
 };
 use blockcast_block_store::{
-    Config, DamagedRecord, HeadState, OpenError, RecordFault, SegmentStore, StorageError,
+    Config, Damage, DamagedRecord, HeadState, OpenError, RecordFault, SegmentFault, SegmentStore,
+    StorageError,
 };
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -65,6 +66,16 @@ impl Crashed {
         let start = PREAMBLE + self.blocks[..number].iter().map(length).sum::<usize>();
         start..start + length(&self.blocks[number])
     }
+}
+
+fn damaged_at_open(error: OpenError) -> DamagedRecord {
+    let OpenError::DamagedSegment { damage } = error else {
+        panic!("no damage: {error}")
+    };
+    let SegmentFault::Record(record) = damage.fault else {
+        panic!("no record: {damage}")
+    };
+    record
 }
 
 fn damaged_record(error: ReadError) -> DamagedRecord {
@@ -183,7 +194,8 @@ async fn an_acknowledged_block_is_never_cut_off() {
             .set_len(cut as u64)
             .unwrap();
         match open_error(dir.path(), Config::new(channel())) {
-            OpenError::Damaged { damage } => {
+            error @ OpenError::DamagedSegment { .. } => {
+                let damage = damaged_at_open(error);
                 let number = (0..3)
                     .find(|number| crashed.record(*number).end > cut)
                     .unwrap();
@@ -229,15 +241,16 @@ async fn a_flipped_byte_in_the_newest_acknowledged_block_is_told_from_a_torn_tai
         flip(&segment, at);
         if at < crashed.record(3).start + RECORD_HEADER {
             let error = open_error(dir.path(), Config::new(channel()));
-            assert!(
-                matches!(&error, OpenError::Damaged { damage } if damage.block == BlockNumber::new(3)),
-                "{error}"
-            );
             let message = error.to_string();
             assert!(
-                message.contains("the block was acknowledged, so it is not cut off"),
+                message.contains("with the blocks 0..3 is damaged: block 3 at byte"),
                 "{message}"
             );
+            assert!(
+                message.contains("were acknowledged, so the file is left as it is"),
+                "{message}"
+            );
+            assert_eq!(damaged_at_open(error).block, BlockNumber::new(3));
             continue;
         }
         let (store, report) = open(dir.path(), Config::new(channel()));
@@ -284,8 +297,9 @@ async fn without_the_head_file_the_segments_tell_what_was_acknowledged() {
                 number < 3,
                 is_header,
             ) {
-                (Err(OpenError::Damaged { damage }), true, true) => {
-                    assert_eq!(damage.block, BlockNumber::new(number as u64));
+                (Err(error), true, true) => {
+                    let block = damaged_at_open(error).block;
+                    assert_eq!(block, BlockNumber::new(number as u64));
                 }
                 (Ok((_, report)), true, false) => {
                     assert_eq!(report.damaged[0].block, BlockNumber::new(number as u64));
@@ -430,13 +444,10 @@ async fn a_sealed_segment_is_never_cut() {
                 .set_len(cut)
                 .unwrap();
             let error = open_error(dir.path(), small(900));
-            let expected = matches!(
-                error,
-                OpenError::Damaged { .. }
-                    | OpenError::MissingSegment { .. }
-                    | OpenError::DamagedSegment { .. }
-            );
-            assert!(expected, "{error}");
+            let OpenError::DamagedSegment { damage } = error else {
+                panic!("{error}")
+            };
+            assert!(damage.to.is_some_and(|to| to >= damage.from), "{damage}");
             assert_eq!(fs::metadata(&segment).unwrap().len(), cut);
         }
     }
@@ -458,8 +469,16 @@ async fn a_missing_segment_is_noticed() {
             .parse()
             .unwrap();
         match error {
-            OpenError::MissingSegment { missing, .. } => {
-                assert_eq!(missing, BlockNumber::new(first))
+            OpenError::DamagedSegment { damage } => {
+                let next = segments[position + 1].file_stem().unwrap();
+                let next: u64 = next.to_str().unwrap().parse().unwrap();
+                let expected = Damage {
+                    segment: dir.path().join(segment.file_name().unwrap()),
+                    from: BlockNumber::new(first),
+                    to: Some(BlockNumber::new(next - 1)),
+                    fault: SegmentFault::Missing,
+                };
+                assert_eq!(damage, expected);
             }
             OpenError::Lost { found, .. } => {
                 assert_eq!((position, found), (segments.len() - 1, Height::new(first)));

@@ -217,16 +217,16 @@ async fn what_cannot_be_read_is_named_with_the_reason() {
     assert!(head.to_string().contains("is damaged, so"), "{head}");
     let missing = spoilt(&|dir| fs::remove_file(segment(dir, 0)).unwrap());
     assert!(
-        matches!(missing, OpenError::MissingSegment { .. }),
+        matches!(missing, OpenError::DamagedSegment { .. }),
         "{missing}"
     );
     let hole = spoilt(&|dir| fs::remove_file(segment(dir, 1)).unwrap());
-    assert!(matches!(hole, OpenError::Damaged { .. }), "{hole}");
+    assert!(matches!(hole, OpenError::DamagedSegment { .. }), "{hole}");
     let torn = spoilt(&|dir| {
         let bytes = fs::read(segment(dir, last)).unwrap();
         fs::write(segment(dir, last), &bytes[..bytes.len() - 1]).unwrap();
     });
-    assert!(matches!(torn, OpenError::Damaged { .. }), "{torn}");
+    assert!(matches!(torn, OpenError::DamagedSegment { .. }), "{torn}");
     let lost = spoilt(&|dir| {
         for path in files(dir, ".seg") {
             fs::remove_file(path).unwrap();

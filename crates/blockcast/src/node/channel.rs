@@ -7,7 +7,7 @@ use block_api::{
     Block, BlockReader as _, BlockStore as _, Clock, Height, Signer, Standing, VerifiedBlock,
 };
 use block_store::{Config as StoreConfig, OpenError, SegmentStore};
-use channel_config::{ChannelAccess, ChannelVerifier};
+use channel_config::{ChannelAccess, ChannelConfig, ChannelVerifier};
 use deliver_service::ChannelParts;
 use orderer_client::{
     AddressOverride, OrdererClient, OrdererEndpoint, PemError, Tls, parse_pem_certificates,
@@ -45,7 +45,7 @@ pub(super) async fn open(
 ) -> Result<OpenedChannel, StartError> {
     let channel = section.id.clone();
     let (genesis, verifier) = read_genesis(section)?;
-    let client = orderer_client(config, section, &verifier, identity)?;
+    let client = orderer_client(config, section, &[&verifier.config()], identity)?;
     let store_config = config.block_store(&channel, genesis.header_hash())?;
     let dir = config.channel_dir(&channel);
     let store = open_store(&dir, store_config)
@@ -86,7 +86,10 @@ pub(super) async fn open(
     })
 }
 
-fn read_genesis(section: &ChannelSection) -> Result<(Block, ChannelVerifier), StartError> {
+/// Reads the genesis block of a channel, and makes the verifier that trusts it.
+pub(super) fn read_genesis(
+    section: &ChannelSection,
+) -> Result<(Block, ChannelVerifier), StartError> {
     let (channel, path) = (|| section.id.clone(), || section.genesis.clone());
     let bytes = read_file("channel.genesis", &section.genesis)?;
     let block = Block::parse(bytes.into()).map_err(|source| StartError::NoBlock {
@@ -149,21 +152,24 @@ async fn store_genesis(
     })
 }
 
-fn orderer_client(
+/// A client of the orderers that these configurations of the channel name.
+pub(super) fn orderer_client(
     config: &NodeConfig,
     section: &ChannelSection,
-    verifier: &ChannelVerifier,
+    named_by: &[&ChannelConfig],
     identity: &Identity,
 ) -> Result<OrdererClient, StartError> {
     let extra = extra_orderers(section)?;
-    if section.pull && endpoints(&verifier.config(), &extra).is_empty() {
+    let named = named_by.iter().rev();
+    let endpoints = named.fold(extra.clone(), |more, named| endpoints(named, &more));
+    if section.pull && endpoints.is_empty() {
         return Err(StartError::NoOrderer {
             channel: section.id.clone(),
         });
     }
     // What the operator gives has to work; what the channel names may be mended by the channel.
     let client = orderer_client::Config {
-        endpoints: extra.clone(),
+        endpoints: extra,
         tls: client_tls(config)?,
         overrides: overrides(config)?,
         ..config.orderer_client()?
@@ -173,7 +179,7 @@ fn orderer_client(
             channel: section.id.clone(),
             source,
         })?;
-    follow(&client, verifier, &extra);
+    follow(&client, &section.id, &endpoints);
     Ok(client)
 }
 

@@ -111,6 +111,16 @@ async fn check_whole(
             .map_or_else(Default::default, BlockNumber::height),
         tip_hash: None,
     };
+    // What was dropped is not judged, but its configurations are in force for what is kept.
+    let mut dropped = Vec::new();
+    let mut number = first.previous();
+    while let Some(config) = number.and_then(|number| store.config_at(number)) {
+        dropped.push(config);
+        number = config.previous();
+    }
+    for number in dropped.into_iter().rev() {
+        check_spot(&verifier, read(store, number).await?, None)?;
+    }
     let mut walk = ChainWalk::new(verifier, below);
     let mut judged = 0;
     while walk.chain().height < height {
@@ -207,7 +217,7 @@ async fn read(store: &dyn BlockReader, number: BlockNumber) -> Result<Block, Sto
     parse(bytes.ok_or(StoredBlockError::Missing { number })?, number)
 }
 
-fn parse(bytes: bytes::Bytes, number: BlockNumber) -> Result<Block, StoredBlockError> {
+pub(super) fn parse(bytes: bytes::Bytes, number: BlockNumber) -> Result<Block, StoredBlockError> {
     let parsed = Block::parse(bytes);
     parsed.map_err(|source| StoredBlockError::Parse { number, source })
 }

@@ -2,7 +2,7 @@
 //! The verifier of a channel, which tells the orderer client of endpoints that come and go.
 
 use block_api::{
-    Block, BlockSource as _, BlockVerifier, HeaderProof, Rejection, Standing, Verdict,
+    Block, BlockSource as _, BlockVerifier, ChannelId, HeaderProof, Rejection, Standing, Verdict,
     VerifiedBlock,
 };
 use channel_config::{ChannelConfig, ChannelVerifier};
@@ -46,7 +46,8 @@ impl BlockVerifier for EndpointFollower {
         if !stored.is_config() {
             return Ok(());
         }
-        follow(&self.client, &self.verifier, &self.extra);
+        let endpoints = endpoints(&self.verifier.config(), &self.extra);
+        follow(&self.client, self.verifier.channel(), &endpoints);
         Ok(())
     }
 
@@ -55,17 +56,12 @@ impl BlockVerifier for EndpointFollower {
     }
 }
 
-/// Gives a client the endpoints of the configuration in force, and further ones.
+/// Gives a client these endpoints of a channel.
 ///
 /// The chain goes on whatever its endpoints are, and whoever cannot be reached now may be reached
 /// after the next configuration, so that what cannot be used is no more than said.
-pub(super) fn follow(
-    client: &OrdererClient,
-    verifier: &ChannelVerifier,
-    extra: &[OrdererEndpoint],
-) {
-    let channel = verifier.channel();
-    for not_taken in client.set_endpoints(&endpoints(&verifier.config(), extra)) {
+pub(super) fn follow(client: &OrdererClient, channel: &ChannelId, endpoints: &[OrdererEndpoint]) {
+    for not_taken in client.set_endpoints(endpoints) {
         warn!(
             %channel,
             %not_taken,

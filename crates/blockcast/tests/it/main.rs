@@ -11,4 +11,5 @@ mod demo;
 mod embedded;
 mod node;
 mod process;
+mod store;
 mod trust;

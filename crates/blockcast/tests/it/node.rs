@@ -19,7 +19,7 @@ use crate::process::{Run, command, fixtures, run};
 const LOG: &str = "info,blockcast_deliver_service=debug";
 
 /// An orderer that has written its folder.
-async fn orderer(dir: &Path, options: &[&str]) -> Run {
+pub(crate) async fn orderer(dir: &Path, options: &[&str]) -> Run {
     let mut orderer = command(["orderer", "--listen", "127.0.0.1:0"]);
     orderer.arg("--dir").arg(dir).args(options);
     let mut orderer = Run::start(orderer);
@@ -27,14 +27,14 @@ async fn orderer(dir: &Path, options: &[&str]) -> Run {
     orderer
 }
 
-fn node(config: &Path) -> Run {
+pub(crate) fn node(config: &Path) -> Run {
     let mut node = command(["--log", LOG, "run", "--config"]);
     node.arg(config);
     Run::start(node)
 }
 
 /// Waits until a node has stored a block.
-async fn stores(node: &mut Run, number: u64) {
+pub(crate) async fn stores(node: &mut Run, number: u64) {
     loop {
         let line = node.stderr.line_with("block stored").await;
         // The log may be in colours, so that key and value are not found as one word.
@@ -44,14 +44,14 @@ async fn stores(node: &mut Run, number: u64) {
     }
 }
 
-async fn ends_well(run: Run) {
+pub(crate) async fn ends_well(run: Run) {
     run.signal("-TERM").await;
     let ended = run.end().await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
 }
 
 /// The height of what a node left behind, whose every block must be readable.
-async fn kept(dir: &Path, channel: &str) -> u64 {
+pub(crate) async fn kept(dir: &Path, channel: &str) -> u64 {
     let channel: ChannelId = channel.parse().unwrap();
     let dir = dir.join("node/channels").join(channel.as_str());
     let (store, report) = SegmentStore::open(dir, block_store::Config::new(channel)).unwrap();

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What opening a store costs, in operations: a long chain is not read again.
+
+use super::*;
+use crate::testing::{Counts, fill};
+
+/// A store of so many blocks is made, in the default segments or in smaller ones, and opened.
+async fn counts(blocks: usize, bytes: usize, segment_bytes: usize) -> (Counts, u64, usize) {
+    let dir = crash::memory_dir();
+    let mut config = Config::new("ch".parse().unwrap());
+    config.segment_bytes = segment_bytes.try_into().unwrap();
+    let mut chain = TestChain::new("ch");
+    let genesis = TestChain::verified(&chain.config());
+    let rest = (1..blocks).map(|_| TestChain::verified(&chain.data(bytes)));
+    let made = fill(
+        dir.path(),
+        config.clone(),
+        std::iter::once(genesis).chain(rest),
+    );
+    let made = made.await.unwrap();
+    assert_eq!(made.height.get(), blocks as u64);
+    let disk = FaultyDisk::default();
+    let store = open(&disk, &dir, config);
+    assert_eq!(store.info(), made);
+    let opening = disk.take_counts();
+    let tip = made.height.tip().unwrap();
+    let read = store.read(tip, ReadLimits::one()).await.unwrap();
+    assert_eq!(read.len(), 1);
+    let listing = dir::list(dir.path()).unwrap();
+    let kept: u64 = listing
+        .segments
+        .iter()
+        .map(|first| {
+            std::fs::metadata(dir::segment_path(dir.path(), *first))
+                .unwrap()
+                .len()
+        })
+        .sum();
+    (opening, kept, listing.segments.len())
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_blocks_are_opened_without_reading_them() {
+    // In one segment of the default size, which is the newest one, and in several.
+    for (segment_bytes, at_least) in [(256 << 20, 1), (4 << 20, 5)] {
+        let (opening, kept, segments) = counts(100_000, 100, segment_bytes).await;
+        assert!(segments >= at_least);
+        // Head, archive, and two files of each segment.
+        assert!(opening.opened <= 2 + 2 * segments as u64, "{opening:?}");
+        // At most what grew since the index was noted, a batch, and the indexes.
+        let bound = (4 << 20) + (1 << 20) + 16 * 1024 * segments as u64;
+        assert!(kept > 3 * bound, "{kept} bytes are a chain too short");
+        assert!(opening.read < bound, "{opening:?} of {kept}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_note_of_a_growing_segment_costs_a_walk_and_nothing_else() {
+    let dir = crash::memory_dir();
+    let mut config = Config::new("ch".parse().unwrap());
+    config.index_interval_bytes = 100.try_into().unwrap();
+    let (_, blocks) = TestChain::of_blocks("ch", 60, 100);
+    let (store, _) = SegmentStore::open(dir.path(), config.clone()).unwrap();
+    for batch in blocks.chunks(2) {
+        store.append(verified(batch)).await.unwrap();
+    }
+    store.close().await;
+    let note = dir::index_path(dir.path(), BlockNumber::GENESIS);
+    let good = std::fs::read(&note).unwrap();
+    let mut counts = Vec::new();
+    for spoil in [false, true] {
+        let mut bytes = good.clone();
+        if spoil {
+            bytes[20] ^= 1;
+        }
+        std::fs::write(&note, bytes).unwrap();
+        let disk = FaultyDisk::default();
+        let (store, report) = SegmentStore::open_on(&disk, dir.path(), config.clone()).unwrap();
+        assert!(report.is_clean(), "{report:?}");
+        counts.push(disk.take_counts().read);
+        assert_eq!(raw_blocks(&store).await.len(), 60);
+        store.close().await;
+    }
+    assert!(counts[0] < counts[1], "{counts:?}");
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `blockcast store repair`: what is damaged is fetched again.
+
+use std::path::PathBuf;
+
+use block_api::BlockNumber;
+use blockcast::{ChannelRepair, NodeConfig, RepairSource, RepairStoreError};
+
+use super::{OfNode, segments};
+use crate::{
+    commands::{block_files, printable::printable},
+    error::CommandError,
+    output,
+    signals::StopSignals,
+};
+
+/// What is shown of what an orderer wrote.
+const SHOWN: usize = 2000;
+
+/// What `store repair` is told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    node: OfNode,
+    /// Takes the blocks from this folder, one file `block_<n>.pb` each, instead of the ordering service
+    #[arg(long, value_name = "DIR")]
+    from_dir: Option<PathBuf>,
+}
+
+/// Repairs one segment after the other. What was repaired stays so, whatever becomes of the rest.
+pub(super) async fn run(args: Args) -> Result<(), CommandError> {
+    let mut signals = StopSignals::listen()?;
+    tokio::select! {
+        biased;
+        _ = signals.wait() => Err(CommandError::interrupted()),
+        repaired = Box::pin(repair(args)) => repaired,
+    }
+}
+
+async fn repair(args: Args) -> Result<(), CommandError> {
+    let config = NodeConfig::load(&args.node.config).map_err(CommandError::config)?;
+    let opened = ChannelRepair::open(&config, &args.node.channel).await;
+    let mut store = opened.map_err(told)?;
+    let mut source = match args.from_dir {
+        None => RepairSource::Orderers,
+        Some(dir) => RepairSource::Supply(Box::new(move |number: BlockNumber| {
+            let path = dir.join(block_files::file_name(number));
+            Ok(block_files::read(&path)?)
+        })),
+    };
+    let mut repaired = 0;
+    while let Some(done) = store.repair_next(&mut source).await.map_err(told)? {
+        repaired += 1;
+        let sources: Vec<String> = done.sources.iter().map(ToString::to_string).collect();
+        let from = match sources.is_empty() {
+            true => String::new(),
+            false => format!(" from {}", sources.join(", ")),
+        };
+        output::result(&format!(
+            "repaired: {}, blocks {}..{}{from}",
+            done.damage.segment.display(),
+            done.damage.from,
+            done.damage.to.unwrap_or(done.damage.from),
+        ))?;
+    }
+    let channel = &args.node.channel;
+    output::result(&match repaired {
+        0 => format!("ok: channel {channel}, nothing is damaged"),
+        repaired => format!("ok: channel {channel}, {} repaired", segments(repaired)),
+    })
+}
+
+fn told(error: RepairStoreError) -> CommandError {
+    match error {
+        RepairStoreError::UnknownChannel { .. } => CommandError::config(error),
+        RepairStoreError::NotFetched { .. } => {
+            // Some of the message may be an orderer's.
+            CommandError::new(printable(&error.to_string(), SHOWN)).hint(
+                "try again later, or fetch the blocks from elsewhere into a folder and give it with --from-dir",
+            )
+        }
+        RepairStoreError::Start(start) if start.is_config() => CommandError::config(start),
+        error => error.into(),
+    }
+}
