@@ -21,6 +21,12 @@ pub trait BlockSource: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Tells one way to reach an endpoint from another: the number is another one once the endpoint
+    /// is reached otherwise than before. `None` when it is none of the endpoints.
+    fn endpoint_version(&self, endpoint: &Endpoint) -> Option<u64> {
+        self.endpoints().contains(endpoint).then_some(0)
+    }
+
     /// Opens a stream on one endpoint. The answer says that the request was sent, not that it will
     /// be served: a refusal comes as a [`Delivery::Status`].
     ///

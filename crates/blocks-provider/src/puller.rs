@@ -36,6 +36,14 @@ pub(crate) struct Puller {
     last_failure: Option<(String, Reason)>,
 }
 
+/// The endpoint of an attempt, and how it was reached when that began.
+#[derive(Debug)]
+struct Way {
+    source: Arc<dyn BlockSource>,
+    endpoint: Endpoint,
+    version: Option<u64>,
+}
+
 /// What calls the loop away from what it is doing.
 #[derive(Debug)]
 struct Calls {
@@ -148,10 +156,15 @@ impl Puller {
         self.view.send_modify(|view| view.attempt = attempt);
         self.tell(PullState::Connecting(endpoint.clone()));
         let position = self.handler.position();
+        let way = Way {
+            source: self.source.clone(),
+            endpoint: endpoint.clone(),
+            version: self.source.endpoint_version(endpoint),
+        };
         let (stream, position) = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(()),
-            () = self.calls.endpoints_changed() => {
+            () = self.calls.way_changed(&way) => {
                 return Err(Failure::EndpointsChanged { endpoint: endpoint.clone() });
             }
             stream = open(&*self.source, &self.channel, endpoint, &position) => (stream?, position),
@@ -163,24 +176,25 @@ impl Puller {
             view.height = position.height;
             view.at = Instant::now();
         });
-        self.stream(endpoint, attempt, stream, position, stop).await
+        self.stream(&way, attempt, stream, position, stop).await
     }
 
     /// Takes blocks until the stream fails, or until it is told to stop.
     async fn stream(
         &mut self,
-        endpoint: &Endpoint,
+        way: &Way,
         attempt: u64,
         mut stream: BlockStream,
         mut position: ChainInfo,
         stop: &CancellationToken,
     ) -> Result<(), Failure> {
+        let endpoint = &way.endpoint;
         let mut gives = false;
         loop {
             let delivery = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
-                call = self.calls.next(attempt) => return Err(self.answer(endpoint, call)),
+                call = self.calls.next(attempt, way) => return Err(self.answer(endpoint, call)),
                 delivery = stream.next() => delivery,
             };
             let block = match delivery {
@@ -206,7 +220,7 @@ impl Puller {
                 handled = self.handler.handle(block, endpoint) => handled,
                 // A handler that waits for room is not waited for (NEW-09); the block is fetched again.
                 () = stop.cancelled() => return Ok(()),
-                call = self.calls.next(attempt) => return Err(self.answer(endpoint, call)),
+                call = self.calls.next(attempt, way) => return Err(self.answer(endpoint, call)),
             };
             handled.map_err(|source| Failure::Handler {
                 endpoint: endpoint.clone(),
@@ -313,7 +327,7 @@ impl Calls {
     /// # Cancel safety
     ///
     /// Safe.
-    async fn next(&mut self, attempt: u64) -> Call {
+    async fn next(&mut self, attempt: u64, way: &Way) -> Call {
         let Self {
             change_source,
             leave,
@@ -321,10 +335,16 @@ impl Calls {
         } = self;
         tokio::select! {
             biased;
-            () = changed(endpoints) => Call::EndpointsChanged,
+            () = left(endpoints, way) => Call::EndpointsChanged,
             () = change_source.notified() => Call::ChangeSource,
             leave = called(leave, attempt) => Call::Leave(leave),
         }
+    }
+
+    /// Waits until the endpoint of this attempt is gone or reached otherwise. That others come and go
+    /// is no reason to leave it.
+    async fn way_changed(&mut self, way: &Way) {
+        left(&mut self.endpoints, way).await;
     }
 
     async fn endpoints_changed(&mut self) {
@@ -380,6 +400,13 @@ async fn changed(endpoints: &mut Option<watch::Receiver<u64>>) {
             }
         }
         None => std::future::pending().await,
+    }
+}
+
+/// Waits until an endpoint is gone, or reached otherwise than when its attempt began.
+async fn left(endpoints: &mut Option<watch::Receiver<u64>>, way: &Way) {
+    while way.source.endpoint_version(&way.endpoint) == way.version {
+        changed(endpoints).await;
     }
 }
 

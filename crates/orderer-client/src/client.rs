@@ -123,6 +123,8 @@ impl OrdererClient {
             targets.keep(&current, &mut not_taken);
         }
         let changed = current.ways != targets.ways;
+        let change = *self.shared.changes.borrow() + 1;
+        targets.follow(&current, change);
         *current = targets;
         drop(current);
         self.shared.changes.send_if_modified(|changes| {
@@ -200,6 +202,16 @@ impl BlockSource for OrdererClient {
 
     fn endpoint_changes(&self) -> Option<watch::Receiver<u64>> {
         Some(self.shared.changes.subscribe())
+    }
+
+    fn endpoint_version(&self, endpoint: &Endpoint) -> Option<u64> {
+        let targets = self
+            .shared
+            .targets
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let is_there = targets.ways.contains_key(endpoint);
+        is_there.then(|| targets.since.get(endpoint).copied().unwrap_or_default())
     }
 
     async fn open(

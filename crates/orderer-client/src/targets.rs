@@ -18,6 +18,8 @@ pub(crate) struct Targets {
     pub(crate) by_endpoint: BTreeMap<Endpoint, Target>,
     /// Where each is dialled and whom it must be: what makes a change of them.
     pub(crate) ways: BTreeMap<Endpoint, Way>,
+    /// At which change of the targets each was last reached otherwise.
+    pub(crate) since: BTreeMap<Endpoint, u64>,
 }
 
 /// An address, and the roots that are trusted there.
@@ -85,6 +87,16 @@ impl Targets {
                 }
                 other @ (NotTaken::TlsRoot { .. } | NotTaken::Change { .. }) => other,
             });
+        }
+    }
+
+    /// Takes note of what became another way, at a change with this number.
+    pub(crate) fn follow(&mut self, before: &Self, change: u64) {
+        for (endpoint, way) in &self.ways {
+            let same = before.ways.get(endpoint) == Some(way);
+            let since = before.since.get(endpoint).filter(|_| same);
+            let since = since.copied().unwrap_or(change);
+            self.since.insert(endpoint.clone(), since);
         }
     }
 

@@ -430,6 +430,27 @@ fn changes_of_endpoints_are_told_and_nothing_else_is() {
         assert_eq!(changes.has_changed().unwrap(), changed, "{what}");
         changes.mark_unchanged();
     }
+    // Of two endpoints, only the one that is reached otherwise has another version.
+    let (three, four) = (
+        secure("three:1", orderer_roots()),
+        secure("four:1", orderer_roots()),
+    );
+    client.set_endpoints(&[three.clone(), four]);
+    let versions = || ["three:1", "four:1"].map(|name| client.endpoint_version(&endpoint(name)));
+    let [before, other] = versions();
+    assert!(before.is_some());
+    client.set_endpoints(&[
+        three.clone(),
+        secure("four:1", crate::support::pki::other_roots()),
+    ]);
+    let [after, changed] = versions();
+    assert_eq!(before, after);
+    assert_ne!(other, changed);
+    client.set_endpoints(&[three]);
+    assert_eq!(versions(), [before, None]);
+    client.set_endpoints(&[]);
+    changes.mark_unchanged();
+
     let not_taken = client.set_endpoints(&[secure("one:1", Vec::new())]);
     assert_eq!(not_taken.len(), 1);
     assert!(!changes.has_changed().unwrap(), "refused, and as before");

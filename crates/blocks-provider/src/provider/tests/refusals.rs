@@ -81,6 +81,25 @@ async fn a_change_of_endpoints_takes_effect_at_once() {
     rig.end().await;
 }
 
+/// That others come and go is no reason to ask an orderer for a second stream.
+#[tokio::test(start_paused = true)]
+async fn a_stream_stays_open_while_its_own_endpoint_stays() {
+    let blocks = blocks(4);
+    let source = ScriptedSource::new(&[ONE]);
+    let mut steps: Vec<Step> = blocks.iter().cloned().map(Step::Block).collect();
+    steps.insert(2, Step::Wait(Duration::from_secs(1)));
+    steps.push(Step::Hang);
+    source.script(ONE, Opening::Stream(steps));
+    let rig = start(source);
+    rig.height(2).await;
+    let both = [ONE, TWO].map(|endpoint| endpoint.parse().unwrap());
+    rig.source.set_endpoints(both.to_vec());
+    rig.height(4).await;
+    assert_eq!(rig.source.requests().len(), 1);
+    assert_eq!(rig.restarts(Reason::EndpointsChanged), 0);
+    rig.end().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_change_of_endpoints_ends_a_pause_a_dial_and_a_hand_off() {
     let blocks = blocks(2);
