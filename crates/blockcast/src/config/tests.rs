@@ -109,7 +109,8 @@ fn explicit_values_reach_the_parts() {
         listen = [\"/ip4/127.0.0.1/tcp/0\"]
         [store]
         sync = \"never\"
-        segment = \"2MiB\""
+        segment = \"2MiB\"
+        keep = \"1000 blocks\""
     );
     let config = NodeConfig::from_toml(&text).unwrap();
     config.validate().unwrap();
@@ -151,6 +152,8 @@ fn explicit_values_reach_the_parts() {
         (store.sync, store.segment_bytes.get()),
         (block_store::SyncPolicy::Never, 2 << 20)
     );
+    let kept = block_store::Retention::Blocks(1000.try_into().unwrap());
+    assert_eq!(store.retention, kept);
 }
 
 #[test]
