@@ -41,7 +41,7 @@ fn the_defaults_are_these() {
         connect_timeout: 3s, initial_timeout: 30s, keepalive_interval: 1min, max_message: 100MiB, \
         longest_back_off: 10s }, \
         delivery: DeliverySection { buffer: 256MiB, topic_buffer: 64MiB, window: 1024, catch_up_patience: 1s }, \
-        store: StoreSection { sync: EveryBatch, segment: 256MiB }, log: LogSection { filter: \"info\" }, \
+        store: StoreSection { sync: EveryBatch, segment: 256MiB, keep: All }, log: LogSection { filter: \"info\" }, \
         channels: [ChannelSection { id: ChannelId(ch), genesis: \"ch.block\", pull: true, \
              data_hash: Fabric, orderers: [] }] }";
     assert_eq!(format!("{config:?}"), expected);
