@@ -2,6 +2,7 @@
 //! What a node is told: its configuration, key by key.
 
 mod check;
+mod keep;
 mod load;
 mod text;
 mod units;
@@ -16,6 +17,7 @@ use serde::Deserialize;
 
 pub use self::{
     check::InvalidConfig,
+    keep::{InvalidKeep, Keep},
     load::LoadError,
     units::{ByteSize, HumanDuration, UnitError},
 };
@@ -201,6 +203,9 @@ pub struct StoreSection {
     pub sync: StoreSync,
     /// The size at which a segment file is complete. Default: 256 MiB.
     pub segment: ByteSize,
+    /// How much of the chain is kept. Default: `all`.
+    #[serde(deserialize_with = "text::parse")]
+    pub keep: Keep,
 }
 
 /// `[log]`
@@ -409,6 +414,7 @@ impl Default for StoreSection {
         Self {
             sync: StoreSync::default(),
             segment: ByteSize::mib(256),
+            keep: Keep::All,
         }
     }
 }

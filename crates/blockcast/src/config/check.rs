@@ -277,6 +277,7 @@ impl NodeConfig {
         Ok(block_store::Config {
             genesis: Some(genesis),
             segment_bytes: size("store.segment", self.store.segment)?,
+            retention: self.store.keep.into(),
             sync: match self.store.sync {
                 StoreSync::EveryBatch => block_store::SyncPolicy::EveryBatch,
                 StoreSync::Never => block_store::SyncPolicy::Never,

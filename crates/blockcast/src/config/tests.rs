@@ -41,7 +41,7 @@ fn the_defaults_are_these() {
         connect_timeout: 3s, initial_timeout: 30s, keepalive_interval: 1min, max_message: 100MiB, \
         longest_back_off: 10s }, \
         delivery: DeliverySection { buffer: 256MiB, topic_buffer: 64MiB, window: 1024, catch_up_patience: 1s }, \
-        store: StoreSection { sync: EveryBatch, segment: 256MiB }, log: LogSection { filter: \"info\" }, \
+        store: StoreSection { sync: EveryBatch, segment: 256MiB, keep: All }, log: LogSection { filter: \"info\" }, \
         channels: [ChannelSection { id: ChannelId(ch), genesis: \"ch.block\", pull: true, \
              data_hash: Fabric, orderers: [] }] }";
     assert_eq!(format!("{config:?}"), expected);
@@ -109,7 +109,8 @@ fn explicit_values_reach_the_parts() {
         listen = [\"/ip4/127.0.0.1/tcp/0\"]
         [store]
         sync = \"never\"
-        segment = \"2MiB\""
+        segment = \"2MiB\"
+        keep = \"1000 blocks\""
     );
     let config = NodeConfig::from_toml(&text).unwrap();
     config.validate().unwrap();
@@ -151,6 +152,8 @@ fn explicit_values_reach_the_parts() {
         (store.sync, store.segment_bytes.get()),
         (block_store::SyncPolicy::Never, 2 << 20)
     );
+    let kept = block_store::Retention::Blocks(1000.try_into().unwrap());
+    assert_eq!(store.retention, kept);
 }
 
 #[test]

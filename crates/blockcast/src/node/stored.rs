@@ -293,6 +293,32 @@ mod tests {
         }
     }
 
+    /// The blocks that are left are judged by config blocks that were put aside.
+    #[tokio::test]
+    async fn a_store_whose_beginning_was_dropped_passes() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = block_store::Config {
+            segment_bytes: (64 << 10).try_into().unwrap(),
+            index_interval_bytes: (8 << 10).try_into().unwrap(),
+            retention: block_store::Retention::Blocks(5.try_into().unwrap()),
+            ..block_store::Config::new("ch-bft".parse().unwrap())
+        };
+        let (kept, _) = block_store::SegmentStore::open(dir.path(), config).unwrap();
+        let verifier = ChannelVerifier::from_genesis(&fixture(0)).unwrap();
+        for number in 0..70 {
+            let block = VerifiedBlock::new(fixture(number), &verifier, Standing::Linked).unwrap();
+            verifier.apply_config(&block).unwrap();
+            kept.append(vec![block]).await.unwrap();
+        }
+        let first = kept.info().first.get();
+        assert!(first > 37, "{first}: a config block was dropped");
+        for check in [StoreCheck::Spots, StoreCheck::Whole] {
+            let hashing = DataHashing::default();
+            let checked = check_store(Arc::new(kept.clone()), fixture(0), hashing, check).await;
+            assert!(checked.unwrap() >= 70 - first, "{check:?}");
+        }
+    }
+
     #[tokio::test]
     async fn the_store_of_another_network_is_found_out() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/raft");

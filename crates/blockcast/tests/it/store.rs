@@ -15,13 +15,17 @@ use crate::{
 };
 
 /// The folder of a node that has stored the blocks of an orderer, which runs on.
-async fn left_behind(options: &[&str], last: u64) -> (TempDir, Run, PathBuf) {
+async fn left_behind(options: &[&str], segment: &str, last: u64) -> (TempDir, Run, PathBuf) {
     let dir = TempDir::new().unwrap();
     let orderer = orderer(dir.path(), options).await;
     let config = dir.path().join("node.toml");
     let text = fs::read_to_string(&config).unwrap();
     assert!(!text.contains("[store]"));
-    fs::write(&config, format!("{text}\n[store]\nsegment = \"1MiB\"\n")).unwrap();
+    fs::write(
+        &config,
+        format!("{text}\n[store]\nsegment = \"{segment}\"\n"),
+    )
+    .unwrap();
     let mut node = node(&config);
     stores(&mut node, last).await;
     ends_well(node).await;
@@ -65,7 +69,7 @@ fn flip(path: &Path, at: usize) {
 async fn damaged_segments_are_fetched_again_from_the_ordering_service() {
     let options = ["--blocks", "150", "--block-bytes", "20KiB", "--rate", "200"];
     let options = [&options[..], &["--tls", "mutual", "--key", "ed25519"]].concat();
-    let (dir, orderer, config) = left_behind(&options, 150).await;
+    let (dir, orderer, config) = left_behind(&options, "1MiB", 150).await;
     let blocks = dir.path().join("node/channels/mychannel");
     let all = segments(&blocks);
     assert!(all.len() >= 3, "{all:?}");
@@ -117,7 +121,7 @@ async fn damaged_segments_are_fetched_again_from_the_ordering_service() {
     let repaired = repair(&config, "mychannel", &[]).await;
     assert_eq!(repaired.code, Some(0), "{}", repaired.stderr);
     let lines: Vec<_> = repaired.stdout.lines().collect();
-    for (line, segment) in lines.iter().zip(&all) {
+    for (line, segment) in lines.iter().zip(&all[..2]) {
         let begin = format!("repaired: {}, blocks ", segment.display());
         assert!(
             line.starts_with(&begin) && line.contains(" from 127.0.0.1:"),
@@ -145,7 +149,7 @@ async fn damaged_segments_are_fetched_again_from_the_ordering_service() {
 async fn a_folder_of_blocks_repairs_a_chain_whose_configuration_changes() {
     let chain = fixtures("bft");
     let replay = ["--replay", chain.to_str().unwrap(), "--rate", "200"];
-    let (dir, orderer, config) = left_behind(&replay, 69).await;
+    let (dir, orderer, config) = left_behind(&replay, "64MiB", 69).await;
     let blocks = dir.path().join("node/channels/ch-bft");
     let [segment] = &segments(&blocks)[..] else {
         panic!()

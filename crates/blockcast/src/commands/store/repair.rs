@@ -71,15 +71,15 @@ async fn repair(args: Args) -> Result<(), CommandError> {
 }
 
 fn told(error: RepairStoreError) -> CommandError {
-    match error {
-        RepairStoreError::UnknownChannel { .. } => CommandError::config(error),
-        RepairStoreError::NotFetched { .. } => {
-            // Some of the message may be an orderer's.
-            CommandError::new(printable(&error.to_string(), SHOWN)).hint(
-                "try again later, or fetch the blocks from elsewhere into a folder and give it with --from-dir",
-            )
-        }
-        RepairStoreError::Start(start) if start.is_config() => CommandError::config(start),
-        error => error.into(),
+    if matches!(error, RepairStoreError::NotFetched { .. }) {
+        // Some of the message may be an orderer's.
+        return CommandError::new(printable(&error.to_string(), SHOWN)).hint(
+            "try again later, or fetch the blocks from elsewhere into a folder and give it with --from-dir",
+        );
+    }
+    let of_start = matches!(&error, RepairStoreError::Start(start) if start.is_config());
+    match of_start || matches!(error, RepairStoreError::UnknownChannel { .. }) {
+        true => CommandError::config(error),
+        false => error.into(),
     }
 }
