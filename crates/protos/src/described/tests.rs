@@ -20,11 +20,11 @@ struct Soup {
     #[prost(bytes = "bytes", tag = "4")]
     bytes: Bytes,
     #[prost(message, optional, boxed, tag = "5")]
-    message: Option<Box<Soup>>,
+    message: Option<Box<Self>>,
     #[prost(uint64, repeated, tag = "6")]
     numbers: Vec<u64>,
     #[prost(btree_map = "string, message", tag = "7")]
-    map: BTreeMap<String, Soup>,
+    map: BTreeMap<String, Self>,
 }
 
 #[derive(Debug, Clone)]
@@ -34,8 +34,8 @@ enum Piece {
     Fixed64(u64),
     Text(String),
     Packed(Vec<u64>),
-    Message(Vec<(u32, Piece)>),
-    Group(Vec<(u32, Piece)>),
+    Message(Vec<(u32, Self)>),
+    Group(Vec<(u32, Self)>),
 }
 
 /// What the number of a field means in the message that it stands in.
@@ -83,15 +83,23 @@ fn write(number: u32, piece: &Piece, within: Within, all: bool, out: &mut Vec<u8
         (Within::Soup, 7) => Within::Entry,
         _ => Within::Unknown,
     };
-    let is_declared = match (within, number, piece) {
-        (Within::Unknown, ..) => true,
-        (Within::Soup, 1 | 6, Piece::Varint(_))
-        | (Within::Soup, 2, Piece::Fixed32(_))
-        | (Within::Soup, 3, Piece::Fixed64(_))
-        | (Within::Soup, 4..=7, Piece::Text(_) | Piece::Packed(_) | Piece::Message(_))
-        | (Within::Entry, 1 | 2, Piece::Text(_) | Piece::Packed(_) | Piece::Message(_)) => true,
-        _ => false,
-    };
+    let is_declared = matches!(
+        (within, number, piece),
+        (Within::Unknown, ..)
+            | (Within::Soup, 1 | 6, Piece::Varint(_))
+            | (Within::Soup, 2, Piece::Fixed32(_))
+            | (Within::Soup, 3, Piece::Fixed64(_))
+            | (
+                Within::Soup,
+                4..=7,
+                Piece::Text(_) | Piece::Packed(_) | Piece::Message(_)
+            )
+            | (
+                Within::Entry,
+                1 | 2,
+                Piece::Text(_) | Piece::Packed(_) | Piece::Message(_)
+            )
+    );
     if !is_declared && !all {
         return;
     }
@@ -329,11 +337,8 @@ proptest! {
     fn what_is_left_is_what_is_declared(pieces in pieces()) {
         let all = soup(&pieces, Within::Soup, true);
         let declared = soup(&pieces, Within::Soup, false);
-        let expected = Soup::decode(&*declared);
-        prop_assert!(expected.is_ok());
-        prop_assert_eq!(decode_as_go::<Soup>(&*all), expected.clone());
-        prop_assert_eq!(known(all.clone().into(), Soup::fields(), 0).is_empty(), declared.is_empty());
-        prop_assert_eq!(Soup::decode(known(all.into(), Soup::fields(), 0)), expected);
+        let expected = Soup::decode(&*declared).unwrap();
+        prop_assert_eq!(decode_as_go::<Soup>(&*all), Ok(expected));
     }
 
     #[test]

@@ -146,12 +146,13 @@ fn spoil_principals(policy: &mut Bytes) {
 fn spoil_group(group: &mut ConfigGroup, at: At) -> usize {
     let mut count = 0;
     for (key, value) in &mut group.values {
-        match at {
-            At::Value(spoiled) if spoiled == key => spoil_value(key, &mut value.value),
-            At::Inner(spoiled) if spoiled == key => spoil_inner(key, &mut value.value),
-            _ => continue,
+        if matches!(at, At::Value(spoilt) if spoilt == key) {
+            spoil_value(key, &mut value.value);
+            count += 1;
+        } else if matches!(at, At::Inner(spoilt) if spoilt == key) {
+            spoil_inner(key, &mut value.value);
+            count += 1;
         }
-        count += 1;
     }
     for policy in group.policies.values_mut() {
         let policy = policy.policy.as_mut().unwrap();
