@@ -11,7 +11,7 @@ fn a_tls_authority_that_is_not_supported_is_left_out_and_identities_count() {
     config.tls_root_certs = vec![P224.into(), tls.pem.clone().into()];
     // Its issuer may be the one that is not supported.
     let below = TestCa::root("other").intermediate("below");
-    config.tls_intermediate_certs = vec![below.pem.clone().into()];
+    config.tls_intermediate_certs = vec![below.pem.into()];
     let taken = msp(&config, V2).unwrap();
     assert_eq!(taken.tls_authorities(), [der(&tls.pem)]);
     assert_eq!(judged(&taken, &root.issue("someone", &["peer"])), Ok(()));
@@ -20,7 +20,7 @@ fn a_tls_authority_that_is_not_supported_is_left_out_and_identities_count() {
     assert_eq!(taken.tls_authorities(), []);
     assert_eq!(judged(&taken, &root.issue("someone", &["peer"])), Ok(()));
     // Where all are supported, its issuer is unknown.
-    config.tls_root_certs = vec![tls.pem.clone().into()];
+    config.tls_root_certs = vec![tls.pem.into()];
     let error = msp(&config, V2).map(|_| ()).unwrap_err();
     assert!(matches!(error, MspError::Chain { .. }), "{error}");
 }
