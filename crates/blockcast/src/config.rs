@@ -152,6 +152,12 @@ pub struct OrdererSection {
     pub max_message: ByteSize,
     /// The longest pause between attempts when no orderer can be reached. Default: 10 s.
     pub longest_back_off: HumanDuration,
+    /// How long an orderer may fail to give a block that is proven to be there before another one is
+    /// asked; the same as Fabric's `blockCensorshipTimeoutKey`. Default: 30 s.
+    pub censorship_timeout: HumanDuration,
+    /// How long an orderer may be silent before another one is asked for its newest header.
+    /// Default: 30 s.
+    pub idle_limit: HumanDuration,
 }
 
 /// `[[orderer.overrides]]`
@@ -394,6 +400,8 @@ impl Default for OrdererSection {
             keepalive_interval: HumanDuration::from_secs(60),
             max_message: ByteSize::mib(100),
             longest_back_off: HumanDuration::from_secs(10),
+            censorship_timeout: HumanDuration::from_secs(30),
+            idle_limit: HumanDuration::from_secs(30),
         }
     }
 }

@@ -213,6 +213,8 @@ impl NodeConfig {
             catch_up_patience: delivery.catch_up_patience.get(),
             provider: blocks_provider::Config {
                 longest_back_off: self.orderer.longest_back_off.get(),
+                censorship_timeout: self.orderer.censorship_timeout.get(),
+                idle_limit: self.orderer.idle_limit.get(),
                 ..default.provider
             },
             ..default

@@ -39,7 +39,7 @@ fn the_defaults_are_these() {
         inline_limit: 64KiB, max_block: 104MiB, max_peers: 256, status_interval: 1s }, \
         orderer: OrdererSection { tls: Server, client_cert: None, client_key: None, overrides: [], \
         connect_timeout: 3s, initial_timeout: 30s, keepalive_interval: 1min, max_message: 100MiB, \
-        longest_back_off: 10s }, \
+        longest_back_off: 10s, censorship_timeout: 30s, idle_limit: 30s }, \
         delivery: DeliverySection { buffer: 256MiB, topic_buffer: 64MiB, window: 1024, catch_up_patience: 1s }, \
         store: StoreSection { sync: EveryBatch, segment: 256MiB, keep: All }, log: LogSection { filter: \"info\" }, \
         channels: [ChannelSection { id: ChannelId(ch), genesis: \"ch.block\", pull: true, \
@@ -96,6 +96,8 @@ fn explicit_values_reach_the_parts() {
         keepalive_interval = \"2min\"
         max_message = \"8MiB\"
         longest_back_off = \"25s\"
+        censorship_timeout = \"45s\"
+        idle_limit = \"15s\"
         [delivery]
         buffer = \"9MiB\"
         topic_buffer = \"3MiB\"
@@ -122,6 +124,8 @@ fn explicit_values_reach_the_parts() {
     assert_eq!(client.max_message_bytes.get(), 8 << 20);
     let delivery = config.delivery_service().unwrap();
     assert_eq!(delivery.provider.longest_back_off, millis(25_000));
+    assert_eq!(delivery.provider.censorship_timeout, millis(45_000));
+    assert_eq!(delivery.provider.idle_limit, millis(15_000));
     let bytes = (
         delivery.buffer_bytes.get(),
         delivery.topic_buffer_bytes.get(),
