@@ -8,10 +8,13 @@ use std::{fmt, ops::Range};
 
 use bytes::Bytes;
 
-use self::{envelope::ChannelHeader, forms::metadata_field};
+use self::{
+    envelope::ChannelHeader,
+    forms::{header_field, metadata_field},
+};
 use crate::{
     BlockNumber, DataHash, DataHashing, HeaderHash, data_hash,
-    wire::{Fields, Value, WireError, put_bytes, put_uint},
+    wire::{Fields, Value, WireError, put_bytes},
 };
 
 /// The metadata slot of the orderers' signatures, the only one that they sign.
@@ -192,20 +195,14 @@ impl Block {
         slots: &[S],
     ) -> Self {
         let hash = hashing.hash(entries.iter().map(AsRef::as_ref));
-        let mut header = Vec::with_capacity(80);
-        put_uint(&mut header, 1, number.get());
-        for (field, value) in [(2, previous_hash), (3, hash.as_ref())] {
-            if !value.is_empty() {
-                put_bytes(&mut header, field, value);
-            }
-        }
+        let header = header_field(number, previous_hash, hash.as_ref());
         let mut data =
             Vec::with_capacity(entries.iter().map(|entry| entry.as_ref().len() + 6).sum());
         for entry in entries {
             put_bytes(&mut data, 1, entry.as_ref());
         }
         let mut raw = Vec::with_capacity(header.len() + data.len() + 64);
-        put_bytes(&mut raw, HEADER_FIELD, &header);
+        raw.extend_from_slice(&header);
         put_bytes(&mut raw, DATA_FIELD, &data);
         raw.extend_from_slice(&metadata_field(slots.iter().map(AsRef::as_ref)));
         Self::parse(raw.into()).expect("invariant: what is put together here parses")

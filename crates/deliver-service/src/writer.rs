@@ -18,31 +18,13 @@ pub(crate) async fn run(intake: Arc<Intake>, publish: mpsc::Sender<VerifiedBlock
     loop {
         let batch = intake.buffer.take(&intake.store.info());
         for rival in &batch.rivals {
-            intake.counters.unlinked.add(1);
-            warn!(
-                channel = %intake.channel,
-                block.number = %rival.block.number(),
-                block.hash = %rival.block.header_hash(),
-                origin = ?rival.origin,
-                "two signed blocks follow one"
-            );
-            if rival.origin == Origin::Orderer {
-                intake.reopen_stream.notify_one();
-            }
+            let reopen = rival.origin == Origin::Orderer;
+            note_evidence(&intake, rival, "another block was taken", reopen);
         }
         for unlinked in &batch.unlinked {
-            intake.counters.unlinked.add(1);
-            warn!(
-                channel = %intake.channel,
-                block.number = %unlinked.block.number(),
-                block.hash = %unlinked.block.header_hash(),
-                origin = ?unlinked.origin,
-                "a signed block does not link to the chain"
-            );
             // Who waits behind a config block that is not stored would wait for ever.
-            if unlinked.origin == Origin::Orderer || unlinked.block.is_config() {
-                intake.reopen_stream.notify_one();
-            }
+            let reopen = unlinked.origin == Origin::Orderer || unlinked.block.is_config();
+            note_evidence(&intake, unlinked, "it does not link to the chain", reopen);
         }
         if batch.blocks.is_empty() {
             if !batch.unlinked.is_empty() {
@@ -88,6 +70,23 @@ pub(crate) async fn run(intake: Arc<Intake>, publish: mpsc::Sender<VerifiedBlock
     }
     intake.buffer.close();
     intake.ended.cancel();
+}
+
+/// Counts and tells of a signed block that is not stored, and has the stream opened anew if that is
+/// called for.
+fn note_evidence(intake: &Intake, evidence: &Buffered, reason: &str, reopen: bool) {
+    intake.counters.unlinked.add(1);
+    warn!(
+        channel = %intake.channel,
+        block.number = %evidence.block.number(),
+        block.hash = %evidence.block.header_hash(),
+        origin = ?evidence.origin,
+        reason,
+        "a signed block is not stored"
+    );
+    if reopen {
+        intake.reopen_stream.notify_one();
+    }
 }
 
 /// The blocks of a batch, each judged by the configuration at its place: what was judged ahead of

@@ -57,15 +57,7 @@ impl Block {
     #[must_use]
     pub fn without_extras(&self) -> Self {
         let header = self.header();
-        let mut raw = Vec::new();
-        let mut parts = Vec::with_capacity(80);
-        put_uint(&mut parts, 1, header.number.get());
-        for (field, hash) in [(2, header.previous_hash), (3, header.data_hash)] {
-            if !hash.is_empty() {
-                put_bytes(&mut parts, field, hash);
-            }
-        }
-        put_bytes(&mut raw, HEADER_FIELD, &parts);
+        let mut raw = header_field(header.number, header.previous_hash, header.data_hash);
         let data = self.entries.map(|_| {
             let length = |entry: &[u8]| 1 + length_of(entry.len()) + entry.len();
             self.data().map(length).sum::<usize>()
@@ -136,6 +128,20 @@ pub(super) fn metadata_field<'a>(slots: impl Iterator<Item = &'a [u8]>) -> Vec<u
     let mut field = Vec::with_capacity(content.len() + 6);
     put_length(&mut field, METADATA_FIELD, content.len());
     field.extend_from_slice(&content);
+    field
+}
+
+/// The field of a header, as Go writes it.
+pub(super) fn header_field(number: BlockNumber, previous_hash: &[u8], data_hash: &[u8]) -> Vec<u8> {
+    let mut content = Vec::with_capacity(80);
+    put_uint(&mut content, 1, number.get());
+    for (field, hash) in [(2, previous_hash), (3, data_hash)] {
+        if !hash.is_empty() {
+            put_bytes(&mut content, field, hash);
+        }
+    }
+    let mut field = Vec::with_capacity(content.len() + 6);
+    put_bytes(&mut field, HEADER_FIELD, &content);
     field
 }
 
