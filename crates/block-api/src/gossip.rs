@@ -4,6 +4,7 @@
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -98,10 +99,14 @@ pub enum GossipEvent {
     Status {
         /// The node.
         from: NodeId,
+        /// Its identity in the channel (the bytes of a `msp.SerializedIdentity`), where it proved to
+        /// the backend that it holds it and that it may read the channel.
+        identity: Option<Bytes>,
         /// What it says; nothing of it is proven but a tip whose signatures are verified.
         status: ChannelStatus,
     },
-    /// A node is no longer connected.
+    /// A node is no longer connected, or nothing was heard of it for longer than the backend's
+    /// limit on silence. Its next status says that it is back.
     Left(NodeId),
 }
 

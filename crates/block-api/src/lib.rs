@@ -38,8 +38,8 @@ pub use self::{
     },
     store::{AppendError, BlockReader, BlockStore, ChainInfo, ReadError, ReadLimits},
     verify::{
-        Acceptance, BlockVerifier, HeaderProof, Readers, ReadersDenied, Rejection, Standing,
-        Verdict, VerifiedBlock, VerifyError,
+        Acceptance, BlockVerifier, HeaderProof, Kinship, OwnOrganisation, Readers, ReadersDenied,
+        Rejection, Standing, Verdict, VerifiedBlock, VerifyError,
     },
 };
 

@@ -16,7 +16,9 @@ pub use self::{
     chain::TestChain,
     live_chain::{HeaderForm, LiveChain, Manner},
     memory_store::MemoryStore,
-    roles::{GullibleVerifier, NobodyReads, OpenReaders, TestSigner, TestVerifier},
+    roles::{
+        GullibleVerifier, NobodyReads, OpenReaders, TestOrganisation, TestSigner, TestVerifier,
+    },
     scripted_source::{Opening, ScriptedSource, Step},
 };
 

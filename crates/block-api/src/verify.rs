@@ -160,6 +160,28 @@ pub trait Readers: Send + Sync + fmt::Debug {
     fn generation(&self) -> u64;
 }
 
+/// Tells the nodes of the own organisation from others, and which of them may pull.
+pub trait OwnOrganisation: Send + Sync + fmt::Debug {
+    /// What the holder of `identity` (the bytes of a `msp.SerializedIdentity`) is to this node, by
+    /// the newest configuration of the channel. That it is the holder is not asked here.
+    fn kinship(&self, identity: &[u8]) -> Kinship;
+
+    /// Grows whenever an answer may have changed.
+    fn generation(&self) -> u64;
+}
+
+/// What a node is to this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Kinship {
+    /// Of another organisation, or not known.
+    #[default]
+    Stranger,
+    /// Of the own organisation.
+    Member,
+    /// Of the own organisation, and one that may pull its blocks from the ordering service.
+    Puller,
+}
+
 /// An identity may not read a channel.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("no right to read the channel: {reason}")]

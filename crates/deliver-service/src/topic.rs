@@ -111,7 +111,7 @@ pub(crate) async fn run(
                 let task = task.map(move |()| (!has_data).then_some(number));
                 at_work.spawn(task.in_current_span());
             }
-            Some(GossipEvent::Status { from, status }) => {
+            Some(GossipEvent::Status { from, status, .. }) => {
                 if let Some(tip) = &status.tip {
                     heads::note_tip(&intake, tip, &from);
                 }

@@ -168,6 +168,7 @@ impl Channel {
         }
         let event = GossipEvent::Status {
             from: node_id(&peer),
+            identity: None,
             status,
         };
         if let Err(TrySendError::Full(GossipEvent::Status { status, .. })) =
@@ -206,7 +207,11 @@ impl Channel {
             return Some(GossipEvent::Left(node));
         }
         let status = entry.remove().status?;
-        Some(GossipEvent::Status { from: node, status })
+        Some(GossipEvent::Status {
+            from: node,
+            identity: None,
+            status,
+        })
     }
 
     /// Whether events wait for room.

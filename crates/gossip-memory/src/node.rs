@@ -56,6 +56,7 @@ struct State {
 pub(crate) struct Channel {
     topic: Topic,
     pub(crate) reader: Arc<dyn BlockReader>,
+    identity: Bytes,
     pulling: AtomicBool,
     status_changed: Notify,
     left: CancellationToken,
@@ -73,14 +74,21 @@ struct Inbox {
 }
 
 enum Parked {
-    Status(ChannelStatus),
+    Status(Bytes, ChannelStatus),
     Left,
 }
 
 #[derive(Debug, Clone)]
 enum Message {
-    Block { topic: Topic, bytes: Bytes },
-    Status { topic: Topic, status: ChannelStatus },
+    Block {
+        topic: Topic,
+        bytes: Bytes,
+    },
+    Status {
+        topic: Topic,
+        identity: Bytes,
+        status: ChannelStatus,
+    },
 }
 
 /// The handle of a joined channel.
@@ -123,6 +131,7 @@ impl Gossip for MemoryGossip {
         let channel = Arc::new(Channel {
             topic: topic.clone(),
             reader: request.reader,
+            identity: request.signer.identity(),
             pulling: AtomicBool::new(false),
             status_changed: Notify::new(),
             left: self.node.stopped.child_token(),
@@ -294,9 +303,13 @@ impl Node {
     /// Takes in what a neighbour sent.
     fn receive(self: &Arc<Self>, network: &MemoryNetwork, from: &NodeId, message: Message) {
         match message {
-            Message::Status { topic, status } => {
+            Message::Status {
+                topic,
+                identity,
+                status,
+            } => {
                 if let Some(channel) = self.channel(&topic) {
-                    channel.park(from.clone(), Parked::Status(status));
+                    channel.park(from.clone(), Parked::Status(identity, status));
                 }
             }
             Message::Block { topic, bytes } => {
@@ -428,7 +441,12 @@ async fn unpark(channel: Arc<Channel>) {
                 break;
             };
             permit.send(match news {
-                Parked::Status(status) => GossipEvent::Status { from, status },
+                Parked::Status(identity, status) => GossipEvent::Status {
+                    from,
+                    // In one process nobody lies about who he is.
+                    identity: Some(identity),
+                    status,
+                },
                 Parked::Left => GossipEvent::Left(from),
             });
         }
@@ -450,6 +468,7 @@ async fn tell_status(network: MemoryNetwork, node: Arc<Node>, channel: Arc<Chann
             &network,
             &Message::Status {
                 topic: channel.topic.clone(),
+                identity: channel.identity.clone(),
                 status,
             },
             None,

@@ -406,7 +406,7 @@ async fn a_receiver_that_does_not_read_costs_nothing(network: Vec<Arc<dyn Gossip
     loop {
         match second.event("the newest status").await {
             GossipEvent::Candidate(_) => queued += 1,
-            GossipEvent::Status { from, status } if from == id && status.height == tip => break,
+            GossipEvent::Status { from, status, .. } if from == id && status.height == tip => break,
             GossipEvent::Status { .. } | GossipEvent::Left(_) => {}
         }
     }

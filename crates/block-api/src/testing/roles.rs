@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::{
-    Acceptance, Block, BlockNumber, BlockVerifier, HeaderProof, Readers, ReadersDenied, Rejection,
-    SignError, Signer, Standing, Verdict, VerifiedBlock,
+    Acceptance, Block, BlockNumber, BlockVerifier, HeaderProof, Kinship, OwnOrganisation, Readers,
+    ReadersDenied, Rejection, SignError, Signer, Standing, Verdict, VerifiedBlock,
 };
 
 /// Accepts the blocks of a [`TestChain`](crate::testing::TestChain): the data hash agrees, and the
@@ -42,6 +42,13 @@ pub struct OpenReaders;
 /// Lets nobody read.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NobodyReads;
+
+/// Takes every identity that begins with this prefix for one of the own organisation that may pull.
+#[derive(Debug, Clone, Copy)]
+pub struct TestOrganisation(
+    /// The prefix.
+    pub &'static str,
+);
 
 /// An identity that signs with its own name.
 #[derive(Debug, Clone)]
@@ -179,6 +186,19 @@ impl Readers for OpenReaders {
 impl Readers for NobodyReads {
     fn may_read(&self, _: &[u8], _: &[u8], _: &[u8], _: SystemTime) -> Result<(), ReadersDenied> {
         Err(ReadersDenied::new("nobody may"))
+    }
+
+    fn generation(&self) -> u64 {
+        0
+    }
+}
+
+impl OwnOrganisation for TestOrganisation {
+    fn kinship(&self, identity: &[u8]) -> Kinship {
+        match identity.starts_with(self.0.as_bytes()) {
+            true => Kinship::Puller,
+            false => Kinship::Stranger,
+        }
     }
 
     fn generation(&self) -> u64 {

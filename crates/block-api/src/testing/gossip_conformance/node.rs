@@ -49,7 +49,7 @@ impl Node {
         loop {
             match self.event("a candidate").await {
                 GossipEvent::Candidate(candidate) => return candidate,
-                GossipEvent::Status { from, status } => self.heard.push((from, status)),
+                GossipEvent::Status { from, status, .. } => self.heard.push((from, status)),
                 GossipEvent::Left(_) => {}
             }
         }
@@ -66,7 +66,7 @@ impl Node {
             let (teller, status) = match heard.next() {
                 Some(heard) => heard,
                 None => match self.event(what).await {
-                    GossipEvent::Status { from, status } => (from, status),
+                    GossipEvent::Status { from, status, .. } => (from, status),
                     GossipEvent::Candidate(_) | GossipEvent::Left(_) => continue,
                 },
             };
