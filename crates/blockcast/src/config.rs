@@ -4,6 +4,7 @@
 mod check;
 mod keep;
 mod load;
+mod pull;
 mod text;
 mod units;
 
@@ -19,6 +20,7 @@ pub use self::{
     check::InvalidConfig,
     keep::{InvalidKeep, Keep},
     load::LoadError,
+    pull::{Pull, PullerRole},
     units::{ByteSize, HumanDuration, UnitError},
 };
 
@@ -187,6 +189,14 @@ pub struct DeliverySection {
     /// How long the chain stands still while a peer is ahead before blocks are fetched from peers.
     /// Default: 1 s.
     pub catch_up_patience: HumanDuration,
+    /// How many nodes of the organisation pull a channel, where they are elected. Default: 1.
+    pub pullers: usize,
+    /// How long one of them may be silent, or without a stream from the ordering service, before the
+    /// next node takes over. Default: 3 s.
+    pub takeover: HumanDuration,
+    /// Which identities of the organisation may pull. Default: its peers, or every one where its MSP
+    /// does not tell them apart (NodeOUs).
+    pub puller_role: Option<PullerRole>,
 }
 
 /// When a block counts as stored.
@@ -232,10 +242,9 @@ pub struct ChannelSection {
     pub id: ChannelId,
     /// The file with its genesis block.
     pub genesis: PathBuf,
-    /// Whether this node pulls the channel's blocks from the ordering service. Without, it has them
-    /// from other nodes. Default: true.
-    #[serde(default = "default_pull")]
-    pub pull: bool,
+    /// Whether this node pulls the channel's blocks from the ordering service. Default: `elected`.
+    #[serde(default)]
+    pub pull: Pull,
     /// How the data hash of its blocks is taken, which is the same on every node of the channel.
     /// Default: `fabric`.
     #[serde(default, deserialize_with = "text::parse")]
@@ -336,12 +345,12 @@ impl NodeConfig {
 }
 
 impl ChannelSection {
-    /// A channel that is pulled, from the endpoints of its configuration.
+    /// A channel for which it is elected who pulls, from the endpoints of its configuration.
     pub fn new(id: ChannelId, genesis: impl Into<PathBuf>) -> Self {
         Self {
             id,
             genesis: genesis.into(),
-            pull: default_pull(),
+            pull: Pull::default(),
             data_hash: DataHashRule::default(),
             orderers: Vec::new(),
         }
@@ -413,6 +422,9 @@ impl Default for DeliverySection {
             topic_buffer: ByteSize::mib(64),
             window: 1024,
             catch_up_patience: HumanDuration::from_secs(1),
+            pullers: 1,
+            takeover: HumanDuration::from_secs(3),
+            puller_role: None,
         }
     }
 }
@@ -437,10 +449,6 @@ impl Default for LogSection {
 
 fn default_name() -> String {
     "node".to_owned()
-}
-
-fn default_pull() -> bool {
-    true
 }
 
 #[cfg(test)]
