@@ -23,7 +23,7 @@ async fn left_behind(options: &[&str], segment: &str, last: u64) -> (TempDir, Ru
     assert!(!text.contains("[store]"));
     fs::write(
         &config,
-        format!("{text}\n[store]\nsegment = \"{segment}\"\n"),
+        format!("{text}pull = \"always\"\n\n[store]\nsegment = \"{segment}\"\n"),
     )
     .unwrap();
     let mut node = node(&config);
