@@ -47,7 +47,7 @@ async fn one_pulls(nodes: &[Node]) -> usize {
     within("one puller among its standbys", settled).await
 }
 
-/// Covers: GSV-02, GSV-06, ELE-06
+/// Covers: GSV-02, GSV-06, ELE-06, ELA-02
 #[tokio::test(flavor = "multi_thread")]
 async fn each_organisation_has_one_puller_and_another_one_when_it_is_gone() {
     let mut config = Config::new("elect".parse().unwrap(), Arc::new(SystemClock));

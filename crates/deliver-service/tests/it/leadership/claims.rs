@@ -101,6 +101,8 @@ async fn a_probe_that_brings_a_bad_block_changes_nothing() {
 }
 
 /// What strangers say, and what nobody proved, keeps no one from pulling, whatever their place.
+///
+/// Covers: ELA-02
 #[tokio::test(start_paused = true)]
 async fn claims_of_strangers_and_without_proof_count_for_nothing() {
     let blocks = chain(6, 100);
