@@ -29,7 +29,7 @@ fn uncommented() -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Covers: CFG-02
+/// Covers: CFG-02, GSV-12
 #[test]
 fn the_defaults_are_these() {
     let config = NodeConfig::from_toml(MINIMAL).unwrap();
@@ -84,7 +84,7 @@ fn the_defaults_are_those_of_the_parts() {
     );
 }
 
-/// Covers: CFG-01
+/// Covers: CFG-01, GSV-12
 #[test]
 fn explicit_values_reach_the_parts() {
     let text = format!(
