@@ -10,6 +10,7 @@ mod error;
 mod heads;
 mod in_order;
 mod intake;
+mod leadership;
 mod orderer;
 mod publisher;
 mod service;
@@ -20,6 +21,7 @@ mod writer;
 pub use self::{
     config::{Config, ConfigError},
     error::{JoinError, StartError, StopError},
+    leadership::{Leadership, Role},
     service::{ChannelParts, ChannelState, DeliverService},
     stats::{ChannelStats, Origin},
 };

@@ -11,7 +11,7 @@ use blocks_provider::{PullReport, PullState};
 use tokio::sync::Mutex;
 
 use crate::{
-    ChannelStats, Config, ConfigError, JoinError, StartError, StopError,
+    ChannelStats, Config, ConfigError, JoinError, Leadership, StartError, StopError,
     channel::{Channel, restore_config},
 };
 
@@ -68,6 +68,8 @@ pub struct ChannelState {
     /// The same at length: who fails and why, what is suspected, counts. `None` when it was not
     /// started.
     pub pull_report: Option<PullReport>,
+    /// The place of this node among those that may pull; `None` where nobody is elected.
+    pub leadership: Option<Leadership>,
     /// What came in by which way.
     pub stats: ChannelStats,
     /// What the other nodes say of themselves.
@@ -126,7 +128,8 @@ impl DeliverService {
                 signer: parts.signer.clone(),
             })
             .await?;
-        let joined = Channel::start(&self.inner.config, parts, membership);
+        let node = self.inner.gossip.node_id();
+        let joined = Channel::start(&self.inner.config, node, parts, membership);
         channels.joined.insert(channel, Arc::new(joined));
         Ok(())
     }
@@ -175,35 +178,41 @@ impl DeliverService {
         channel: &ChannelId,
         ledger: Arc<dyn BlockReader>,
     ) -> Result<(), StartError> {
-        let joined = {
-            let channels = self.inner.channels.lock().await;
-            if channels.stopped {
-                return Err(StartError::Stopping {
-                    channel: channel.clone(),
-                });
-            }
-            let joined = channels.joined.get(channel).cloned();
-            joined.ok_or_else(|| StartError::NotJoined {
-                channel: channel.clone(),
-            })?
-        };
+        let joined = self.startable(channel).await?;
+        let election = joined.election.lock().await;
         let mut pull = joined.pull.lock().await;
-        if joined.intake.cancel.is_cancelled() {
-            return Err(StartError::Stopping {
-                channel: channel.clone(),
-            });
-        }
-        if pull.is_some() {
-            return Err(StartError::AlreadyRunning {
-                channel: channel.clone(),
-            });
-        }
+        joined.check_idle(election.is_some() || pull.is_some())?;
         *pull = Some(joined.pull(ledger));
         Ok(())
     }
 
-    /// Stops pulling. On return the pull loop has ended and handed nothing off half-way. The
-    /// intake goes on.
+    /// Has the nodes of the own organisation agree who pulls, instead of saying it: this one pulls from
+    /// the height of `ledger` on while its place among those that are there asks for it. All of them
+    /// rank the nodes alike, by their proven identities; this one always counts itself in.
+    /// [`stop_deliver_for_channel`](Self::stop_deliver_for_channel) ends it.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`], as for [`start_deliver_for_channel`](Self::start_deliver_for_channel).
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn elect_for_channel(
+        &self,
+        channel: &ChannelId,
+        ledger: Arc<dyn BlockReader>,
+    ) -> Result<(), StartError> {
+        let joined = self.startable(channel).await?;
+        let mut election = joined.election.lock().await;
+        let pull = joined.pull.lock().await;
+        joined.check_idle(election.is_some() || pull.is_some())?;
+        *election = Some(joined.elect(ledger));
+        Ok(())
+    }
+
+    /// Stops pulling, and the election of who does. On return the pull loop has ended and handed
+    /// nothing off half-way. The intake goes on.
     ///
     /// # Errors
     ///
@@ -282,7 +291,13 @@ impl DeliverService {
             .await
             .as_ref()
             .map(|pull| pull.handle.report());
+        let election = joined.election.lock().await;
+        let leadership = election
+            .as_ref()
+            .map(|election| *election.leadership.borrow());
+        drop(election);
         Some(ChannelState {
+            leadership,
             chain: joined.intake.store.info(),
             pull: pull_report.as_ref().map(|report| report.state.clone()),
             pull_report,
@@ -291,6 +306,17 @@ impl DeliverService {
             buffered_bytes: joined.intake.buffer.bytes(),
             storage_failure: joined.intake.storage_failure.borrow().clone(),
         })
+    }
+
+    /// The channel, if something may be started in it.
+    async fn startable(&self, channel: &ChannelId) -> Result<Arc<Channel>, StartError> {
+        let channels = self.inner.channels.lock().await;
+        let channel = || channel.clone();
+        if channels.stopped {
+            return Err(StartError::Stopping { channel: channel() });
+        }
+        let joined = channels.joined.get(&channel()).cloned();
+        joined.ok_or_else(|| StartError::NotJoined { channel: channel() })
     }
 
     async fn joined(&self, channel: &ChannelId) -> Option<Arc<Channel>> {

@@ -90,7 +90,12 @@ impl MemoryNetwork {
         }
     }
 
-    /// Heals the link between two nodes.
+    /// Cuts one direction of a link: nothing passes from the one to the other, and neither is told.
+    pub fn cut_one_way(&self, from: &NodeId, to: &NodeId) {
+        self.state().cut.insert((from.clone(), to.clone()));
+    }
+
+    /// Heals the link between two nodes, in both directions.
     pub fn heal(&self, a: &NodeId, b: &NodeId) {
         let mut state = self.state();
         state.cut.remove(&(a.clone(), b.clone()));

@@ -23,6 +23,7 @@ pub(crate) struct Node {
     pub(crate) orderer: Arc<ScriptedSource>,
     pub(crate) service: DeliverService,
     pub(crate) channel: ChannelId,
+    pub(crate) identity: &'static str,
 }
 
 impl Node {
@@ -46,6 +47,17 @@ impl Node {
         store: Arc<MemoryStore>,
     ) -> Self {
         let gossip = network.node(name);
+        Self::with(gossip, "node", genesis, config, store).await
+    }
+
+    /// Starts a node with this identity on a node of the network.
+    pub(crate) async fn with(
+        gossip: MemoryGossip,
+        identity: &'static str,
+        genesis: &Block,
+        config: Config,
+        store: Arc<MemoryStore>,
+    ) -> Self {
         let service = DeliverService::new(config, Arc::new(gossip.clone())).unwrap();
         let channel = TestChain::new("ch").channel();
         let verifier = Arc::new(TestVerifier::strict());
@@ -57,6 +69,7 @@ impl Node {
             orderer,
             service,
             channel,
+            identity,
         };
         node.service
             .join_channel(node.parts(genesis))
@@ -72,7 +85,7 @@ impl Node {
             store: self.store.clone(),
             verifier: self.verifier.clone() as Arc<dyn BlockVerifier>,
             readers: Arc::new(OpenReaders),
-            signer: Arc::new(TestSigner("node")),
+            signer: Arc::new(TestSigner(self.identity)),
             organisation: Arc::new(TestOrganisation("node")),
             source: self.orderer.clone(),
         }
@@ -96,6 +109,14 @@ impl Node {
     pub(crate) async fn pull(&self) {
         self.service
             .start_deliver_for_channel(&self.channel, self.store.clone())
+            .await
+            .unwrap();
+    }
+
+    /// Has it pull while its place asks for it.
+    pub(crate) async fn elect(&self) {
+        self.service
+            .elect_for_channel(&self.channel, self.store.clone())
             .await
             .unwrap();
     }

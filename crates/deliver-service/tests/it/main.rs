@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The delivery service on a memory network, in paused time.
 #![expect(
+    clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "helpers of tests, where clippy.toml allows it, stand outside the test functions"
 )]
@@ -9,5 +10,6 @@ mod dissemination;
 mod faults;
 mod harness;
 mod hostile;
+mod leadership;
 mod life_cycle;
 mod trust;
