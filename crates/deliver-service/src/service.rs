@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use block_api::{
     BlockReader, BlockSource, BlockStore, BlockVerifier, ChainInfo, ChannelId, ChannelStatus,
-    Gossip, HeaderHash, Height, JoinRequest, NodeId, Readers, Signer,
+    Gossip, HeaderHash, Height, JoinRequest, NodeId, OwnOrganisation, Readers, Signer,
 };
 use blocks_provider::{PullReport, PullState};
 use tokio::sync::Mutex;
@@ -52,6 +52,8 @@ pub struct ChannelParts {
     pub readers: Arc<dyn Readers>,
     /// The identity of this node in the channel.
     pub signer: Arc<dyn Signer>,
+    /// Which other nodes belong to the organisation of this one, and may pull.
+    pub organisation: Arc<dyn OwnOrganisation>,
     /// Its ordering service, for when this node pulls.
     pub source: Arc<dyn BlockSource>,
 }

@@ -7,7 +7,7 @@ use block_api::{
     Block, BlockReader as _, BlockStore as _, Clock, Height, Signer, Standing, VerifiedBlock,
 };
 use block_store::{Config as StoreConfig, OpenError, SegmentStore};
-use channel_config::{ChannelAccess, ChannelConfig, ChannelVerifier};
+use channel_config::{ChannelAccess, ChannelConfig, ChannelVerifier, OwnMsp};
 use deliver_service::ChannelParts;
 use orderer_client::{
     AddressOverride, OrdererClient, OrdererEndpoint, PemError, Tls, parse_pem_certificates,
@@ -68,6 +68,7 @@ pub(super) async fn open(
         info!(%channel, blocks, ?check, "stored blocks judged");
     }
     let readers = Arc::new(ChannelAccess::readers(&verifier));
+    let organisation = OwnMsp::of_identity(&verifier, &identity.signer.identity());
     let extra = extra_orderers(section)?;
     let follower = EndpointFollower::new(verifier, client.clone(), extra);
     let parts = ChannelParts {
@@ -77,6 +78,7 @@ pub(super) async fn open(
         verifier: Arc::new(follower),
         readers,
         signer: identity.signer.clone(),
+        organisation: Arc::new(organisation),
         source: Arc::new(client),
     };
     Ok(OpenedChannel {

@@ -6,8 +6,8 @@ use std::{num::NonZeroUsize, sync::Arc};
 use block_api::{
     Block, BlockReader, BlockStore, BlockVerifier, ChannelId, Endpoint, Gossip, Height, NodeId,
     testing::{
-        MemoryStore, OpenReaders, Opening, ScriptedSource, Step, TestChain, TestSigner,
-        TestVerifier, within,
+        MemoryStore, OpenReaders, Opening, ScriptedSource, Step, TestChain, TestOrganisation,
+        TestSigner, TestVerifier, within,
     },
 };
 use blockcast_deliver_service::{ChannelParts, ChannelState, Config, DeliverService};
@@ -73,6 +73,7 @@ impl Node {
             verifier: self.verifier.clone() as Arc<dyn BlockVerifier>,
             readers: Arc::new(OpenReaders),
             signer: Arc::new(TestSigner("node")),
+            organisation: Arc::new(TestOrganisation("node")),
             source: self.orderer.clone(),
         }
     }
