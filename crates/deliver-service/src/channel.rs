@@ -20,7 +20,7 @@ use tracing::{Instrument, info, info_span};
 
 use crate::{
     ChannelParts, Config, JoinError,
-    buffer::Buffer,
+    buffer::{Budget, Buffer},
     catch_up, heads,
     intake::{Applied, Intake, WaitingRoom},
     orderer::OrdererIntake,
@@ -50,7 +50,12 @@ pub(crate) struct Pull {
 }
 
 impl Channel {
-    pub(crate) fn start(config: &Config, parts: ChannelParts, membership: Membership) -> Self {
+    pub(crate) fn start(
+        config: &Config,
+        budget: &Arc<Budget>,
+        parts: ChannelParts,
+        membership: Membership,
+    ) -> Self {
         let applied = Applied::of_store(&*parts.store);
         let height = applied.height;
         let intake = Arc::new(Intake {
@@ -58,7 +63,7 @@ impl Channel {
             config: config.clone(),
             store: parts.store,
             verifier: parts.verifier,
-            buffer: Buffer::new(config, height.next_block()),
+            buffer: Buffer::new(config, budget, height.next_block()),
             counters: Counters::default(),
             applied: watch::Sender::new(applied),
             storage_failure: watch::Sender::new(None),

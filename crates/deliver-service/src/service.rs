@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     ChannelStats, Config, ConfigError, JoinError, StartError, StopError,
+    buffer::Budget,
     channel::{Channel, restore_config},
 };
 
@@ -27,6 +28,7 @@ pub struct DeliverService {
 #[derive(Debug)]
 struct Inner {
     config: Config,
+    budget: Arc<Budget>,
     gossip: Arc<dyn Gossip>,
     channels: Mutex<Channels>,
 }
@@ -86,6 +88,7 @@ impl DeliverService {
         config.validate()?;
         Ok(Self {
             inner: Arc::new(Inner {
+                budget: Budget::new(config.total_buffer_bytes.get()),
                 config,
                 gossip,
                 channels: Mutex::default(),
@@ -124,7 +127,7 @@ impl DeliverService {
                 signer: parts.signer.clone(),
             })
             .await?;
-        let joined = Channel::start(&self.inner.config, parts, membership);
+        let joined = Channel::start(&self.inner.config, &self.inner.budget, parts, membership);
         channels.joined.insert(channel, Arc::new(joined));
         Ok(())
     }
@@ -284,7 +287,7 @@ impl DeliverService {
             chain: joined.intake.store.info(),
             pull: pull_report.as_ref().map(|report| report.state.clone()),
             pull_report,
-            stats: joined.intake.counters.get(),
+            stats: joined.intake.counters.get(joined.intake.buffer.evicted()),
             peers: joined.peers.all(),
             buffered_bytes: joined.intake.buffer.bytes(),
             storage_failure: joined.intake.storage_failure.borrow().clone(),

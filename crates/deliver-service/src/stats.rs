@@ -39,6 +39,8 @@ pub struct ChannelStats {
     pub unpublished: u64,
     /// Appends that failed and were tried again.
     pub failed_appends: u64,
+    /// Blocks that waited and made room for lower ones, to be fetched again.
+    pub evicted: u64,
 }
 
 #[derive(Debug, Default)]
@@ -81,7 +83,8 @@ impl Counters {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    pub(crate) fn get(&self) -> ChannelStats {
+    /// The counts, with those of the buffer.
+    pub(crate) fn get(&self, evicted: u64) -> ChannelStats {
         ChannelStats {
             from_orderer: self.from_orderer.load(Ordering::Relaxed),
             from_topic: self.from_topic.load(Ordering::Relaxed),
@@ -93,6 +96,7 @@ impl Counters {
             unlinked: self.unlinked.get(),
             unpublished: self.unpublished.get(),
             failed_appends: self.failed_appends.get(),
+            evicted,
         }
     }
 }
