@@ -21,7 +21,9 @@ use tracing::{Instrument, info, info_span};
 use crate::{
     ChannelParts, Config, JoinError,
     buffer::{Budget, Buffer},
-    catch_up, heads,
+    catch_up,
+    evidence::{self, Evidence},
+    heads,
     intake::{Applied, Intake, WaitingRoom},
     orderer::OrdererIntake,
     publisher,
@@ -58,6 +60,10 @@ impl Channel {
     ) -> Self {
         let applied = Applied::of_store(&*parts.store);
         let height = applied.height;
+        let (evidence, suspects) = Evidence::new();
+        if let (Some(tip), Some(hash)) = (height.tip(), parts.store.info().tip_hash) {
+            evidence.stored(tip, hash);
+        }
         let intake = Arc::new(Intake {
             channel: parts.channel,
             config: config.clone(),
@@ -68,6 +74,7 @@ impl Channel {
             applied: watch::Sender::new(applied),
             storage_failure: watch::Sender::new(None),
             awaiting: WaitingRoom::new(config.candidates_at_work),
+            evidence,
             shown: watch::Sender::new(None),
             reopen_stream: Notify::new(),
             stream_at: AtomicU64::new(0),
@@ -80,6 +87,7 @@ impl Channel {
         let span = info_span!("channel", id = %intake.channel);
         let mut tasks = JoinSet::new();
         tasks.spawn(writer::run(intake.clone(), publish).instrument(span.clone()));
+        tasks.spawn(evidence::run(intake.clone(), suspects).instrument(span.clone()));
         tasks.spawn(publisher::run(intake.clone(), gossip.clone(), queue).instrument(span.clone()));
         let topic = topic::run(
             intake.clone(),

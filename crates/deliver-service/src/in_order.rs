@@ -42,6 +42,7 @@ impl InOrder {
     ) -> Result<(), JudgeError> {
         let number = block.number();
         if number < intake.buffer.next() {
+            intake.evidence.note(&block);
             self.pass(number);
             return Ok(());
         }

@@ -11,7 +11,7 @@ use blocks_provider::{PullReport, PullState};
 use tokio::sync::Mutex;
 
 use crate::{
-    ChannelStats, Config, ConfigError, JoinError, StartError, StopError,
+    ChannelStats, Config, ConfigError, Equivocation, JoinError, StartError, StopError,
     buffer::Budget,
     channel::{Channel, restore_config},
 };
@@ -74,6 +74,9 @@ pub struct ChannelState {
     pub peers: BTreeMap<NodeId, ChannelStatus>,
     /// Bytes of blocks that wait to be stored.
     pub buffered_bytes: usize,
+    /// Blocks of one number of which orderers signed two, the first ones that were found since the
+    /// channel was joined. Anything in it is an alarm.
+    pub evidence: Vec<Equivocation>,
     /// Why nothing is stored at the moment; `None` while the store works.
     pub storage_failure: Option<String>,
 }
@@ -290,6 +293,7 @@ impl DeliverService {
             stats: joined.intake.counters.get(joined.intake.buffer.evicted()),
             peers: joined.peers.all(),
             buffered_bytes: joined.intake.buffer.bytes(),
+            evidence: joined.intake.evidence.found(),
             storage_failure: joined.intake.storage_failure.borrow().clone(),
         })
     }

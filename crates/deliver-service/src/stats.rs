@@ -39,6 +39,8 @@ pub struct ChannelStats {
     pub unpublished: u64,
     /// Appends that failed and were tried again.
     pub failed_appends: u64,
+    /// Pairs of blocks of one number that orderers signed.
+    pub equivocations: u64,
     /// Blocks that waited and made room for lower ones, to be fetched again.
     pub evicted: u64,
 }
@@ -55,6 +57,7 @@ pub(crate) struct Counters {
     pub(crate) unlinked: Counter,
     pub(crate) unpublished: Counter,
     pub(crate) failed_appends: Counter,
+    pub(crate) equivocations: Counter,
 }
 
 /// A count that only grows.
@@ -96,6 +99,7 @@ impl Counters {
             unlinked: self.unlinked.get(),
             unpublished: self.unpublished.get(),
             failed_appends: self.failed_appends.get(),
+            equivocations: self.equivocations.get(),
             evicted,
         }
     }

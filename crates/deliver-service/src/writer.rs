@@ -54,6 +54,7 @@ pub(crate) async fn run(intake: Arc<Intake>, publish: mpsc::Sender<VerifiedBlock
             note_evidence(&intake, &late, "another block was taken", late.passed);
         }
         for Buffered { block, origin, .. } in &blocks {
+            intake.evidence.stored(block.number(), block.header_hash());
             intake.counters.stored(*origin, block.block().raw().len());
             debug!(channel = %intake.channel, block.number = %block.number(), ?origin, "block stored");
         }
@@ -74,10 +75,11 @@ pub(crate) async fn run(intake: Arc<Intake>, publish: mpsc::Sender<VerifiedBlock
     intake.ended.cancel();
 }
 
-/// Counts and tells of a signed block that is not stored, and has the stream opened anew if that is
-/// called for.
+/// Counts and tells of a signed block that is not stored, has it examined, and the stream opened anew
+/// if that is called for.
 fn note_evidence(intake: &Intake, evidence: &Buffered, reason: &str, reopen: bool) {
     intake.counters.unlinked.add(1);
+    intake.evidence.suspect(evidence.block.block());
     warn!(
         channel = %intake.channel,
         block.number = %evidence.block.number(),

@@ -6,6 +6,7 @@
 )]
 
 mod dissemination;
+mod evidence;
 mod faults;
 mod harness;
 mod hostile;
