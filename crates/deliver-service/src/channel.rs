@@ -23,8 +23,10 @@ use tracing::{Instrument, info, info_span};
 
 use crate::{
     ChannelParts, Config, JoinError, StartError,
-    buffer::Buffer,
-    catch_up, heads,
+    buffer::{Budget, Buffer},
+    catch_up,
+    evidence::{self, Evidence},
+    heads,
     intake::{Applied, Intake, WaitingRoom},
     leadership::{self, Candidates, Election, Leadership},
     orderer::OrdererIntake,
@@ -65,21 +67,27 @@ impl Channel {
     pub(crate) fn start(
         config: &Config,
         node: NodeId,
+        budget: &Arc<Budget>,
         parts: ChannelParts,
         membership: Membership,
     ) -> Self {
         let applied = Applied::of_store(&*parts.store);
         let height = applied.height;
+        let (evidence, suspects) = Evidence::new();
+        if let (Some(tip), Some(hash)) = (height.tip(), parts.store.info().tip_hash) {
+            evidence.stored(tip, hash);
+        }
         let intake = Arc::new(Intake {
             channel: parts.channel,
             config: config.clone(),
             store: parts.store,
             verifier: parts.verifier,
-            buffer: Buffer::new(config, height.next_block()),
+            buffer: Buffer::new(config, budget, height.next_block()),
             counters: Counters::default(),
             applied: watch::Sender::new(applied),
             storage_failure: watch::Sender::new(None),
             awaiting: WaitingRoom::new(config.candidates_at_work),
+            evidence,
             shown: watch::Sender::new(None),
             reopen_stream: Notify::new(),
             stream_at: AtomicU64::new(0),
@@ -92,6 +100,7 @@ impl Channel {
         let span = info_span!("channel", id = %intake.channel);
         let mut tasks = JoinSet::new();
         tasks.spawn(writer::run(intake.clone(), publish).instrument(span.clone()));
+        tasks.spawn(evidence::run(intake.clone(), suspects).instrument(span.clone()));
         tasks.spawn(publisher::run(intake.clone(), gossip.clone(), queue).instrument(span.clone()));
         let topic = topic::run(
             intake.clone(),

@@ -7,6 +7,7 @@ mod catch_up;
 mod channel;
 mod config;
 mod error;
+mod evidence;
 mod heads;
 mod in_order;
 mod intake;
@@ -21,6 +22,7 @@ mod writer;
 pub use self::{
     config::{Config, ConfigError},
     error::{JoinError, StartError, StopError},
+    evidence::Equivocation,
     leadership::{Leadership, Role},
     service::{ChannelParts, ChannelState, DeliverService},
     stats::{ChannelStats, Origin},

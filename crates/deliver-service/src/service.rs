@@ -11,7 +11,8 @@ use blocks_provider::{PullReport, PullState};
 use tokio::sync::Mutex;
 
 use crate::{
-    ChannelStats, Config, ConfigError, JoinError, Leadership, StartError, StopError,
+    ChannelStats, Config, ConfigError, Equivocation, JoinError, Leadership, StartError, StopError,
+    buffer::Budget,
     channel::{Channel, restore_config},
 };
 
@@ -27,6 +28,7 @@ pub struct DeliverService {
 #[derive(Debug)]
 struct Inner {
     config: Config,
+    budget: Arc<Budget>,
     gossip: Arc<dyn Gossip>,
     channels: Mutex<Channels>,
 }
@@ -76,6 +78,9 @@ pub struct ChannelState {
     pub peers: BTreeMap<NodeId, ChannelStatus>,
     /// Bytes of blocks that wait to be stored.
     pub buffered_bytes: usize,
+    /// Blocks of one number of which orderers signed two, the first ones that were found since the
+    /// channel was joined. Anything in it is an alarm.
+    pub evidence: Vec<Equivocation>,
     /// Why nothing is stored at the moment; `None` while the store works.
     pub storage_failure: Option<String>,
 }
@@ -90,6 +95,7 @@ impl DeliverService {
         config.validate()?;
         Ok(Self {
             inner: Arc::new(Inner {
+                budget: Budget::new(config.total_buffer_bytes.get()),
                 config,
                 gossip,
                 channels: Mutex::default(),
@@ -129,7 +135,8 @@ impl DeliverService {
             })
             .await?;
         let node = self.inner.gossip.node_id();
-        let joined = Channel::start(&self.inner.config, node, parts, membership);
+        let (config, budget) = (&self.inner.config, &self.inner.budget);
+        let joined = Channel::start(config, node, budget, parts, membership);
         channels.joined.insert(channel, Arc::new(joined));
         Ok(())
     }
@@ -301,9 +308,10 @@ impl DeliverService {
             chain: joined.intake.store.info(),
             pull: pull_report.as_ref().map(|report| report.state.clone()),
             pull_report,
-            stats: joined.intake.counters.get(),
+            stats: joined.intake.counters.get(joined.intake.buffer.evicted()),
             peers: joined.peers.all(),
             buffered_bytes: joined.intake.buffer.bytes(),
+            evidence: joined.intake.evidence.found(),
             storage_failure: joined.intake.storage_failure.borrow().clone(),
         })
     }

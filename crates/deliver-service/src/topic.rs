@@ -145,6 +145,7 @@ pub(crate) async fn run(
                     || !is_wanted(&intake, candidate.block())
                 {
                     intake.counters.ignored.add(1);
+                    intake.evidence.note(candidate.block());
                     candidate.answer(Answer::Ignore);
                     continue;
                 }
@@ -272,6 +273,7 @@ fn rejection(error: JudgeError) -> Option<Rejection> {
 
 fn keep(intake: &Intake, verified: VerifiedBlock, origin: Origin) {
     let number = verified.number();
+    intake.evidence.note(verified.block());
     let pushed = intake.buffer.try_push(verified, origin);
     if pushed == Push::Full {
         debug!(channel = %intake.channel, block.number = %number, "no room for a block from the topic");

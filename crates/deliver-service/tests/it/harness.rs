@@ -10,7 +10,7 @@ use block_api::{
         TestSigner, TestVerifier, within,
     },
 };
-use blockcast_deliver_service::{ChannelParts, ChannelState, Config, DeliverService};
+use blockcast_deliver_service::{ChannelParts, ChannelState, Config, DeliverService, Equivocation};
 use gossip_memory::{Link, MemoryGossip, MemoryNetwork};
 
 pub(crate) const ORDERER: &str = "orderer:7050";
@@ -134,6 +134,21 @@ impl Node {
 
     pub(crate) async fn state(&self) -> ChannelState {
         self.service.channel_state(&self.channel).await.unwrap()
+    }
+
+    /// Waits until it has found so many pairs of signed blocks of one number.
+    pub(crate) async fn finds(&self, pairs: usize) -> Vec<Equivocation> {
+        let found = async {
+            loop {
+                let state = self.state().await;
+                if state.evidence.len() >= pairs {
+                    assert_eq!(state.stats.equivocations, state.evidence.len() as u64);
+                    return state.evidence;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        };
+        within("the evidence", found).await
     }
 
     /// Waits until it has heard of so many neighbours.

@@ -7,6 +7,7 @@
 )]
 
 mod dissemination;
+mod evidence;
 mod faults;
 mod harness;
 mod hostile;
