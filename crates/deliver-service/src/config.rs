@@ -40,6 +40,8 @@ pub struct Config {
     pub fetch_timeout: Duration,
     /// How long to wait after a failed append before the next attempt. Default: 1 s.
     pub store_retry: Duration,
+    /// How long nobody may give blocks before the channel counts as stuck. Default: 5 s.
+    pub health_grace: Duration,
     /// The pull loop.
     pub provider: blocks_provider::Config,
 }
@@ -89,6 +91,7 @@ impl Default for Config {
             peer_rest: Duration::from_secs(5),
             fetch_timeout: Duration::from_secs(15),
             store_retry: Duration::from_secs(1),
+            health_grace: Duration::from_secs(5),
             provider: blocks_provider::Config::default(),
         }
     }
@@ -133,7 +136,7 @@ mod tests {
         let expected = "Config { buffer_bytes: 268435456, topic_buffer_bytes: 67108864, window: 1024, \
              candidates_per_height: 4, candidates_at_work: 64, batch_blocks: 256, batch_bytes: 16777216, \
              publish_queue: 256, catch_up_patience: 1s, range_blocks: 256, peer_rest: 5s, fetch_timeout: 15s, \
-             store_retry: 1s, provider: Config { first_back_off: 100ms, longest_back_off: 10s, \
+             store_retry: 1s, health_grace: 5s, provider: Config { first_back_off: 100ms, longest_back_off: 10s, \
              censorship_timeout: 30s, idle_limit: 30s, probe_timeout: 10s, header_streams: 4, seed: None } }";
         assert_eq!(format!("{:?}", Config::default()), expected);
         assert_eq!(Config::default().validate(), Ok(()));

@@ -8,18 +8,28 @@ mod channel;
 mod config;
 mod error;
 mod heads;
+mod health;
 mod in_order;
 mod intake;
+mod lag;
 mod orderer;
 mod publisher;
+mod pull;
+mod restore;
 mod service;
 mod stats;
+mod storage;
+mod supervision;
 mod topic;
 mod writer;
 
 pub use self::{
     config::{Config, ConfigError},
     error::{JoinError, StartError, StopError},
+    health::{Health, StuckReason},
+    lag::Missing,
     service::{ChannelParts, ChannelState, DeliverService},
     stats::{ChannelStats, Origin},
+    storage::{StorageFailure, StorageFailureKind},
+    supervision::Task,
 };

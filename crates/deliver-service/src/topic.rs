@@ -3,7 +3,8 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -15,14 +16,15 @@ use futures::{FutureExt as _, StreamExt as _};
 use tokio::{
     sync::{Notify, mpsc},
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tracing::{Instrument, debug, info};
 
 use crate::{
-    Origin,
+    Origin, Task,
     buffer::Push,
     heads,
+    health::Neighbours,
     intake::{Intake, JudgeError, from_peer},
 };
 
@@ -32,18 +34,35 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// What the nodes of a channel say of themselves.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Peers {
-    statuses: Mutex<BTreeMap<NodeId, ChannelStatus>>,
+    known: Mutex<Known>,
     changed: Notify,
 }
 
+#[derive(Debug)]
+struct Known {
+    statuses: BTreeMap<NodeId, ChannelStatus>,
+    neighbours: Neighbours,
+}
+
 impl Peers {
+    pub(crate) fn new() -> Self {
+        Self {
+            known: Mutex::new(Known {
+                statuses: BTreeMap::new(),
+                neighbours: Neighbours::None(Instant::now()),
+            }),
+            changed: Notify::new(),
+        }
+    }
+
     pub(crate) fn all(&self) -> BTreeMap<NodeId, ChannelStatus> {
-        self.statuses
-            .lock()
-            .expect("invariant: no holder of this lock panics")
-            .clone()
+        self.known().statuses.clone()
+    }
+
+    pub(crate) fn neighbours(&self) -> Neighbours {
+        self.known().neighbours
     }
 
     pub(crate) async fn changed(&self) {
@@ -51,27 +70,37 @@ impl Peers {
     }
 
     fn heard(&self, from: NodeId, status: Option<ChannelStatus>) {
-        let mut statuses = self
-            .statuses
-            .lock()
-            .expect("invariant: no holder of this lock panics");
+        let mut known = self.known();
         match status {
-            Some(status) => statuses.insert(from, status),
-            None => statuses.remove(&from),
+            Some(status) => known.statuses.insert(from, status),
+            None => known.statuses.remove(&from),
         };
-        drop(statuses);
+        let pulls = known.statuses.values().any(|status| status.pulling);
+        known.neighbours = match (pulls, known.statuses.is_empty(), known.neighbours) {
+            (true, ..) => Neighbours::Pulling,
+            (false, true, same @ Neighbours::None(_))
+            | (false, false, same @ Neighbours::Idle(_)) => same,
+            (false, true, _) => Neighbours::None(Instant::now()),
+            (false, false, _) => Neighbours::Idle(Instant::now()),
+        };
+        drop(known);
         self.changed.notify_one();
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Whatever a panic left behind is what nodes said.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Takes the events of a channel until they end or the channel is cancelled.
 pub(crate) async fn run(
-    intake: Arc<Intake>,
-    gossip: Arc<dyn GossipChannel>,
-    mut events: mpsc::Receiver<GossipEvent>,
-    peers: Arc<Peers>,
+    intake: &Arc<Intake>,
+    gossip: &Arc<dyn GossipChannel>,
+    events: &mut mpsc::Receiver<GossipEvent>,
+    peers: &Arc<Peers>,
 ) {
-    let mut at_work = JoinSet::new();
+    let mut at_work: JoinSet<(Option<BlockNumber>, std::thread::Result<()>)> = JoinSet::new();
     // How many announcements of each number are worked on. A signed header may stand for a block
     // that nobody has, and its fetching takes a while to be given up.
     let mut announced = BTreeMap::new();
@@ -80,13 +109,15 @@ pub(crate) async fn run(
             biased;
             () = intake.cancel.cancelled() => break,
             Some(done) = at_work.join_next(), if !at_work.is_empty() => {
-                match done {
-                    Ok(Some(number)) => drop(forget(&mut announced, number)),
-                    Ok(None) => {}
-                    Err(error) if error.is_panic() => {
-                        std::panic::resume_unwind(error.into_panic());
-                    }
-                    Err(_) => {}
+                // A task that was aborted is not waited for.
+                let Ok((number, done)) = done else { continue };
+                if let Some(number) = number {
+                    forget(&mut announced, number);
+                }
+                if let Err(panic) = done {
+                    // It costs its candidate, and no other one: whoever sends such blocks must not
+                    // keep this node from hearing others.
+                    intake.supervision.survived(Task::Topic, &*panic);
                 }
                 continue;
             }
@@ -98,7 +129,7 @@ pub(crate) async fn run(
                 let same: usize = announced.get(&number).copied().unwrap_or_default();
                 if at_work.len() >= intake.config.candidates_at_work.get()
                     || !has_data && same >= intake.config.candidates_per_height.get()
-                    || !is_wanted(&intake, candidate.block())
+                    || !is_wanted(intake, candidate.block())
                 {
                     intake.counters.ignored.add(1);
                     candidate.answer(Answer::Ignore);
@@ -108,12 +139,13 @@ pub(crate) async fn run(
                     announced.insert(number, same + 1);
                 }
                 let task = take_in(intake.clone(), gossip.clone(), peers.clone(), candidate);
-                let task = task.map(move |()| (!has_data).then_some(number));
+                let task = AssertUnwindSafe(task).catch_unwind();
+                let task = task.map(move |done| ((!has_data).then_some(number), done));
                 at_work.spawn(task.in_current_span());
             }
             Some(GossipEvent::Status { from, status, .. }) => {
                 if let Some(tip) = &status.tip {
-                    heads::note_tip(&intake, tip, &from);
+                    heads::note_tip(intake, tip, &from);
                 }
                 peers.heard(from, Some(status));
             }
@@ -124,13 +156,10 @@ pub(crate) async fn run(
     at_work.shutdown().await;
 }
 
-fn forget(announced: &mut BTreeMap<BlockNumber, usize>, number: BlockNumber) -> Option<usize> {
+fn forget(announced: &mut BTreeMap<BlockNumber, usize>, number: BlockNumber) {
     match announced.get_mut(&number) {
-        Some(count) if *count > 1 => {
-            *count -= 1;
-            Some(*count)
-        }
-        Some(_) | None => announced.remove(&number),
+        Some(count) if *count > 1 => *count -= 1,
+        Some(_) | None => drop(announced.remove(&number)),
     }
 }
 

@@ -10,4 +10,5 @@ mod faults;
 mod harness;
 mod hostile;
 mod life_cycle;
+mod supervision;
 mod trust;
