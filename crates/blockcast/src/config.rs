@@ -4,6 +4,7 @@
 mod check;
 mod keep;
 mod load;
+mod operations;
 mod text;
 mod units;
 
@@ -19,6 +20,7 @@ pub use self::{
     check::InvalidConfig,
     keep::{InvalidKeep, Keep},
     load::LoadError,
+    operations::OperationsSection,
     units::{ByteSize, HumanDuration, UnitError},
 };
 
@@ -47,6 +49,9 @@ pub struct NodeConfig {
     /// `[log]`: what is logged.
     #[serde(default)]
     pub log: LogSection,
+    /// `[operations]`: how the node is seen from outside.
+    #[serde(default)]
+    pub operations: OperationsSection,
     /// `[[channel]]`: the channels, one table each; one at least.
     #[serde(rename = "channel", default)]
     pub channels: Vec<ChannelSection>,
@@ -289,6 +294,7 @@ impl NodeConfig {
             delivery: DeliverySection::default(),
             store: StoreSection::default(),
             log: LogSection::default(),
+            operations: OperationsSection::default(),
             channels: Vec::new(),
         }
     }

@@ -4,7 +4,10 @@
 use std::sync::atomic::Ordering;
 
 use block_api::{AppendError, ChainInfo, Standing, VerifiedBlock};
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
 use tracing::{debug, error, info, warn};
 
 use crate::{
@@ -161,8 +164,10 @@ async fn append(intake: &Intake, batch: &[Buffered]) -> Option<ChainInfo> {
             .map(|buffered| buffered.block.clone())
             .filter(|block| block.number() >= due)
             .collect();
+        let began = Instant::now();
         match intake.store.append(blocks).await {
             Ok(tip) => {
+                intake.counters.appended(began.elapsed());
                 if intake.storage_failure.send_replace(None).is_some() {
                     info!(channel = %intake.channel, height = %tip.height, "the store works again");
                 }

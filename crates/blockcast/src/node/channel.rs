@@ -26,6 +26,7 @@ use crate::config::{ChannelSection, NodeConfig, OrdererTls};
 /// A channel that is ready to be joined.
 pub(super) struct OpenedChannel {
     pub(super) store: SegmentStore,
+    pub(super) verifier: ChannelVerifier,
     pub(super) parts: ChannelParts,
     pub(super) pull: bool,
 }
@@ -69,7 +70,7 @@ pub(super) async fn open(
     }
     let readers = Arc::new(ChannelAccess::readers(&verifier));
     let extra = extra_orderers(section)?;
-    let follower = EndpointFollower::new(verifier, client.clone(), extra);
+    let follower = EndpointFollower::new(verifier.clone(), client.clone(), extra);
     let parts = ChannelParts {
         channel,
         genesis: hash,
@@ -81,6 +82,7 @@ pub(super) async fn open(
     };
     Ok(OpenedChannel {
         store,
+        verifier,
         parts,
         pull: section.pull,
     })

@@ -65,6 +65,32 @@ pub enum StuckReason {
 }
 
 impl StuckReason {
+    /// Every reason once; what those carry that carry something has no meaning here.
+    pub const ALL: [Self; 20] = [
+        Self::DiskFull,
+        Self::StoreFailed,
+        Self::StoreUnusable,
+        Self::ConfigNotApplied,
+        Self::TaskDies { task: Task::Writer },
+        Self::IdentityExpired,
+        Self::IdentityRefused,
+        Self::ClockSkew,
+        Self::NotSigned,
+        Self::UnknownChannel,
+        Self::OrdererOnboarding,
+        Self::NoQuorum,
+        Self::InvalidBlocks,
+        Self::NotTaken,
+        Self::OrderersFail,
+        Self::NoOrdererReachable,
+        Self::NoOrderer,
+        Self::Withheld {
+            number: BlockNumber::GENESIS,
+        },
+        Self::NobodyPulls,
+        Self::NoPeer,
+    ];
+
     /// A short name, the same in every message and metric.
     pub fn as_str(&self) -> &'static str {
         self.texts().0
