@@ -40,7 +40,8 @@ pub struct Config {
     pub fetch_timeout: Duration,
     /// How long to wait after a failed append before the next attempt. Default: 1 s.
     pub store_retry: Duration,
-    /// How long nobody may give blocks before the channel counts as stuck. Default: 5 s.
+    /// How long nobody may give blocks before the channel counts as stuck. A stream
+    /// counts as a good one after 2 s, so that it should be longer. Default: 5 s.
     pub health_grace: Duration,
     /// The pull loop.
     pub provider: blocks_provider::Config,

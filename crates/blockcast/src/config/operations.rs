@@ -7,6 +7,9 @@ use serde::Deserialize;
 
 use super::{HumanDuration, InvalidConfig, check::out_of_range};
 
+/// A stream that is refused is so within a part of this.
+const SHORTEST_GRACE: HumanDuration = HumanDuration::from_secs(3);
+
 /// `[operations]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -14,7 +17,8 @@ pub struct OperationsSection {
     /// The loopback address of the HTTP service with `/healthz`, `/readyz`, `/metrics` and
     /// `/version`; port 0 takes a free one. Default: none, so that there is no such service.
     pub listen: Option<SocketAddr>,
-    /// How long nobody may give the blocks of a channel before it counts as stuck. Default: 5 s.
+    /// How long nobody may give the blocks of a channel before it counts as stuck; 3 s at
+    /// least. Default: 5 s.
     pub grace: HumanDuration,
     /// How many blocks that are proven to be there a channel may lack and count as ready. Default: 10.
     pub ready_lag: u64,
@@ -32,6 +36,15 @@ impl Default for OperationsSection {
 
 impl OperationsSection {
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {
+        if self.grace < SHORTEST_GRACE {
+            return Err(out_of_range(
+                "operations.grace",
+                self.grace,
+                &format!(
+                    "it must be {SHORTEST_GRACE} at least: a stream has to last for a while to be known for a good one"
+                ),
+            ));
+        }
         match self.listen {
             Some(listen) if !listen.ip().is_loopback() => Err(out_of_range(
                 "operations.listen",

@@ -382,6 +382,10 @@ fn mistakes_are_named_with_their_remedy() {
             "[operations]\nlisten = \"localhost\"",
             &["line 2", "socket address"],
         ),
+        (
+            "[operations]\ngrace = \"1s\"",
+            &["operations.grace", "3s at least"],
+        ),
         ("[log", &["line 1"]),
     ];
     let mut wrong = Vec::new();

@@ -8,6 +8,7 @@
 mod dissemination;
 mod faults;
 mod harness;
+mod health;
 mod hostile;
 mod life_cycle;
 mod supervision;
