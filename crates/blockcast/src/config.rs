@@ -4,6 +4,7 @@
 mod check;
 mod keep;
 mod load;
+mod operations;
 mod start;
 mod text;
 mod units;
@@ -21,6 +22,7 @@ pub use self::{
     check::InvalidConfig,
     keep::{InvalidKeep, Keep},
     load::LoadError,
+    operations::OperationsSection,
     start::StartAfter,
     units::{ByteSize, HumanDuration, UnitError},
 };
@@ -50,6 +52,9 @@ pub struct NodeConfig {
     /// `[log]`: what is logged.
     #[serde(default)]
     pub log: LogSection,
+    /// `[operations]`: how the node is seen from outside.
+    #[serde(default)]
+    pub operations: OperationsSection,
     /// `[[channel]]`: the channels, one table each; one at least.
     #[serde(rename = "channel", default)]
     pub channels: Vec<ChannelSection>,
@@ -299,6 +304,7 @@ impl NodeConfig {
             delivery: DeliverySection::default(),
             store: StoreSection::default(),
             log: LogSection::default(),
+            operations: OperationsSection::default(),
             channels: Vec::new(),
         }
     }

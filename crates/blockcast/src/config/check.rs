@@ -70,6 +70,7 @@ pub(super) fn check(config: &NodeConfig) -> Result<(), InvalidConfig> {
     check_channels(config)?;
     check_orderer(config)?;
     check_bounds(config)?;
+    config.operations.check()?;
     config.orderer_client()?;
     config.delivery_service()?.validate()?;
     // Neither the key nor the channel matters to whether the settings hold together.
@@ -212,6 +213,7 @@ impl NodeConfig {
             topic_buffer_bytes: size("delivery.topic_buffer", delivery.topic_buffer)?,
             window: delivery.window,
             catch_up_patience: delivery.catch_up_patience.get(),
+            health_grace: self.operations.grace.get(),
             provider: blocks_provider::Config {
                 longest_back_off: self.orderer.longest_back_off.get(),
                 censorship_timeout: self.orderer.censorship_timeout.get(),
@@ -295,7 +297,7 @@ fn size(key: &str, value: ByteSize) -> Result<NonZeroUsize, InvalidConfig> {
         .ok_or_else(|| out_of_range(key, value, "it must be 1 byte at least"))
 }
 
-fn out_of_range(key: &str, value: impl Display, reason: &str) -> InvalidConfig {
+pub(super) fn out_of_range(key: &str, value: impl Display, reason: &str) -> InvalidConfig {
     InvalidConfig::Value {
         key: key.to_owned(),
         value: value.to_string(),

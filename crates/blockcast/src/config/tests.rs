@@ -42,7 +42,8 @@ fn the_defaults_are_these() {
         longest_back_off: 10s, censorship_timeout: 30s, idle_limit: 30s }, \
         delivery: DeliverySection { buffer: 256MiB, topic_buffer: 64MiB, window: 1024, catch_up_patience: 1s }, \
         store: StoreSection { sync: EveryBatch, segment: 256MiB, keep: All }, log: LogSection { filter: \"info\" }, \
-        channels: [ChannelSection { id: ChannelId(ch), genesis: Some(\"ch.block\"), \
+         operations: OperationsSection { listen: None, grace: 5s, ready_lag: 10 }, \
+         channels: [ChannelSection { id: ChannelId(ch), genesis: Some(\"ch.block\"), \
              genesis_hash: None, config_block: None, start_after: None, pull: true, \
              data_hash: Fabric, orderers: [] }] }";
     assert_eq!(format!("{config:?}"), expected);
@@ -113,7 +114,11 @@ fn explicit_values_reach_the_parts() {
         [store]
         sync = \"never\"
         segment = \"2MiB\"
-        keep = \"1000 blocks\""
+        keep = \"1000 blocks\"
+        [operations]
+        listen = \"[::1]:9443\"
+        grace = \"9s\"
+        ready_lag = 3"
     );
     let config = NodeConfig::from_toml(&text).unwrap();
     config.validate().unwrap();
@@ -127,6 +132,9 @@ fn explicit_values_reach_the_parts() {
     assert_eq!(delivery.provider.longest_back_off, millis(25_000));
     assert_eq!(delivery.provider.censorship_timeout, millis(45_000));
     assert_eq!(delivery.provider.idle_limit, millis(15_000));
+    assert_eq!(delivery.health_grace, millis(9000));
+    assert_eq!(config.operations.ready_lag, 3);
+    assert!(config.operations.listen.is_some());
     let bytes = (
         delivery.buffer_bytes.get(),
         delivery.topic_buffer_bytes.get(),
@@ -171,7 +179,8 @@ fn the_example_serves_as_it_is_and_shows_the_defaults() {
     assert!(channel.genesis_hash.take().is_some() && channel.config_block.take().is_some());
     assert!(channel.start_after.take().is_some());
     full.validate().unwrap();
-    // These two have no default to show.
+    // These have no default to show.
+    full.operations.listen = None;
     full.gossip.allow.clear();
     full.gossip.key_file = None;
     assert_eq!(full, example);
@@ -404,6 +413,18 @@ fn mistakes_are_named_with_their_remedy() {
         (
             "[identity]\nmsp_id = \"Org1MSP\"",
             &["missing field `msp_dir`"],
+        ),
+        (
+            "[operations]\nlisten = \"0.0.0.0:9443\"",
+            &["operations.listen", "0.0.0.0:9443", "127.0.0.1:9443", "TLS"],
+        ),
+        (
+            "[operations]\nlisten = \"localhost\"",
+            &["line 2", "socket address"],
+        ),
+        (
+            "[operations]\ngrace = \"1s\"",
+            &["operations.grace", "3s at least"],
         ),
         ("[log", &["line 1"]),
     ];

@@ -25,6 +25,7 @@ use crate::config::{ChannelSection, NodeConfig, OrdererTls};
 /// A channel that is ready to be joined.
 pub(super) struct OpenedChannel {
     pub(super) store: SegmentStore,
+    pub(super) verifier: ChannelVerifier,
     pub(super) parts: ChannelParts,
     pub(super) pull: bool,
 }
@@ -67,7 +68,7 @@ pub(super) async fn open(
     let readers = Arc::new(ChannelAccess::readers(&verifier));
     let organisation = OwnMsp::of_identity(&verifier, &identity.signer.identity());
     let extra = extra_orderers(section)?;
-    let follower = EndpointFollower::new(verifier, client.clone(), extra);
+    let follower = EndpointFollower::new(verifier.clone(), client.clone(), extra);
     let parts = ChannelParts {
         channel,
         genesis: trust.genesis(),
@@ -80,6 +81,7 @@ pub(super) async fn open(
     };
     Ok(OpenedChannel {
         store,
+        verifier,
         parts,
         pull: section.pull,
     })
