@@ -5,7 +5,7 @@ use std::{fs, path::Path, sync::Arc};
 
 use block_api::{BlockReader as _, BlockStore as _, ChannelId, Clock, Height, Signer};
 use block_store::{Config as StoreConfig, OpenError, SegmentStore};
-use channel_config::{ChannelAccess, ChannelConfig, OwnMsp};
+use channel_config::{ChannelAccess, ChannelConfig, ChannelVerifier, OwnMsp};
 use deliver_service::ChannelParts;
 use orderer_client::{
     AddressOverride, OrdererClient, OrdererEndpoint, PemError, Tls, parse_pem_certificates,
