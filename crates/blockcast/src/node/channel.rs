@@ -231,7 +231,7 @@ mod tests {
         }
     }
 
-    /// Covers: CFG-07, CFG-10, CFG-12
+    /// Covers: CFG-07, CFG-09, CFG-10, CFG-12
     #[test]
     fn overrides_bring_their_roots_or_keep_those_of_the_endpoint() {
         let mut config = NodeConfig::new("data");
