@@ -40,11 +40,12 @@ fn the_defaults_are_these() {
         orderer: OrdererSection { tls: Server, client_cert: None, client_key: None, overrides: [], \
         connect_timeout: 3s, initial_timeout: 30s, keepalive_interval: 1min, max_message: 100MiB, \
         longest_back_off: 10s, censorship_timeout: 30s, idle_limit: 30s }, \
-        delivery: DeliverySection { buffer: 256MiB, topic_buffer: 64MiB, window: 1024, catch_up_patience: 1s }, \
+        delivery: DeliverySection { buffer: 256MiB, topic_buffer: 64MiB, window: 1024, catch_up_patience: 1s, \
+        pullers: 1, takeover: 3s, puller_role: None }, \
         store: StoreSection { sync: EveryBatch, segment: 256MiB, keep: All }, log: LogSection { filter: \"info\" }, \
          operations: OperationsSection { listen: None, grace: 5s, ready_lag: 10 }, \
          channels: [ChannelSection { id: ChannelId(ch), genesis: Some(\"ch.block\"), \
-             genesis_hash: None, config_block: None, start_after: None, pull: true, \
+             genesis_hash: None, config_block: None, start_after: None, pull: Elected, \
              data_hash: Fabric, orderers: [] }] }";
     assert_eq!(format!("{config:?}"), expected);
     config.validate().unwrap();
@@ -105,6 +106,9 @@ fn explicit_values_reach_the_parts() {
         topic_buffer = \"3MiB\"
         window = 17
         catch_up_patience = \"110ms\"
+        pullers = 2
+        takeover = \"4s\"
+        puller_role = \"admin\"
         [gossip]
         inline_limit = \"1KiB\"
         max_block = \"5MiB\"
@@ -144,6 +148,11 @@ fn explicit_values_reach_the_parts() {
         (delivery.window, delivery.catch_up_patience),
         (17, millis(110))
     );
+    assert_eq!(
+        (delivery.pullers.get(), delivery.takeover),
+        (2, millis(4000))
+    );
+    assert_eq!(config.delivery.puller_role, Some(PullerRole::Admin));
     let gossip = config
         .libp2p(gossip_libp2p::Keypair::from_seed([7; 32]))
         .unwrap();
@@ -157,6 +166,7 @@ fn explicit_values_reach_the_parts() {
         (gossip.status_interval, gossip.listen.len()),
         (millis(2000), 1)
     );
+    assert_eq!(gossip.silence_limit, delivery.takeover);
     let channel = config.channels[0].id.clone();
     let store = config
         .block_store(&channel, HeaderHash::new([1; 32]))
@@ -183,6 +193,7 @@ fn the_example_serves_as_it_is_and_shows_the_defaults() {
     full.operations.listen = None;
     full.gossip.allow.clear();
     full.gossip.key_file = None;
+    full.delivery.puller_role = None;
     assert_eq!(full, example);
 }
 
@@ -354,6 +365,22 @@ fn mistakes_are_named_with_their_remedy() {
             ],
         ),
         ("[delivery]\nwindow = 0", &["delivery.window", "1 block"]),
+        (
+            "[delivery]\npullers = 0",
+            &["delivery.pullers", "\"never\""],
+        ),
+        (
+            "[delivery]\ntakeover = \"10ms\"",
+            &["delivery.takeover", "1s at least"],
+        ),
+        (
+            "[delivery]\npuller_role = \"king\"",
+            &["king", "`peer`", "`member`"],
+        ),
+        (
+            "[[channel]]\nid = \"b\"\ngenesis = \"g\"\npull = \"maybe\"",
+            &["maybe", "`elected`", "`always`", "`never`"],
+        ),
         (
             "[store]\nsegment = \"1KiB\"",
             &["store.segment", "1MiB at least"],

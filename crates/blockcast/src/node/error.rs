@@ -123,7 +123,7 @@ pub enum StartError {
     /// There is nobody to pull from.
     #[error(
         "channel {channel} shall be pulled, but its configuration names no orderer: list some under \
-         [[channel.orderers]], or set pull to false"
+         [[channel.orderers]], or set pull to \"never\""
     )]
     NoOrderer {
         /// The channel.

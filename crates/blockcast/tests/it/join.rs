@@ -9,7 +9,7 @@ use block_api::{
 };
 use blockcast::{
     Node, NodeConfig, StartError, StoreCheck,
-    config::{ChannelSection, StartAfter},
+    config::{ChannelSection, Pull, StartAfter},
 };
 use dev_orderer::{BatchConfig, Change, Config, DevOrderer, Pace};
 use gossip_memory::{Link, MemoryGossip, MemoryNetwork};
@@ -94,7 +94,7 @@ impl Scene {
     async fn fed(&self, name: &str, section: ChannelSection) -> Result<Node, StartError> {
         let gossip = self.network.node(name);
         let section = ChannelSection {
-            pull: false,
+            pull: Pull::Never,
             ..section
         };
         start_node(&self.orderer, self.dir.path(), name, section, gossip).await
