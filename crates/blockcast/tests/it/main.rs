@@ -10,6 +10,7 @@ mod config;
 mod demo;
 mod embedded;
 mod node;
+mod operations;
 mod process;
 mod store;
 mod trust;
