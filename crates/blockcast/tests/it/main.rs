@@ -14,6 +14,7 @@ mod disk;
 mod embedded;
 mod join;
 mod node;
+mod operations;
 mod process;
 mod store;
 mod trust;
