@@ -4,6 +4,7 @@
 mod check;
 mod keep;
 mod load;
+mod start;
 mod text;
 mod units;
 
@@ -12,13 +13,15 @@ use std::{
     str::FromStr,
 };
 
-use block_api::{ChannelId, DataHashing, Endpoint};
+use block_api::{ChannelId, DataHashing, Endpoint, HeaderHash};
 use serde::Deserialize;
 
+pub(crate) use self::start::Joining;
 pub use self::{
     check::InvalidConfig,
     keep::{InvalidKeep, Keep},
     load::LoadError,
+    start::StartAfter,
     units::{ByteSize, HumanDuration, UnitError},
 };
 
@@ -230,8 +233,15 @@ pub struct ChannelSection {
     /// The id of the channel.
     #[serde(deserialize_with = "text::parse")]
     pub id: ChannelId,
-    /// The file with its genesis block.
-    pub genesis: PathBuf,
+    /// The file with its genesis block. Left out where the channel is joined at a later config block.
+    pub genesis: Option<PathBuf>,
+    /// The header hash of its genesis block, for a channel that is joined at a later config block.
+    #[serde(default, deserialize_with = "text::parse_some")]
+    pub genesis_hash: Option<HeaderHash>,
+    /// The file with a config block that is trusted, to join at. Default: none.
+    pub config_block: Option<PathBuf>,
+    /// The block behind which a channel starts that is joined so. Default: the config block.
+    pub start_after: Option<StartAfter>,
     /// Whether this node pulls the channel's blocks from the ordering service. Without, it has them
     /// from other nodes. Default: true.
     #[serde(default = "default_pull")]
@@ -340,10 +350,27 @@ impl ChannelSection {
     pub fn new(id: ChannelId, genesis: impl Into<PathBuf>) -> Self {
         Self {
             id,
-            genesis: genesis.into(),
+            genesis: Some(genesis.into()),
+            genesis_hash: None,
+            config_block: None,
+            start_after: None,
             pull: default_pull(),
             data_hash: DataHashRule::default(),
             orderers: Vec::new(),
+        }
+    }
+
+    /// A channel that is pulled, joined behind a config block that is trusted.
+    pub fn joined_at(
+        id: ChannelId,
+        genesis_hash: HeaderHash,
+        config_block: impl Into<PathBuf>,
+    ) -> Self {
+        Self {
+            genesis: None,
+            genesis_hash: Some(genesis_hash),
+            config_block: Some(config_block.into()),
+            ..Self::new(id, PathBuf::new())
         }
     }
 }

@@ -8,6 +8,7 @@ mod gossip_key;
 mod repair;
 mod stored;
 mod subscription;
+mod trust;
 mod verifier;
 
 use std::{collections::BTreeMap, sync::Arc};

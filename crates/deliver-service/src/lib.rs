@@ -7,9 +7,11 @@ mod catch_up;
 mod channel;
 mod config;
 mod error;
+mod evidence;
 mod heads;
 mod in_order;
 mod intake;
+mod leadership;
 mod orderer;
 mod publisher;
 mod service;
@@ -20,6 +22,8 @@ mod writer;
 pub use self::{
     config::{Config, ConfigError},
     error::{JoinError, StartError, StopError},
+    evidence::Equivocation,
+    leadership::{Leadership, Role},
     service::{ChannelParts, ChannelState, DeliverService},
     stats::{ChannelStats, Origin},
 };

@@ -5,13 +5,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use block_api::{
     BlockReader, BlockSource, BlockStore, BlockVerifier, ChainInfo, ChannelId, ChannelStatus,
-    Gossip, HeaderHash, Height, JoinRequest, NodeId, Readers, Signer,
+    Gossip, HeaderHash, Height, JoinRequest, NodeId, OwnOrganisation, Readers, Signer,
 };
 use blocks_provider::{PullReport, PullState};
 use tokio::sync::Mutex;
 
 use crate::{
-    ChannelStats, Config, ConfigError, JoinError, StartError, StopError,
+    ChannelStats, Config, ConfigError, Equivocation, JoinError, Leadership, StartError, StopError,
+    buffer::Budget,
     channel::{Channel, restore_config},
 };
 
@@ -27,6 +28,7 @@ pub struct DeliverService {
 #[derive(Debug)]
 struct Inner {
     config: Config,
+    budget: Arc<Budget>,
     gossip: Arc<dyn Gossip>,
     channels: Mutex<Channels>,
 }
@@ -52,6 +54,8 @@ pub struct ChannelParts {
     pub readers: Arc<dyn Readers>,
     /// The identity of this node in the channel.
     pub signer: Arc<dyn Signer>,
+    /// Which other nodes belong to the organisation of this one, and may pull.
+    pub organisation: Arc<dyn OwnOrganisation>,
     /// Its ordering service, for when this node pulls.
     pub source: Arc<dyn BlockSource>,
 }
@@ -66,12 +70,17 @@ pub struct ChannelState {
     /// The same at length: who fails and why, what is suspected, counts. `None` when it was not
     /// started.
     pub pull_report: Option<PullReport>,
+    /// The place of this node among those that may pull; `None` where nobody is elected.
+    pub leadership: Option<Leadership>,
     /// What came in by which way.
     pub stats: ChannelStats,
     /// What the other nodes say of themselves.
     pub peers: BTreeMap<NodeId, ChannelStatus>,
     /// Bytes of blocks that wait to be stored.
     pub buffered_bytes: usize,
+    /// Blocks of one number of which orderers signed two, the first ones that were found since the
+    /// channel was joined. Anything in it is an alarm.
+    pub evidence: Vec<Equivocation>,
     /// Why nothing is stored at the moment; `None` while the store works.
     pub storage_failure: Option<String>,
 }
@@ -86,6 +95,7 @@ impl DeliverService {
         config.validate()?;
         Ok(Self {
             inner: Arc::new(Inner {
+                budget: Budget::new(config.total_buffer_bytes.get()),
                 config,
                 gossip,
                 channels: Mutex::default(),
@@ -124,7 +134,9 @@ impl DeliverService {
                 signer: parts.signer.clone(),
             })
             .await?;
-        let joined = Channel::start(&self.inner.config, parts, membership);
+        let node = self.inner.gossip.node_id();
+        let (config, budget) = (&self.inner.config, &self.inner.budget);
+        let joined = Channel::start(config, node, budget, parts, membership);
         channels.joined.insert(channel, Arc::new(joined));
         Ok(())
     }
@@ -173,35 +185,41 @@ impl DeliverService {
         channel: &ChannelId,
         ledger: Arc<dyn BlockReader>,
     ) -> Result<(), StartError> {
-        let joined = {
-            let channels = self.inner.channels.lock().await;
-            if channels.stopped {
-                return Err(StartError::Stopping {
-                    channel: channel.clone(),
-                });
-            }
-            let joined = channels.joined.get(channel).cloned();
-            joined.ok_or_else(|| StartError::NotJoined {
-                channel: channel.clone(),
-            })?
-        };
+        let joined = self.startable(channel).await?;
+        let election = joined.election.lock().await;
         let mut pull = joined.pull.lock().await;
-        if joined.intake.cancel.is_cancelled() {
-            return Err(StartError::Stopping {
-                channel: channel.clone(),
-            });
-        }
-        if pull.is_some() {
-            return Err(StartError::AlreadyRunning {
-                channel: channel.clone(),
-            });
-        }
+        joined.check_idle(election.is_some() || pull.is_some())?;
         *pull = Some(joined.pull(ledger));
         Ok(())
     }
 
-    /// Stops pulling. On return the pull loop has ended and handed nothing off half-way. The
-    /// intake goes on.
+    /// Has the nodes of the own organisation agree who pulls, instead of saying it: this one pulls from
+    /// the height of `ledger` on while its place among those that are there asks for it. All of them
+    /// rank the nodes alike, by their proven identities; this one always counts itself in.
+    /// [`stop_deliver_for_channel`](Self::stop_deliver_for_channel) ends it.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`], as for [`start_deliver_for_channel`](Self::start_deliver_for_channel).
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn elect_for_channel(
+        &self,
+        channel: &ChannelId,
+        ledger: Arc<dyn BlockReader>,
+    ) -> Result<(), StartError> {
+        let joined = self.startable(channel).await?;
+        let mut election = joined.election.lock().await;
+        let pull = joined.pull.lock().await;
+        joined.check_idle(election.is_some() || pull.is_some())?;
+        *election = Some(joined.elect(ledger));
+        Ok(())
+    }
+
+    /// Stops pulling, and the election of who does. On return the pull loop has ended and handed
+    /// nothing off half-way. The intake goes on.
     ///
     /// # Errors
     ///
@@ -280,15 +298,33 @@ impl DeliverService {
             .await
             .as_ref()
             .map(|pull| pull.handle.report());
+        let election = joined.election.lock().await;
+        let leadership = election
+            .as_ref()
+            .map(|election| *election.leadership.borrow());
+        drop(election);
         Some(ChannelState {
+            leadership,
             chain: joined.intake.store.info(),
             pull: pull_report.as_ref().map(|report| report.state.clone()),
             pull_report,
-            stats: joined.intake.counters.get(),
+            stats: joined.intake.counters.get(joined.intake.buffer.evicted()),
             peers: joined.peers.all(),
             buffered_bytes: joined.intake.buffer.bytes(),
+            evidence: joined.intake.evidence.found(),
             storage_failure: joined.intake.storage_failure.borrow().clone(),
         })
+    }
+
+    /// The channel, if something may be started in it.
+    async fn startable(&self, channel: &ChannelId) -> Result<Arc<Channel>, StartError> {
+        let channels = self.inner.channels.lock().await;
+        let channel = || channel.clone();
+        if channels.stopped {
+            return Err(StartError::Stopping { channel: channel() });
+        }
+        let joined = channels.joined.get(&channel()).cloned();
+        joined.ok_or_else(|| StartError::NotJoined { channel: channel() })
     }
 
     async fn joined(&self, channel: &ChannelId) -> Option<Arc<Channel>> {

@@ -39,6 +39,10 @@ pub struct ChannelStats {
     pub unpublished: u64,
     /// Appends that failed and were tried again.
     pub failed_appends: u64,
+    /// Pairs of blocks of one number that orderers signed.
+    pub equivocations: u64,
+    /// Blocks that waited and made room for lower ones, to be fetched again.
+    pub evicted: u64,
 }
 
 #[derive(Debug, Default)]
@@ -53,6 +57,7 @@ pub(crate) struct Counters {
     pub(crate) unlinked: Counter,
     pub(crate) unpublished: Counter,
     pub(crate) failed_appends: Counter,
+    pub(crate) equivocations: Counter,
 }
 
 /// A count that only grows.
@@ -81,7 +86,8 @@ impl Counters {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    pub(crate) fn get(&self) -> ChannelStats {
+    /// The counts, with those of the buffer.
+    pub(crate) fn get(&self, evicted: u64) -> ChannelStats {
         ChannelStats {
             from_orderer: self.from_orderer.load(Ordering::Relaxed),
             from_topic: self.from_topic.load(Ordering::Relaxed),
@@ -93,6 +99,8 @@ impl Counters {
             unlinked: self.unlinked.get(),
             unpublished: self.unpublished.get(),
             failed_appends: self.failed_appends.get(),
+            equivocations: self.equivocations.get(),
+            evicted,
         }
     }
 }

@@ -3,17 +3,18 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use block_api::{
     Answer, Block, BlockNumber, Candidate, ChannelStatus, Delivery, Endpoint, GossipChannel,
-    GossipEvent, NodeId, Rejection, StreamRequest, Verdict, VerifiedBlock, VerifyError,
+    GossipEvent, Height, NodeId, Rejection, StreamRequest, Verdict, VerifiedBlock, VerifyError,
 };
+use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, watch},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -34,33 +35,76 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// What the nodes of a channel say of themselves.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
-    statuses: Mutex<BTreeMap<NodeId, ChannelStatus>>,
+    statuses: Mutex<BTreeMap<NodeId, Peer>>,
     changed: Notify,
+    changes: watch::Sender<()>,
+}
+
+/// What is known of a node that may pull.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) node: NodeId,
+    /// Its identity, where it is proven.
+    pub(crate) identity: Option<Bytes>,
+    pub(crate) pulling: bool,
+    pub(crate) height: Height,
+}
+
+#[derive(Debug)]
+struct Peer {
+    identity: Option<Bytes>,
+    status: ChannelStatus,
 }
 
 impl Peers {
     pub(crate) fn all(&self) -> BTreeMap<NodeId, ChannelStatus> {
-        self.statuses
-            .lock()
-            .expect("invariant: no holder of this lock panics")
-            .clone()
+        let statuses = self.statuses();
+        let entries = statuses.iter();
+        entries
+            .map(|(node, peer)| (node.clone(), peer.status.clone()))
+            .collect()
+    }
+
+    /// The same, without the tips and with what is proven of each.
+    pub(crate) fn known(&self) -> Vec<Known> {
+        let statuses = self.statuses();
+        let known = statuses.iter().map(|(node, peer)| Known {
+            node: node.clone(),
+            identity: peer.identity.clone(),
+            pulling: peer.status.pulling,
+            height: peer.status.height,
+        });
+        known.collect()
+    }
+
+    /// Tells of every change.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     pub(crate) async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    fn heard(&self, from: NodeId, status: Option<ChannelStatus>) {
-        let mut statuses = self
-            .statuses
-            .lock()
-            .expect("invariant: no holder of this lock panics");
-        match status {
-            Some(status) => statuses.insert(from, status),
-            None => statuses.remove(&from),
-        };
-        drop(statuses);
+    fn heard(&self, from: NodeId, identity: Option<Bytes>, status: ChannelStatus) {
+        self.statuses().insert(from, Peer { identity, status });
+        self.tell();
+    }
+
+    fn left(&self, node: &NodeId) {
+        self.statuses().remove(node);
+        self.tell();
+    }
+
+    fn tell(&self) {
         self.changed.notify_one();
+        self.changes.send_replace(());
+    }
+
+    fn statuses(&self) -> MutexGuard<'_, BTreeMap<NodeId, Peer>> {
+        self.statuses
+            .lock()
+            .expect("invariant: no holder of this lock panics")
     }
 }
 
@@ -101,6 +145,7 @@ pub(crate) async fn run(
                     || !is_wanted(&intake, candidate.block())
                 {
                     intake.counters.ignored.add(1);
+                    intake.evidence.note(candidate.block());
                     candidate.answer(Answer::Ignore);
                     continue;
                 }
@@ -111,13 +156,17 @@ pub(crate) async fn run(
                 let task = task.map(move |()| (!has_data).then_some(number));
                 at_work.spawn(task.in_current_span());
             }
-            Some(GossipEvent::Status { from, status, .. }) => {
+            Some(GossipEvent::Status {
+                from,
+                identity,
+                status,
+            }) => {
                 if let Some(tip) = &status.tip {
                     heads::note_tip(&intake, tip, &from);
                 }
-                peers.heard(from, Some(status));
+                peers.heard(from, identity, status);
             }
-            Some(GossipEvent::Left(node)) => peers.heard(node, None),
+            Some(GossipEvent::Left(node)) => peers.left(&node),
             None => break,
         }
     }
@@ -224,6 +273,7 @@ fn rejection(error: JudgeError) -> Option<Rejection> {
 
 fn keep(intake: &Intake, verified: VerifiedBlock, origin: Origin) {
     let number = verified.number();
+    intake.evidence.note(verified.block());
     let pushed = intake.buffer.try_push(verified, origin);
     if pushed == Push::Full {
         debug!(channel = %intake.channel, block.number = %number, "no room for a block from the topic");

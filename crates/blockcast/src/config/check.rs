@@ -90,6 +90,7 @@ fn check_channels(config: &NodeConfig) -> Result<(), InvalidConfig> {
                 channel: channel.id.clone(),
             });
         }
+        channel.joining()?;
         if config.orderer.tls != OrdererTls::None
             && channel.orderers.iter().any(|orderer| orderer.ca.is_none())
         {

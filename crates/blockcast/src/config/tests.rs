@@ -29,7 +29,7 @@ fn uncommented() -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Covers: CFG-02
+/// Covers: CFG-02, GSV-12
 #[test]
 fn the_defaults_are_these() {
     let config = NodeConfig::from_toml(MINIMAL).unwrap();
@@ -42,7 +42,8 @@ fn the_defaults_are_these() {
         longest_back_off: 10s, censorship_timeout: 30s, idle_limit: 30s }, \
         delivery: DeliverySection { buffer: 256MiB, topic_buffer: 64MiB, window: 1024, catch_up_patience: 1s }, \
         store: StoreSection { sync: EveryBatch, segment: 256MiB, keep: All }, log: LogSection { filter: \"info\" }, \
-        channels: [ChannelSection { id: ChannelId(ch), genesis: \"ch.block\", pull: true, \
+        channels: [ChannelSection { id: ChannelId(ch), genesis: Some(\"ch.block\"), \
+             genesis_hash: None, config_block: None, start_after: None, pull: true, \
              data_hash: Fabric, orderers: [] }] }";
     assert_eq!(format!("{config:?}"), expected);
     config.validate().unwrap();
@@ -72,7 +73,7 @@ fn the_defaults_are_those_of_the_parts() {
         format!("{:?}", orderer_client::Config::default())
     );
     let channel: ChannelId = "ch".parse().unwrap();
-    let genesis = block_api::HeaderHash::new([1; 32]);
+    let genesis = HeaderHash::new([1; 32]);
     let store = config.block_store(&channel, genesis).unwrap();
     let default = block_store::Config::new(channel);
     assert_eq!(
@@ -84,7 +85,7 @@ fn the_defaults_are_those_of_the_parts() {
     );
 }
 
-/// Covers: CFG-01
+/// Covers: CFG-01, GSV-12
 #[test]
 fn explicit_values_reach_the_parts() {
     let text = format!(
@@ -150,7 +151,7 @@ fn explicit_values_reach_the_parts() {
     );
     let channel = config.channels[0].id.clone();
     let store = config
-        .block_store(&channel, block_api::HeaderHash::new([1; 32]))
+        .block_store(&channel, HeaderHash::new([1; 32]))
         .unwrap();
     assert_eq!(
         (store.sync, store.segment_bytes.get()),
@@ -165,6 +166,10 @@ fn the_example_serves_as_it_is_and_shows_the_defaults() {
     let example = NodeConfig::from_toml(EXAMPLE).unwrap();
     example.validate().unwrap();
     let mut full = NodeConfig::from_toml(&uncommented()).unwrap();
+    // These show another way to join.
+    let channel = &mut full.channels[0];
+    assert!(channel.genesis_hash.take().is_some() && channel.config_block.take().is_some());
+    assert!(channel.start_after.take().is_some());
     full.validate().unwrap();
     // These two have no default to show.
     full.gossip.allow.clear();
@@ -234,7 +239,7 @@ fn paths_are_meant_from_the_folder_of_the_file() {
         config.orderer.overrides[0].ca.as_deref(),
         Some(&*at("tls/other-ca.pem"))
     );
-    assert_eq!(config.channels[0].genesis, at("mychannel.block"));
+    assert_eq!(config.channels[0].genesis, Some(at("mychannel.block")));
     assert_eq!(
         config.channels[0].orderers[0].ca.as_deref(),
         Some(&*at("tls/orderer9-ca.pem"))
@@ -356,7 +361,42 @@ fn mistakes_are_named_with_their_remedy() {
             "[[channel]]\nid = \"Ch\"\ngenesis = \"g\"",
             &["\"Ch\"", "lower-case letter"],
         ),
-        ("[[channel]]\nid = \"b\"", &["missing field `genesis`"]),
+        (
+            "[[channel]]\nid = \"b\"",
+            &["channel.genesis is missing", "channel.config_block"],
+        ),
+        (
+            "[[channel]]\nid = \"b\"\nconfig_block = \"c\"",
+            &["channel.genesis_hash is missing", "header hash"],
+        ),
+        (
+            "[[channel]]\nid = \"b\"\nstart_after = { number = 1, hash = \"HASH\" }",
+            &["channel.genesis_hash is missing"],
+        ),
+        (
+            "[[channel]]\nid = \"b\"\ngenesis_hash = \"HASH\"",
+            &["channel.config_block is missing", "you trust"],
+        ),
+        (
+            "[[channel]]\nid = \"b\"\ngenesis = \"g\"\ngenesis_hash = \"HASH\"",
+            &["channel.genesis_hash has no effect", "leave one"],
+        ),
+        (
+            "[[channel]]\nid = \"b\"\ngenesis = \"g\"\nconfig_block = \"c\"",
+            &["channel.config_block has no effect", "leave one"],
+        ),
+        (
+            "[[channel]]\nid = \"b\"\ngenesis_hash = \"12\"",
+            &["64 hexadecimal digits", "\"12\""],
+        ),
+        (
+            "[[channel]]\nid = \"b\"\nstart_after = { number = 1 }",
+            &["missing field `hash`"],
+        ),
+        (
+            "[[channel]]\nid = \"b\"\nstart_after = { number = -1, hash = \"HASH\" }",
+            &["-1"],
+        ),
         (
             "[[channel]]\nid = \"b\"\ngenesis = \"g\"\norderers = [{ endpoint = \"a:1\" }]",
             &["channel.orderers.ca is missing", "TLS roots"],
@@ -369,6 +409,7 @@ fn mistakes_are_named_with_their_remedy() {
     ];
     let mut wrong = Vec::new();
     for (addition, words) in rows {
+        let addition = addition.replace("HASH", &"5a".repeat(32));
         let text = format!("{addition}\n{MINIMAL}");
         let error = match NodeConfig::from_toml(&text) {
             Ok(config) => config

@@ -9,6 +9,7 @@
 mod config;
 mod demo;
 mod embedded;
+mod join;
 mod node;
 mod process;
 mod store;
