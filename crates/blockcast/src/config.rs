@@ -4,7 +4,9 @@
 mod check;
 mod keep;
 mod load;
+mod operations;
 mod pull;
+mod start;
 mod text;
 mod units;
 
@@ -13,14 +15,17 @@ use std::{
     str::FromStr,
 };
 
-use block_api::{ChannelId, DataHashing, Endpoint};
+use block_api::{ChannelId, DataHashing, Endpoint, HeaderHash};
 use serde::Deserialize;
 
+pub(crate) use self::start::Joining;
 pub use self::{
     check::InvalidConfig,
     keep::{InvalidKeep, Keep},
     load::LoadError,
+    operations::OperationsSection,
     pull::{Pull, PullerRole},
+    start::StartAfter,
     units::{ByteSize, HumanDuration, UnitError},
 };
 
@@ -49,6 +54,9 @@ pub struct NodeConfig {
     /// `[log]`: what is logged.
     #[serde(default)]
     pub log: LogSection,
+    /// `[operations]`: how the node is seen from outside.
+    #[serde(default)]
+    pub operations: OperationsSection,
     /// `[[channel]]`: the channels, one table each; one at least.
     #[serde(rename = "channel", default)]
     pub channels: Vec<ChannelSection>,
@@ -240,8 +248,15 @@ pub struct ChannelSection {
     /// The id of the channel.
     #[serde(deserialize_with = "text::parse")]
     pub id: ChannelId,
-    /// The file with its genesis block.
-    pub genesis: PathBuf,
+    /// The file with its genesis block. Left out where the channel is joined at a later config block.
+    pub genesis: Option<PathBuf>,
+    /// The header hash of its genesis block, for a channel that is joined at a later config block.
+    #[serde(default, deserialize_with = "text::parse_some")]
+    pub genesis_hash: Option<HeaderHash>,
+    /// The file with a config block that is trusted, to join at. Default: none.
+    pub config_block: Option<PathBuf>,
+    /// The block behind which a channel starts that is joined so. Default: the config block.
+    pub start_after: Option<StartAfter>,
     /// Whether this node pulls the channel's blocks from the ordering service. Default: `elected`.
     #[serde(default)]
     pub pull: Pull,
@@ -298,6 +313,7 @@ impl NodeConfig {
             delivery: DeliverySection::default(),
             store: StoreSection::default(),
             log: LogSection::default(),
+            operations: OperationsSection::default(),
             channels: Vec::new(),
         }
     }
@@ -349,10 +365,27 @@ impl ChannelSection {
     pub fn new(id: ChannelId, genesis: impl Into<PathBuf>) -> Self {
         Self {
             id,
-            genesis: genesis.into(),
+            genesis: Some(genesis.into()),
+            genesis_hash: None,
+            config_block: None,
+            start_after: None,
             pull: Pull::default(),
             data_hash: DataHashRule::default(),
             orderers: Vec::new(),
+        }
+    }
+
+    /// A channel that is pulled, joined behind a config block that is trusted.
+    pub fn joined_at(
+        id: ChannelId,
+        genesis_hash: HeaderHash,
+        config_block: impl Into<PathBuf>,
+    ) -> Self {
+        Self {
+            genesis: None,
+            genesis_hash: Some(genesis_hash),
+            config_block: Some(config_block.into()),
+            ..Self::new(id, PathBuf::new())
         }
     }
 }

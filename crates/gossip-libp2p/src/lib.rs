@@ -30,4 +30,4 @@ pub use self::{
     identity::{Keypair, node_id, peer_id},
     stats::Stats,
 };
-pub use libp2p::{Multiaddr, PeerId};
+pub use libp2p::{Multiaddr, PeerId, metrics::Registry};

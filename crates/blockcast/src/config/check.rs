@@ -73,6 +73,7 @@ pub(super) fn check(config: &NodeConfig) -> Result<(), InvalidConfig> {
     check_channels(config)?;
     check_orderer(config)?;
     check_bounds(config)?;
+    config.operations.check()?;
     config.orderer_client()?;
     config.delivery_service()?.validate()?;
     // Neither the key nor the channel matters to whether the settings hold together.
@@ -93,6 +94,7 @@ fn check_channels(config: &NodeConfig) -> Result<(), InvalidConfig> {
                 channel: channel.id.clone(),
             });
         }
+        channel.joining()?;
         if config.orderer.tls != OrdererTls::None
             && channel.orderers.iter().any(|orderer| orderer.ca.is_none())
         {
@@ -224,6 +226,7 @@ impl NodeConfig {
             topic_buffer_bytes: size("delivery.topic_buffer", delivery.topic_buffer)?,
             window: delivery.window,
             catch_up_patience: delivery.catch_up_patience.get(),
+            health_grace: self.operations.grace.get(),
             pullers: NonZeroUsize::new(delivery.pullers).ok_or_else(|| {
                 let reason = "it must be 1 at least; write pull = \"never\" in a [[channel]] that this node does not pull";
                 out_of_range("delivery.pullers", 0, reason)
@@ -313,7 +316,7 @@ fn size(key: &str, value: ByteSize) -> Result<NonZeroUsize, InvalidConfig> {
         .ok_or_else(|| out_of_range(key, value, "it must be 1 byte at least"))
 }
 
-fn out_of_range(key: &str, value: impl Display, reason: &str) -> InvalidConfig {
+pub(super) fn out_of_range(key: &str, value: impl Display, reason: &str) -> InvalidConfig {
     InvalidConfig::Value {
         key: key.to_owned(),
         value: value.to_string(),

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::{
-    Origin,
+    buffer::Giver,
     in_order::InOrder,
     intake::{Intake, JudgeError},
 };
@@ -53,7 +53,7 @@ pub(super) async fn finds_next(
         return false;
     }
     let mut run = InOrder::behind(applied.height);
-    match run.take(intake, block, Origin::Orderer).await {
+    match run.take(intake, block, &Giver::Orderers).await {
         Ok(()) => {
             warn!(channel = %intake.channel, block.number = %next, %endpoint, "those who pull kept a block back");
             true

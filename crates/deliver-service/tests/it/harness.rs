@@ -10,7 +10,7 @@ use block_api::{
         TestSigner, TestVerifier, within,
     },
 };
-use blockcast_deliver_service::{ChannelParts, ChannelState, Config, DeliverService};
+use blockcast_deliver_service::{ChannelParts, ChannelState, Config, DeliverService, Equivocation};
 use gossip_memory::{Link, MemoryGossip, MemoryNetwork};
 
 pub(crate) const ORDERER: &str = "orderer:7050";
@@ -60,7 +60,10 @@ impl Node {
     ) -> Self {
         let service = DeliverService::new(config, Arc::new(gossip.clone())).unwrap();
         let channel = TestChain::new("ch").channel();
-        let verifier = Arc::new(TestVerifier::strict());
+        let below = store.info().first.previous();
+        let trusted = below.and_then(|below| store.config_at(below));
+        let verifier = trusted.map_or_else(TestVerifier::strict, TestVerifier::trusting);
+        let verifier = Arc::new(verifier);
         let orderer = Arc::new(ScriptedSource::new(&[ORDERER]));
         let node = Self {
             gossip,
@@ -134,6 +137,21 @@ impl Node {
 
     pub(crate) async fn state(&self) -> ChannelState {
         self.service.channel_state(&self.channel).await.unwrap()
+    }
+
+    /// Waits until it has found so many pairs of signed blocks of one number.
+    pub(crate) async fn finds(&self, pairs: usize) -> Vec<Equivocation> {
+        let found = async {
+            loop {
+                let state = self.state().await;
+                if state.evidence.len() >= pairs {
+                    assert_eq!(state.stats.equivocations, state.evidence.len() as u64);
+                    return state.evidence;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        };
+        within("the evidence", found).await
     }
 
     /// Waits until it has heard of so many neighbours.

@@ -7,9 +7,12 @@
 )]
 
 mod dissemination;
+mod evidence;
 mod faults;
 mod harness;
+mod health;
 mod hostile;
 mod leadership;
 mod life_cycle;
+mod supervision;
 mod trust;

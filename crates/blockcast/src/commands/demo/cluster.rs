@@ -165,7 +165,7 @@ impl Cluster {
             if *height < heights.orderer {
                 let state = self.state(node).await.ok();
                 let reason = state.and_then(|state| match (state.storage_failure, state.pull) {
-                    (Some(failure), _) => Some(failure),
+                    (Some(failure), _) => Some(failure.message),
                     (None, Some(PullState::BackingOff { last_failure, .. })) => last_failure,
                     (None, _) => None,
                 });
