@@ -81,9 +81,7 @@ async fn a_probe_that_brings_a_bad_block_changes_nothing() {
     let forged = TestChain::forged(&group.blocks[1]);
     let script = |name, block: &Block| {
         let steps = vec![Step::Block(block.clone())];
-        second
-            .orderer
-            .script(name, block_api::testing::Opening::Stream(steps));
+        second.orderer.script(name, Opening::Stream(steps));
     };
     script("bad:1", &forged);
     script("far:2", &group.blocks[40]);
