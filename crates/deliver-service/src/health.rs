@@ -3,7 +3,7 @@
 
 mod reason;
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use block_api::{BlockNumber, Height};
 use blocks_provider::{PullReport, PullState, Reason};
@@ -16,6 +16,9 @@ use crate::{Config, Missing, StorageFailure, StorageFailureKind, Task};
 const AFTERGLOW: Duration = Duration::from_secs(1);
 
 /// How well a channel does. Only what is proven counts: what a node merely claims makes nobody late.
+///
+/// As text it begins with its short name (of a stuck channel that of the reason), and says what that
+/// means, what was said, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Health {
@@ -99,6 +102,33 @@ impl Health {
             Self::Connecting => "connecting",
             Self::CatchingUp { .. } => "catching-up",
             Self::Stuck { .. } => "stuck",
+        }
+    }
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtTip => write!(
+                f,
+                "at-tip: every block that is proven to be there is stored"
+            ),
+            Self::Connecting => write!(
+                f,
+                "connecting: whoever gives blocks has not been reached so far"
+            ),
+            Self::CatchingUp { blocks, behind } => write!(
+                f,
+                "catching-up: {blocks} blocks are missing, the first of them for {} s",
+                behind.as_secs()
+            ),
+            Self::Stuck { reason, detail } => {
+                write!(f, "{}: {reason}", reason.as_str())?;
+                if let Some(detail) = detail {
+                    write!(f, ": {detail}")?;
+                }
+                write!(f, "; {}", reason.remedy())
+            }
         }
     }
 }
