@@ -10,6 +10,7 @@ mod operations;
 mod repair;
 mod stored;
 mod subscription;
+mod trust;
 mod verifier;
 mod view;
 

@@ -3,7 +3,11 @@
 
 use std::sync::{Arc, atomic::AtomicU64};
 
-use block_api::{BlockReader, BlockSource, GossipChannel, GossipEvent, Membership};
+use block_api::{
+    Block, BlockReader, BlockSource, GossipChannel, GossipEvent, HeaderHash, Membership, NodeId,
+    OwnOrganisation,
+};
+use bytes::Bytes;
 use tokio::{
     sync::{Mutex, Notify, mpsc, watch},
     task::JoinSet,
@@ -13,27 +17,36 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, info_span};
 
 use crate::{
-    ChannelParts, ChannelState, Config, Task,
-    buffer::Buffer,
+    ChannelParts, ChannelState, Config, Leadership, StartError, Task,
+    buffer::{Budget, Buffer},
     catch_up,
+    evidence::{self, Evidence},
     health::{self, Patience, Signs},
     intake::{Applied, Intake, WaitingRoom},
     lag::Lag,
+    leadership::{self, Candidates, Election},
+    peers::Peers,
     publisher,
     pull::{Pull, PullView},
     stats::Counters,
     supervision::Supervision,
-    topic::{self, Peers},
-    writer,
+    topic, writer,
 };
 
 #[derive(Debug)]
 pub(crate) struct Channel {
     pub(crate) intake: Arc<Intake>,
     gossip: Arc<dyn GossipChannel>,
-    source: Arc<dyn BlockSource>,
+    pub(crate) source: Arc<dyn BlockSource>,
     peers: Arc<Peers>,
+    organisation: Arc<dyn OwnOrganisation>,
+    /// The identity of this node, and the genesis block: what its place in the order comes from.
+    own: (NodeId, Bytes, HeaderHash),
     tasks: Mutex<JoinSet<()>>,
+    /// Held while an election is begun or ended, and before [`pull`](Self::pull) is.
+    pub(crate) election: Mutex<Option<Election>>,
+    /// How this node stands in the election; `None` while there is none.
+    leadership: Arc<watch::Sender<Option<Leadership>>>,
     /// Held while a pull loop is started or stopped, so that an old one has finished its hand-off
     /// before a new one begins.
     pub(crate) pull: Mutex<Option<Pull>>,
@@ -41,21 +54,32 @@ pub(crate) struct Channel {
 }
 
 impl Channel {
-    pub(crate) fn start(config: &Config, parts: ChannelParts, membership: Membership) -> Self {
+    pub(crate) fn start(
+        config: &Config,
+        node: NodeId,
+        budget: &Arc<Budget>,
+        parts: ChannelParts,
+        membership: Membership,
+    ) -> Self {
         let applied = Applied::of_store(&*parts.store);
         let height = applied.height;
+        let (evidence, suspects) = Evidence::new();
+        if let (Some(tip), Some(hash)) = (height.tip(), parts.store.info().tip_hash) {
+            evidence.stored(tip, hash);
+        }
         let intake = Arc::new(Intake {
             channel: parts.channel,
             config: config.clone(),
             store: parts.store,
             verifier: parts.verifier,
-            buffer: Buffer::new(config, height.next_block()),
+            buffer: Buffer::new(config, budget, height.next_block()),
             counters: Counters::default(),
             applied: watch::Sender::new(applied),
             storage_failure: watch::Sender::new(None),
             lag: Lag::default(),
             supervision: Supervision::default(),
             awaiting: WaitingRoom::new(config.candidates_at_work),
+            evidence,
             shown: watch::Sender::new(None),
             reopen_stream: Notify::new(),
             stream_at: AtomicU64::new(0),
@@ -64,16 +88,64 @@ impl Channel {
         });
         let peers = Arc::new(Peers::new());
         let gossip = membership.channel;
-        let tasks = spawn(&intake, &gossip, &peers, membership.events);
+        let tasks = spawn(&intake, &gossip, &peers, membership.events, suspects);
         info!(channel = %intake.channel, %height, "channel joined");
         Self {
             intake,
             gossip,
             source: parts.source,
             peers,
+            organisation: parts.organisation,
+            own: (node, parts.signer.identity(), parts.genesis),
             tasks: Mutex::new(tasks),
+            election: Mutex::default(),
+            leadership: Arc::default(),
             pull: Mutex::default(),
             pull_view: Arc::default(),
+        }
+    }
+
+    /// Has this node pull as long as its place among those of its organisation asks for it.
+    pub(crate) fn elect(self: &Arc<Self>, ledger: Arc<dyn BlockReader>) -> Election {
+        let (node, identity, genesis) = self.own.clone();
+        let candidates = Candidates {
+            channel: self.intake.channel.clone(),
+            genesis,
+            organisation: self.organisation.clone(),
+            node,
+            identity,
+        };
+        self.leadership.send_replace(Some(Leadership::BEGINNING));
+        let cancel = CancellationToken::new();
+        let (channel, stop) = (Arc::downgrade(self), cancel.clone());
+        let (intake, peers) = (self.intake.clone(), self.peers.clone());
+        let leadership = self.leadership.clone();
+        let span = info_span!("election", channel = %intake.channel);
+        let supervised = async move {
+            let (shared, teller) = ((&intake, &*peers), &*leadership);
+            loop {
+                let task = leadership::run(&channel, shared, &ledger, &candidates, teller, &stop);
+                if !intake
+                    .supervision
+                    .run(Task::Election, &stop, Box::pin(task))
+                    .await
+                {
+                    break;
+                }
+            }
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(supervised.instrument(span));
+        Election { cancel, tasks }
+    }
+
+    /// Starts or ends the pull loop, unless it is as it should be.
+    pub(crate) async fn pull_or_not(&self, pulls: bool, ledger: &Arc<dyn BlockReader>) {
+        let mut slot = self.pull.lock().await;
+        match (pulls, slot.is_some()) {
+            (true, false) => *slot = Some(self.pull(ledger.clone())),
+            (false, true) => drop(self.end_pull(&mut slot).await),
+            (true, true) | (false, false) => {}
         }
     }
 
@@ -105,22 +177,52 @@ impl Channel {
         };
         ChannelState {
             health: health::judge(&signs, &Patience::of(&intake.config), now),
+            leadership: *self.leadership.borrow(),
             chain: intake.store.info(),
             missing,
             pull: pull_report.as_ref().map(|report| report.state.clone()),
             pull_report,
             pull_stats: self.pull_view.stats(),
-            stats: intake.counters.get(),
+            stats: intake.counters.get(intake.buffer.evicted()),
             deaths: intake.supervision.deaths(),
             peers: self.peers.all(),
             buffered_bytes: intake.buffer.bytes(),
+            evidence: intake.evidence.found(),
             storage_failure,
         }
     }
 
-    /// Stops the pull loop; `false` when there is none.
+    /// Whether a pull loop or an election may begin.
+    pub(crate) fn check_idle(&self, is_running: bool) -> Result<(), StartError> {
+        let channel = || self.intake.channel.clone();
+        if self.intake.cancel.is_cancelled() {
+            return Err(StartError::Stopping { channel: channel() });
+        }
+        match is_running {
+            true => Err(StartError::AlreadyRunning { channel: channel() }),
+            false => Ok(()),
+        }
+    }
+
+    /// Ends the election and stops the pull loop; `false` when there is neither.
     pub(crate) async fn stop_pulling(&self) -> bool {
-        self.end_pull(&mut *self.pull.lock().await).await
+        let mut election = self.election.lock().await;
+        let elected = self.end_election(&mut election).await;
+        let pulled = self.end_pull(&mut *self.pull.lock().await).await;
+        elected || pulled
+    }
+
+    /// Ends an election; what pulls goes on. `false` when there is none.
+    async fn end_election(&self, slot: &mut Option<Election>) -> bool {
+        let Some(election) = slot.as_mut() else {
+            return false;
+        };
+        election.cancel.cancel();
+        // Its panics were caught and counted.
+        while election.tasks.join_next().await.is_some() {}
+        *slot = None;
+        self.leadership.send_replace(None);
+        true
     }
 
     async fn end_pull(&self, slot: &mut Option<Pull>) -> bool {
@@ -135,11 +237,13 @@ impl Channel {
     }
 
     pub(crate) async fn stop(&self) {
+        let mut election = self.election.lock().await;
+        self.end_election(&mut election).await;
         let mut slot = self.pull.lock().await;
         self.end_pull(&mut slot).await;
-        // With the lock in hand: a start that comes in between would not be stopped by anyone.
+        // With the locks in hand: a start that comes in between would not be stopped by anyone.
         self.intake.cancel.cancel();
-        drop(slot);
+        drop((slot, election));
         let mut tasks = self.tasks.lock().await;
         // Their panics were caught and counted.
         while tasks.join_next().await.is_some() {}
@@ -153,6 +257,7 @@ fn spawn(
     gossip: &Arc<dyn GossipChannel>,
     peers: &Arc<Peers>,
     mut events: mpsc::Receiver<GossipEvent>,
+    mut suspects: mpsc::Receiver<Block>,
 ) -> JoinSet<()> {
     let (publish, mut queue) = mpsc::channel(intake.config.publish_queue.get());
     let span = info_span!("channel", id = %intake.channel);
@@ -198,6 +303,15 @@ fn spawn(
         {}
     };
     tasks.spawn(topic.instrument(span.clone()));
+    let (own, ..) = shared();
+    let examiner = async move {
+        let (supervision, cancel) = (&own.supervision, &own.cancel);
+        while supervision
+            .run(Task::Evidence, cancel, evidence::run(&own, &mut suspects))
+            .await
+        {}
+    };
+    tasks.spawn(examiner.instrument(span.clone()));
     let (own, gossip, peers) = shared();
     let catch_up = async move {
         let (supervision, cancel) = (&own.supervision, &own.cancel);

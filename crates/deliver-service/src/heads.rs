@@ -11,6 +11,7 @@ use crate::intake::Intake;
 /// Judges header and signatures of a block. A header that links to the tip, or that a quorum signed,
 /// proves its block; another one that the channel's rules accept is a hint.
 pub(crate) fn judge(intake: &Intake, header: &Block) -> HeaderVerdict {
+    intake.evidence.note(header);
     let standing = intake.standing(header);
     match intake.verifier.verify_attestation(header, standing) {
         Verdict::Accepted(_) => match evidence(intake, standing) {
@@ -35,6 +36,7 @@ pub(crate) fn note(intake: &Intake, accepted: &Block, from: &NodeId) {
 /// Notes the tip that a node says to have, if it is above everything that was proven so far and its
 /// header is good.
 pub(crate) fn note_tip(intake: &Intake, tip: &Block, from: &NodeId) {
+    intake.evidence.note(tip);
     // A hint of a great number must not hide the tips of others.
     let known = intake.shown.borrow().as_ref().is_some_and(|head| {
         head.number == tip.number()

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Config, StorageFailure,
     buffer::{Buffer, Buffered},
+    evidence::Evidence,
     lag::Lag,
     stats::Counters,
     supervision::Supervision,
@@ -49,6 +50,7 @@ pub(crate) struct Intake {
     /// Places for candidates that wait for a configuration: not all that there are for candidates,
     /// because whose signatures they have is not known yet. For whom there is none is ignored.
     pub(crate) awaiting: WaitingRoom,
+    pub(crate) evidence: Evidence,
     /// What the nodes of the channel showed last: the pull loop holds its source against it.
     pub(crate) shown: watch::Sender<Option<Head>>,
     /// Told when the stream of the ordering service has to be opened anew: a block of it did not
@@ -119,7 +121,8 @@ impl Intake {
         Ok(self.judge(block, judge).await??)
     }
 
-    async fn judge_announcement(
+    /// Has header and signatures of a block judged.
+    pub(crate) async fn judge_header(
         &self,
         block: Block,
         standing: Standing,
@@ -185,7 +188,7 @@ impl Intake {
         let mut waiting = Waiting::new(self, from);
         loop {
             let standing = self.standing(block);
-            let verdict = self.judge_announcement(block.clone(), standing).await?;
+            let verdict = self.judge_header(block.clone(), standing).await?;
             let needed = match &verdict {
                 Verdict::AwaitsConfig(config) => config.height(),
                 Verdict::AwaitsLink => below(block.number()),

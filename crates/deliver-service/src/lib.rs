@@ -7,12 +7,15 @@ mod catch_up;
 mod channel;
 mod config;
 mod error;
+mod evidence;
 mod heads;
 mod health;
 mod in_order;
 mod intake;
 mod lag;
+mod leadership;
 mod orderer;
+mod peers;
 mod publisher;
 mod pull;
 mod restore;
@@ -26,8 +29,10 @@ mod writer;
 pub use self::{
     config::{Config, ConfigError},
     error::{JoinError, StartError, StopError},
+    evidence::Equivocation,
     health::{Health, StuckReason},
     lag::Missing,
+    leadership::{Leadership, Role},
     service::{ChannelParts, ChannelState, DeliverService},
     stats::{ChannelStats, Origin},
     storage::{StorageFailure, StorageFailureKind},

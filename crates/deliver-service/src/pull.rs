@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The pull loop of a channel with its companions, run as one task.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use block_api::{BlockReader, BlockSource, GossipChannel};
 use blocks_provider::{BlocksProvider, ProviderHandle, PullReport, PullState, PullStats};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
 use crate::{Task, heads, intake::Intake, orderer::OrdererIntake};
+
+/// The part of the takeover time that a stream is open before the others are told.
+const SETTLING: u32 = 4;
 
 /// A pull loop that was started.
 #[derive(Debug)]
@@ -121,6 +127,7 @@ async fn run(
     stop: &CancellationToken,
 ) {
     let handle = provider.handle();
+    let settled = intake.config.takeover / SETTLING;
     let ended = stop.child_token();
     let pulling = async {
         provider.run(stop.clone()).await;
@@ -130,17 +137,35 @@ async fn run(
     gossip.set_pulling(false);
     tokio::join!(
         pulling,
-        tell_pulling(handle.clone(), &**gossip),
+        tell_pulling(handle.clone(), &**gossip, settled),
         heads::tell(intake, &handle, &ended),
         leave_forks(intake, &handle, &ended),
     );
 }
 
-/// Tells the others whether a Deliver stream is open.
-async fn tell_pulling(mut handle: ProviderHandle, gossip: &dyn GossipChannel) {
-    while let Some(state) = handle.changed().await {
-        gossip.set_pulling(matches!(state, PullState::Streaming(_)));
+/// Tells the others whether a Deliver stream is open: for a while already, because whoever hears it
+/// gives up a stream for this one, and an orderer may refuse one that was opened.
+async fn tell_pulling(mut handle: ProviderHandle, gossip: &dyn GossipChannel, settled: Duration) {
+    let mut state = handle.state();
+    loop {
+        let streams = matches!(state, PullState::Streaming(_));
+        if !streams {
+            gossip.set_pulling(false);
+        }
+        let changed = tokio::select! {
+            biased;
+            changed = handle.changed() => changed,
+            () = sleep(settled), if streams => {
+                gossip.set_pulling(true);
+                handle.changed().await
+            }
+        };
+        match changed {
+            Some(changed) => state = changed,
+            None => break,
+        }
     }
+    // The loop has ended, and with it the hand-off of its last block (hazard H26).
     gossip.set_pulling(false);
 }
 

@@ -8,15 +8,16 @@ use std::{
 
 use block_api::{
     BlockReader, BlockSource, BlockStore, BlockVerifier, ChainInfo, ChannelId, ChannelStatus,
-    Gossip, HeaderHash, Height, JoinRequest, NodeId, Readers, Signer,
+    Gossip, HeaderHash, Height, JoinRequest, NodeId, OwnOrganisation, Readers, Signer,
 };
 use blocks_provider::{PullReport, PullState, PullStats};
 use futures::future::join_all;
 use tokio::sync::RwLock;
 
 use crate::{
-    ChannelStats, Config, ConfigError, Health, JoinError, Missing, StartError, StopError,
-    StorageFailure, Task, channel::Channel, restore::restore_config,
+    ChannelStats, Config, ConfigError, Equivocation, Health, JoinError, Leadership, Missing,
+    StartError, StopError, StorageFailure, Task, buffer::Budget, channel::Channel,
+    restore::restore_config,
 };
 
 /// Brings the blocks of the channels that were joined into their stores, and to gossip.
@@ -31,6 +32,7 @@ pub struct DeliverService {
 #[derive(Debug)]
 struct Inner {
     config: Config,
+    budget: Arc<Budget>,
     gossip: Arc<dyn Gossip>,
     /// Never held while something is waited for: no channel waits for another.
     channels: Mutex<Channels>,
@@ -60,6 +62,8 @@ pub struct ChannelParts {
     pub readers: Arc<dyn Readers>,
     /// The identity of this node in the channel.
     pub signer: Arc<dyn Signer>,
+    /// Which other nodes belong to the organisation of this one, and may pull.
+    pub organisation: Arc<dyn OwnOrganisation>,
     /// Its ordering service, for when this node pulls.
     pub source: Arc<dyn BlockSource>,
 }
@@ -74,12 +78,17 @@ pub struct ChannelState {
     /// The same at length: who fails and why, what is suspected, counts. `None` when it was not
     /// started.
     pub pull_report: Option<PullReport>,
+    /// The place of this node among those that may pull; `None` where nobody is elected.
+    pub leadership: Option<Leadership>,
     /// What came in by which way.
     pub stats: ChannelStats,
     /// What the other nodes say of themselves.
     pub peers: BTreeMap<NodeId, ChannelStatus>,
     /// Bytes of blocks that wait to be stored.
     pub buffered_bytes: usize,
+    /// Blocks of one number of which orderers signed two, the first ones that were found since the
+    /// channel was joined. Anything in it is an alarm.
+    pub evidence: Vec<Equivocation>,
     /// Why nothing is stored at the moment; `None` while the store works.
     pub storage_failure: Option<StorageFailure>,
     /// How well it does.
@@ -102,6 +111,7 @@ impl DeliverService {
         config.validate()?;
         Ok(Self {
             inner: Arc::new(Inner {
+                budget: Budget::new(config.total_buffer_bytes.get()),
                 config,
                 gossip,
                 channels: Mutex::default(),
@@ -162,7 +172,9 @@ impl DeliverService {
                 signer: parts.signer.clone(),
             })
             .await?;
-        Ok(Channel::start(&self.inner.config, parts, membership))
+        let node = self.inner.gossip.node_id();
+        let (config, budget) = (&self.inner.config, &self.inner.budget);
+        Ok(Channel::start(config, node, budget, parts, membership))
     }
 
     /// Leaves a channel: its pull loop and its intake end, what is due and waits is stored. Where the
@@ -209,35 +221,41 @@ impl DeliverService {
         channel: &ChannelId,
         ledger: Arc<dyn BlockReader>,
     ) -> Result<(), StartError> {
-        let joined = {
-            let channels = self.channels();
-            if channels.stopped {
-                return Err(StartError::Stopping {
-                    channel: channel.clone(),
-                });
-            }
-            let joined = channels.joined.get(channel).cloned();
-            joined.ok_or_else(|| StartError::NotJoined {
-                channel: channel.clone(),
-            })?
-        };
+        let joined = self.startable(channel)?;
+        let election = joined.election.lock().await;
         let mut pull = joined.pull.lock().await;
-        if joined.intake.cancel.is_cancelled() {
-            return Err(StartError::Stopping {
-                channel: channel.clone(),
-            });
-        }
-        if pull.is_some() {
-            return Err(StartError::AlreadyRunning {
-                channel: channel.clone(),
-            });
-        }
+        joined.check_idle(election.is_some() || pull.is_some())?;
         *pull = Some(joined.pull(ledger));
         Ok(())
     }
 
-    /// Stops pulling. On return the pull loop has ended and handed nothing off half-way. The
-    /// intake goes on.
+    /// Has the nodes of the own organisation agree who pulls, instead of saying it: this one pulls from
+    /// the height of `ledger` on while its place among those that are there asks for it. All of them
+    /// rank the nodes alike, by their proven identities; this one always counts itself in.
+    /// [`stop_deliver_for_channel`](Self::stop_deliver_for_channel) ends it.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`], as for [`start_deliver_for_channel`](Self::start_deliver_for_channel).
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn elect_for_channel(
+        &self,
+        channel: &ChannelId,
+        ledger: Arc<dyn BlockReader>,
+    ) -> Result<(), StartError> {
+        let joined = self.startable(channel)?;
+        let mut election = joined.election.lock().await;
+        let pull = joined.pull.lock().await;
+        joined.check_idle(election.is_some() || pull.is_some())?;
+        *election = Some(joined.elect(ledger));
+        Ok(())
+    }
+
+    /// Stops pulling, and the election of who does. On return the pull loop has ended and handed
+    /// nothing off half-way. The intake goes on.
     ///
     /// # Errors
     ///
@@ -326,6 +344,17 @@ impl DeliverService {
             .into_iter()
             .map(|(channel, joined)| (channel, joined.state()))
             .collect()
+    }
+
+    /// The channel, if something may be started in it.
+    fn startable(&self, channel: &ChannelId) -> Result<Arc<Channel>, StartError> {
+        let channels = self.channels();
+        let channel = || channel.clone();
+        if channels.stopped {
+            return Err(StartError::Stopping { channel: channel() });
+        }
+        let joined = channels.joined.get(&channel()).cloned();
+        joined.ok_or_else(|| StartError::NotJoined { channel: channel() })
     }
 
     fn joined(&self, channel: &ChannelId) -> Option<Arc<Channel>> {

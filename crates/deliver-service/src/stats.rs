@@ -42,6 +42,10 @@ pub struct ChannelStats {
     pub unpublished: u64,
     /// Appends that failed and were tried again.
     pub failed_appends: u64,
+    /// Pairs of blocks of one number that orderers signed.
+    pub equivocations: u64,
+    /// Blocks that waited and made room for lower ones, to be fetched again.
+    pub evicted: u64,
     /// Appends that went well, each of one batch.
     pub appends: u64,
     /// How long those took, all together.
@@ -60,6 +64,7 @@ pub(crate) struct Counters {
     pub(crate) unlinked: Counter,
     pub(crate) unpublished: Counter,
     pub(crate) failed_appends: Counter,
+    pub(crate) equivocations: Counter,
     appends: Counter,
     append_micros: AtomicU64,
 }
@@ -96,7 +101,8 @@ impl Counters {
         self.append_micros.fetch_add(micros, Ordering::Relaxed);
     }
 
-    pub(crate) fn get(&self) -> ChannelStats {
+    /// The counts, with those of the buffer.
+    pub(crate) fn get(&self, evicted: u64) -> ChannelStats {
         ChannelStats {
             from_orderer: self.from_orderer.load(Ordering::Relaxed),
             from_topic: self.from_topic.load(Ordering::Relaxed),
@@ -108,6 +114,8 @@ impl Counters {
             unlinked: self.unlinked.get(),
             unpublished: self.unpublished.get(),
             failed_appends: self.failed_appends.get(),
+            equivocations: self.equivocations.get(),
+            evicted,
             appends: self.appends.get(),
             append_time: Duration::from_micros(self.append_micros.load(Ordering::Relaxed)),
         }

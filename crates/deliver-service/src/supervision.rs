@@ -44,8 +44,12 @@ pub enum Task {
     Topic,
     /// Fetches ranges from other nodes.
     CatchUp,
+    /// Examines blocks that orderers may have signed twice.
+    Evidence,
     /// Pulls from the ordering service.
     Pull,
+    /// Decides whether this node pulls.
+    Election,
 }
 
 /// How the tasks of a channel do.
@@ -65,12 +69,14 @@ struct Watched {
 
 impl Task {
     /// Every task.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Writer,
         Self::Publisher,
         Self::Topic,
         Self::CatchUp,
+        Self::Evidence,
         Self::Pull,
+        Self::Election,
     ];
 
     /// A short name, the same in every message and metric.
@@ -80,7 +86,9 @@ impl Task {
             Self::Publisher => "publisher",
             Self::Topic => "topic",
             Self::CatchUp => "catch-up",
+            Self::Evidence => "evidence",
             Self::Pull => "pull",
+            Self::Election => "election",
         }
     }
 }

@@ -1,22 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The gossip topic as a producer: judges candidates, answers the network, fetches announced bodies.
 
-use std::{
-    collections::BTreeMap,
-    panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use block_api::{
-    Answer, Block, BlockNumber, Candidate, ChannelStatus, Delivery, Endpoint, GossipChannel,
-    GossipEvent, NodeId, Rejection, StreamRequest, Verdict, VerifiedBlock, VerifyError,
+    Answer, Block, BlockNumber, Candidate, Delivery, Endpoint, GossipChannel, GossipEvent, NodeId,
+    Rejection, StreamRequest, Verdict, VerifiedBlock, VerifyError,
 };
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::mpsc,
     task::JoinSet,
-    time::{Instant, sleep, timeout},
+    time::{sleep, timeout},
 };
 use tracing::{Instrument, debug, info};
 
@@ -24,74 +19,14 @@ use crate::{
     Origin, Task,
     buffer::Push,
     heads,
-    health::Neighbours,
     intake::{Intake, JudgeError, from_peer},
+    peers::Peers,
 };
 
 /// How long to wait before the holders of an announced block are asked again; it doubles each time.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 /// What the wait never exceeds.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
-
-/// What the nodes of a channel say of themselves.
-#[derive(Debug)]
-pub(crate) struct Peers {
-    known: Mutex<Known>,
-    changed: Notify,
-}
-
-#[derive(Debug)]
-struct Known {
-    statuses: BTreeMap<NodeId, ChannelStatus>,
-    neighbours: Neighbours,
-}
-
-impl Peers {
-    pub(crate) fn new() -> Self {
-        Self {
-            known: Mutex::new(Known {
-                statuses: BTreeMap::new(),
-                neighbours: Neighbours::None(Instant::now()),
-            }),
-            changed: Notify::new(),
-        }
-    }
-
-    pub(crate) fn all(&self) -> BTreeMap<NodeId, ChannelStatus> {
-        self.known().statuses.clone()
-    }
-
-    pub(crate) fn neighbours(&self) -> Neighbours {
-        self.known().neighbours
-    }
-
-    pub(crate) async fn changed(&self) {
-        self.changed.notified().await;
-    }
-
-    fn heard(&self, from: NodeId, status: Option<ChannelStatus>) {
-        let mut known = self.known();
-        match status {
-            Some(status) => known.statuses.insert(from, status),
-            None => known.statuses.remove(&from),
-        };
-        let pulls = known.statuses.values().any(|status| status.pulling);
-        known.neighbours = match (pulls, known.statuses.is_empty(), known.neighbours) {
-            (true, ..) => Neighbours::Pulling,
-            (false, true, same @ Neighbours::None(_))
-            | (false, false, same @ Neighbours::Idle(_)) => same,
-            (false, true, _) => Neighbours::None(Instant::now()),
-            (false, false, _) => Neighbours::Idle(Instant::now()),
-        };
-        drop(known);
-        self.changed.notify_one();
-    }
-
-    fn known(&self) -> MutexGuard<'_, Known> {
-        // Whatever a panic left behind is what nodes said.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// Takes the events of a channel until they end or the channel is cancelled.
 pub(crate) async fn run(
@@ -132,6 +67,7 @@ pub(crate) async fn run(
                     || !is_wanted(intake, candidate.block())
                 {
                     intake.counters.ignored.add(1);
+                    intake.evidence.note(candidate.block());
                     candidate.answer(Answer::Ignore);
                     continue;
                 }
@@ -143,13 +79,17 @@ pub(crate) async fn run(
                 let task = task.map(move |done| ((!has_data).then_some(number), done));
                 at_work.spawn(task.in_current_span());
             }
-            Some(GossipEvent::Status { from, status, .. }) => {
+            Some(GossipEvent::Status {
+                from,
+                identity,
+                status,
+            }) => {
                 if let Some(tip) = &status.tip {
                     heads::note_tip(intake, tip, &from);
                 }
-                peers.heard(from, Some(status));
+                peers.heard(from, identity, status);
             }
-            Some(GossipEvent::Left(node)) => peers.heard(node, None),
+            Some(GossipEvent::Left(node)) => peers.left(&node),
             None => break,
         }
     }
@@ -253,6 +193,7 @@ fn rejection(error: JudgeError) -> Option<Rejection> {
 
 fn keep(intake: &Intake, verified: VerifiedBlock, origin: Origin) {
     let number = verified.number();
+    intake.evidence.note(verified.block());
     let pushed = intake.buffer.try_push(verified, origin);
     if pushed == Push::Full {
         debug!(channel = %intake.channel, block.number = %number, "no room for a block from the topic");

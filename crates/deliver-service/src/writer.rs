@@ -44,12 +44,12 @@ pub(crate) async fn run(intake: &Intake, publish: &mpsc::Sender<VerifiedBlock>, 
     loop {
         let batch = intake.buffer.take(&intake.store.info());
         for rival in &batch.rivals {
-            let reopen = rival.origin == Origin::Orderer;
+            let reopen = rival.passed;
             note_evidence(intake, rival, "another block was taken", reopen);
         }
         for unlinked in &batch.unlinked {
             // Who waits behind a config block that is not stored would wait for ever.
-            let reopen = unlinked.origin == Origin::Orderer || unlinked.block.is_config();
+            let reopen = unlinked.passed || unlinked.block.is_config();
             note_evidence(intake, unlinked, "it does not link to the chain", reopen);
         }
         if batch.blocks.is_empty() {
@@ -76,8 +76,11 @@ pub(crate) async fn run(intake: &Intake, publish: &mpsc::Sender<VerifiedBlock>, 
         if !take_into_force(intake, &blocks) {
             break;
         }
-        intake.buffer.stored(&blocks, &tip);
-        for Buffered { block, origin } in &blocks {
+        for late in intake.buffer.stored(&blocks, &tip) {
+            note_evidence(intake, &late, "another block was taken", late.passed);
+        }
+        for Buffered { block, origin, .. } in &blocks {
+            intake.evidence.stored(block.number(), block.header_hash());
             intake.counters.stored(*origin, block.block().raw().len());
             debug!(channel = %intake.channel, block.number = %block.number(), ?origin, "block stored");
         }
@@ -87,7 +90,7 @@ pub(crate) async fn run(intake: &Intake, publish: &mpsc::Sender<VerifiedBlock>, 
         // What came from peers has been passed on by the network, or is asked for as a range.
         for Buffered { block, .. } in blocks
             .into_iter()
-            .filter(|stored| stored.origin == Origin::Orderer)
+            .filter(|stored| stored.origin == Origin::Orderer && stored.passed)
         {
             if publish.try_send(block).is_err() {
                 intake.counters.unpublished.add(1);
@@ -96,10 +99,11 @@ pub(crate) async fn run(intake: &Intake, publish: &mpsc::Sender<VerifiedBlock>, 
     }
 }
 
-/// Counts and tells of a signed block that is not stored, and has the stream opened anew if that is
-/// called for.
+/// Counts and tells of a signed block that is not stored, has it examined, and the stream opened anew
+/// if that is called for.
 fn note_evidence(intake: &Intake, evidence: &Buffered, reason: &str, reopen: bool) {
     intake.counters.unlinked.add(1);
+    intake.evidence.suspect(evidence.block.block());
     warn!(
         channel = %intake.channel,
         block.number = %evidence.block.number(),

@@ -19,7 +19,7 @@ use super::{
     stored::StoreCheck,
     view::{Seen, View},
 };
-use crate::config::{GossipBackend, NodeConfig};
+use crate::config::{GossipBackend, NodeConfig, Pull};
 
 /// What a node is made of. What is not given here is built from the configuration.
 #[derive(Debug)]
@@ -186,7 +186,10 @@ impl NodeBuilder {
         match self.config.gossip.backend {
             GossipBackend::Libp2p => {
                 let key = gossip_key::load_or_make(&self.config.gossip_key_file())?;
-                let config = self.config.libp2p(key)?;
+                let config = gossip_libp2p::Config {
+                    clock: self.clock.clone(),
+                    ..self.config.libp2p(key)?
+                };
                 let gossip = Libp2pGossip::start_with_metrics(config, &mut self.registry).await?;
                 let addresses = gossip
                     .peer_addrs()
@@ -217,9 +220,11 @@ impl Node {
         let OpenedChannel { parts, pull, .. } = channel;
         let (id, ledger) = (parts.channel.clone(), parts.store.clone());
         self.service.join_channel(parts).await?;
-        if pull {
-            let ledger: Arc<dyn BlockReader> = ledger;
-            self.service.start_deliver_for_channel(&id, ledger).await?;
+        let ledger: Arc<dyn BlockReader> = ledger;
+        match pull {
+            Pull::Elected => self.service.elect_for_channel(&id, ledger).await?,
+            Pull::Always => self.service.start_deliver_for_channel(&id, ledger).await?,
+            Pull::Never => {}
         }
         Ok(())
     }

@@ -153,6 +153,10 @@ impl StuckReason {
                     Task::CatchUp => {
                         "the task that fetches blocks from other nodes dies again and again"
                     }
+                    Task::Evidence => {
+                        "the task that examines blocks signed twice dies again and again"
+                    }
+                    Task::Election => "the task that decides who pulls dies again and again",
                     Task::Pull => "the task that pulls from the orderers dies again and again",
                 },
                 "this is a defect: report it with the log",
