@@ -33,7 +33,8 @@ pub enum Health {
         /// For how long the first of them is known to be there.
         behind: Duration,
     },
-    /// It does not go on.
+    /// It does not go on; or it does, and what it goes on with is in doubt
+    /// ([`StuckReason::Equivocation`]).
     Stuck {
         /// Why.
         reason: StuckReason,
@@ -53,6 +54,8 @@ pub(crate) struct Signs<'a> {
     pub(crate) pull: Option<&'a PullReport>,
     pub(crate) neighbours: Neighbours,
     pub(crate) storage: Option<&'a StorageFailure>,
+    /// Whether orderers signed two blocks of one number.
+    pub(crate) contradicted: bool,
     /// A task that dies again and again.
     pub(crate) dying: Option<Task>,
 }
@@ -144,6 +147,9 @@ pub(crate) fn judge(signs: &Signs<'_>, patience: &Patience, now: Instant) -> Hea
     };
     if let Some(lacks @ Health::Stuck { .. }) = lacks {
         return lacks;
+    }
+    if signs.contradicted {
+        return stuck(StuckReason::Equivocation);
     }
     let quiet_for = now.saturating_duration_since(signs.grown_at);
     if let Some(Missing { highest, since }) = signs.missing {

@@ -160,7 +160,10 @@ impl Samples {
 mod tests {
     use block_api::{
         Gossip, SystemClock,
-        testing::{MemoryStore, OpenReaders, ScriptedSource, TestChain, TestSigner, TestVerifier},
+        testing::{
+            MemoryStore, OpenReaders, ScriptedSource, TestChain, TestOrganisation, TestSigner,
+            TestVerifier,
+        },
     };
     use bytes::Bytes;
     use deliver_service::{ChannelParts, DeliverService};
@@ -199,6 +202,7 @@ mod tests {
             verifier: Arc::new(TestVerifier::default()),
             readers: Arc::new(OpenReaders),
             signer: Arc::new(TestSigner("node")),
+            organisation: Arc::new(TestOrganisation("node")),
             source: Arc::new(ScriptedSource::new(&["orderer:7050"])),
         };
         service.join_channel(parts).await.unwrap();
