@@ -20,12 +20,12 @@ async fn left_behind(options: &[&str], segment: &str, last: u64) -> (TempDir, Ru
     let orderer = orderer(dir.path(), options).await;
     let config = dir.path().join("node.toml");
     let text = fs::read_to_string(&config).unwrap();
-    assert!(!text.contains("[store]"));
-    fs::write(
-        &config,
-        format!("{text}pull = \"always\"\n\n[store]\nsegment = \"{segment}\"\n"),
-    )
-    .unwrap();
+    assert!(!text.contains("[store]") && !text.contains("[delivery]"));
+    // A batch is never split, so that big ones would leave few segments.
+    let more = format!(
+        "[delivery]\nbuffer = \"128KiB\"\ntopic_buffer = \"64KiB\"\n[store]\nsegment = \"{segment}\"\n"
+    );
+    fs::write(&config, format!("{text}pull = \"always\"\n\n{more}")).unwrap();
     let mut node = node(&config);
     stores(&mut node, last).await;
     ends_well(node).await;
