@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Ranges from peers as a producer: closes holes, and brings a node that is behind to the tip.
 
-use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use block_api::{
     BlockNumber, ChannelStatus, DeliverStatus, Delivery, Endpoint, GossipChannel, Height, NodeId,
@@ -15,7 +15,7 @@ use crate::{
     buffer::Giver,
     in_order::InOrder,
     intake::{Intake, JudgeError, below, from_peer},
-    topic::Peers,
+    peers::Peers,
 };
 
 /// Why a range ended early.
@@ -52,12 +52,12 @@ struct Failed {
 }
 
 /// Fetches ranges whenever a peer is ahead and nothing else brings the chain forward.
-pub(crate) async fn run(intake: Arc<Intake>, gossip: Arc<dyn GossipChannel>, peers: Arc<Peers>) {
+pub(crate) async fn run(intake: &Intake, gossip: &dyn GossipChannel, peers: &Peers) {
     let mut failed = BTreeMap::new();
     let cancel = intake.cancel.clone();
     tokio::select! {
         () = cancel.cancelled() => {}
-        () = catch_up(&intake, &*gossip, &peers, &mut failed) => {}
+        () = catch_up(intake, gossip, peers, &mut failed) => {}
     }
 }
 

@@ -57,6 +57,9 @@ pub struct Config {
     /// before the next one takes over; and how long a node waits at first whether better ones
     /// appear. Default: 3 s.
     pub takeover: Duration,
+    /// How long nobody may give blocks before the channel counts as stuck. A stream
+    /// counts as a good one after 2 s, so that it should be longer. Default: 5 s.
+    pub health_grace: Duration,
     /// The pull loop.
     pub provider: blocks_provider::Config,
 }
@@ -110,6 +113,7 @@ impl Default for Config {
             store_retry: Duration::from_secs(1),
             pullers: count(1),
             takeover: Duration::from_secs(3),
+            health_grace: Duration::from_secs(5),
             provider: blocks_provider::Config::default(),
         }
     }
@@ -156,7 +160,8 @@ mod tests {
              channel_reserve_bytes: 4194304, topic_buffer_bytes: 67108864, window: 1024, \
              candidates_per_height: 4, candidates_at_work: 64, batch_blocks: 256, batch_bytes: 16777216, \
              publish_queue: 256, catch_up_patience: 1s, range_blocks: 256, peer_rest: 5s, fetch_timeout: 15s, \
-             store_retry: 1s, pullers: 1, takeover: 3s, provider: Config { first_back_off: 100ms, longest_back_off: 10s, \
+             store_retry: 1s, pullers: 1, takeover: 3s, health_grace: 5s, \
+             provider: Config { first_back_off: 100ms, longest_back_off: 10s, \
              censorship_timeout: 30s, idle_limit: 30s, probe_timeout: 10s, header_streams: 4, seed: None } }";
         assert_eq!(format!("{:?}", Config::default()), expected);
         assert_eq!(Config::default().validate(), Ok(()));

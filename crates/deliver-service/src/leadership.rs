@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use block_api::{ChannelId, HeaderHash, Kinship, NodeId, OwnOrganisation};
 use bytes::Bytes;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::{rank::Rank, ranking::Seen};
 pub(crate) use self::{ranking::Settings, task::run};
-use crate::topic::Known;
+use crate::peers::Candidate;
 
 /// How this node stands among those of its organisation that may pull a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,12 +42,11 @@ pub enum Role {
     Beside,
 }
 
-/// An election under way, and how it stands.
+/// An election under way.
 #[derive(Debug)]
 pub(crate) struct Election {
     pub(crate) cancel: CancellationToken,
     pub(crate) tasks: JoinSet<()>,
-    pub(crate) leadership: watch::Receiver<Leadership>,
 }
 
 /// What ranks the nodes of a channel.
@@ -92,8 +91,8 @@ impl Candidates {
 
     /// The others that have a place: the backend proved who they are, and they may pull for the
     /// organisation. What anybody else says counts for nothing.
-    fn others(&self, known: Vec<Known>) -> Vec<Seen> {
-        let seen = |known: Known| {
+    fn others(&self, known: Vec<Candidate>) -> Vec<Seen> {
+        let seen = |known: Candidate| {
             let identity = known.identity?;
             let rank = (self.organisation.kinship(&identity) == Kinship::Puller)
                 .then(|| self.rank(&identity, &known.node))?;

@@ -40,10 +40,12 @@ fn the_defaults_are_these() {
         orderer: OrdererSection { tls: Server, client_cert: None, client_key: None, overrides: [], \
         connect_timeout: 3s, initial_timeout: 30s, keepalive_interval: 1min, max_message: 100MiB, \
         longest_back_off: 10s, censorship_timeout: 30s, idle_limit: 30s }, \
-        delivery: DeliverySection { buffer: 256MiB, topic_buffer: 64MiB, window: 1024, catch_up_patience: 1s }, \
+        delivery: DeliverySection { buffer: 256MiB, topic_buffer: 64MiB, window: 1024, catch_up_patience: 1s, \
+        pullers: 1, takeover: 3s, puller_role: None }, \
         store: StoreSection { sync: EveryBatch, segment: 256MiB, keep: All }, log: LogSection { filter: \"info\" }, \
-        channels: [ChannelSection { id: ChannelId(ch), genesis: Some(\"ch.block\"), \
-             genesis_hash: None, config_block: None, start_after: None, pull: true, \
+         operations: OperationsSection { listen: None, grace: 5s, ready_lag: 10 }, \
+         channels: [ChannelSection { id: ChannelId(ch), genesis: Some(\"ch.block\"), \
+             genesis_hash: None, config_block: None, start_after: None, pull: Elected, \
              data_hash: Fabric, orderers: [] }] }";
     assert_eq!(format!("{config:?}"), expected);
     config.validate().unwrap();
@@ -104,6 +106,9 @@ fn explicit_values_reach_the_parts() {
         topic_buffer = \"3MiB\"
         window = 17
         catch_up_patience = \"110ms\"
+        pullers = 2
+        takeover = \"4s\"
+        puller_role = \"admin\"
         [gossip]
         inline_limit = \"1KiB\"
         max_block = \"5MiB\"
@@ -113,7 +118,11 @@ fn explicit_values_reach_the_parts() {
         [store]
         sync = \"never\"
         segment = \"2MiB\"
-        keep = \"1000 blocks\""
+        keep = \"1000 blocks\"
+        [operations]
+        listen = \"[::1]:9443\"
+        grace = \"9s\"
+        ready_lag = 3"
     );
     let config = NodeConfig::from_toml(&text).unwrap();
     config.validate().unwrap();
@@ -127,6 +136,9 @@ fn explicit_values_reach_the_parts() {
     assert_eq!(delivery.provider.longest_back_off, millis(25_000));
     assert_eq!(delivery.provider.censorship_timeout, millis(45_000));
     assert_eq!(delivery.provider.idle_limit, millis(15_000));
+    assert_eq!(delivery.health_grace, millis(9000));
+    assert_eq!(config.operations.ready_lag, 3);
+    assert!(config.operations.listen.is_some());
     let bytes = (
         delivery.buffer_bytes.get(),
         delivery.topic_buffer_bytes.get(),
@@ -136,6 +148,11 @@ fn explicit_values_reach_the_parts() {
         (delivery.window, delivery.catch_up_patience),
         (17, millis(110))
     );
+    assert_eq!(
+        (delivery.pullers.get(), delivery.takeover),
+        (2, millis(4000))
+    );
+    assert_eq!(config.delivery.puller_role, Some(PullerRole::Admin));
     let gossip = config
         .libp2p(gossip_libp2p::Keypair::from_seed([7; 32]))
         .unwrap();
@@ -149,6 +166,7 @@ fn explicit_values_reach_the_parts() {
         (gossip.status_interval, gossip.listen.len()),
         (millis(2000), 1)
     );
+    assert_eq!(gossip.silence_limit, delivery.takeover);
     let channel = config.channels[0].id.clone();
     let store = config
         .block_store(&channel, HeaderHash::new([1; 32]))
@@ -171,9 +189,11 @@ fn the_example_serves_as_it_is_and_shows_the_defaults() {
     assert!(channel.genesis_hash.take().is_some() && channel.config_block.take().is_some());
     assert!(channel.start_after.take().is_some());
     full.validate().unwrap();
-    // These two have no default to show.
+    // These have no default to show.
+    full.operations.listen = None;
     full.gossip.allow.clear();
     full.gossip.key_file = None;
+    full.delivery.puller_role = None;
     assert_eq!(full, example);
 }
 
@@ -346,6 +366,22 @@ fn mistakes_are_named_with_their_remedy() {
         ),
         ("[delivery]\nwindow = 0", &["delivery.window", "1 block"]),
         (
+            "[delivery]\npullers = 0",
+            &["delivery.pullers", "\"never\""],
+        ),
+        (
+            "[delivery]\ntakeover = \"10ms\"",
+            &["delivery.takeover", "1s at least"],
+        ),
+        (
+            "[delivery]\npuller_role = \"king\"",
+            &["king", "`peer`", "`member`"],
+        ),
+        (
+            "[[channel]]\nid = \"b\"\ngenesis = \"g\"\npull = \"maybe\"",
+            &["maybe", "`elected`", "`always`", "`never`"],
+        ),
+        (
             "[store]\nsegment = \"1KiB\"",
             &["store.segment", "1MiB at least"],
         ),
@@ -404,6 +440,18 @@ fn mistakes_are_named_with_their_remedy() {
         (
             "[identity]\nmsp_id = \"Org1MSP\"",
             &["missing field `msp_dir`"],
+        ),
+        (
+            "[operations]\nlisten = \"0.0.0.0:9443\"",
+            &["operations.listen", "0.0.0.0:9443", "127.0.0.1:9443", "TLS"],
+        ),
+        (
+            "[operations]\nlisten = \"localhost\"",
+            &["line 2", "socket address"],
+        ),
+        (
+            "[operations]\ngrace = \"1s\"",
+            &["operations.grace", "3s at least"],
         ),
         ("[log", &["line 1"]),
     ];

@@ -3,9 +3,12 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use block_api::{BlockReader as _, BlockStore as _, ChannelId, Clock, Height, Signer};
+use block_api::{
+    BlockReader as _, BlockStore as _, ChannelId, Clock, Height, Kinship, OwnOrganisation as _,
+    Signer,
+};
 use block_store::{Config as StoreConfig, OpenError, SegmentStore};
-use channel_config::{ChannelAccess, ChannelConfig, OwnMsp};
+use channel_config::{ChannelAccess, ChannelConfig, ChannelVerifier, OwnMsp};
 use deliver_service::ChannelParts;
 use orderer_client::{
     AddressOverride, OrdererClient, OrdererEndpoint, PemError, Tls, parse_pem_certificates,
@@ -20,13 +23,14 @@ use super::{
     trust::Trust,
     verifier::{EndpointFollower, endpoints, follow},
 };
-use crate::config::{ChannelSection, NodeConfig, OrdererTls};
+use crate::config::{ChannelSection, NodeConfig, OrdererTls, Pull};
 
 /// A channel that is ready to be joined.
 pub(super) struct OpenedChannel {
     pub(super) store: SegmentStore,
+    pub(super) verifier: ChannelVerifier,
     pub(super) parts: ChannelParts,
-    pub(super) pull: bool,
+    pub(super) pull: Pull,
 }
 
 /// Who a node is, as far as channels need it.
@@ -65,9 +69,9 @@ pub(super) async fn open(
         info!(%channel, blocks, ?check, "stored blocks judged");
     }
     let readers = Arc::new(ChannelAccess::readers(&verifier));
-    let organisation = OwnMsp::of_identity(&verifier, &identity.signer.identity());
+    let organisation = organisation(config, &verifier, identity);
     let extra = extra_orderers(section)?;
-    let follower = EndpointFollower::new(verifier, client.clone(), extra);
+    let follower = EndpointFollower::new(verifier.clone(), client.clone(), extra);
     let parts = ChannelParts {
         channel,
         genesis: trust.genesis(),
@@ -80,9 +84,29 @@ pub(super) async fn open(
     };
     Ok(OpenedChannel {
         store,
+        verifier,
         parts,
         pull: section.pull,
     })
+}
+
+/// Who is of the organisation of this node, and may pull for it.
+fn organisation(config: &NodeConfig, verifier: &ChannelVerifier, identity: &Identity) -> OwnMsp {
+    let identity = identity.signer.identity();
+    let organisation = OwnMsp::of_identity(verifier, &identity);
+    let organisation = match config.delivery.puller_role {
+        Some(role) => organisation.pulled_by(role.into()),
+        None => organisation,
+    };
+    let kinship = organisation.kinship(&identity);
+    if kinship != Kinship::Puller {
+        // It pulls all the same where it is told to, or knows of nobody who may.
+        info!(
+            channel = %verifier.channel(), ?kinship,
+            "the identity of this node is none of those that pull for its organisation"
+        );
+    }
+    organisation
 }
 
 /// Opens the store beside the runtime: it reads what is there.
@@ -125,7 +149,7 @@ pub(super) fn orderer_client(
     let extra = extra_orderers(section)?;
     let named = named_by.iter().rev();
     let endpoints = named.fold(extra.clone(), |more, named| endpoints(named, &more));
-    if section.pull && endpoints.is_empty() {
+    if section.pull != Pull::Never && endpoints.is_empty() {
         return Err(StartError::NoOrderer {
             channel: section.id.clone(),
         });
@@ -229,7 +253,7 @@ mod tests {
         }
     }
 
-    /// Covers: CFG-07, CFG-10, CFG-12
+    /// Covers: CFG-07, CFG-09, CFG-10, CFG-12
     #[test]
     fn overrides_bring_their_roots_or_keep_those_of_the_endpoint() {
         let mut config = NodeConfig::new("data");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Why a node did not start, or a subscription ended.
 
-use std::{io, path::PathBuf};
+use std::{io, net::SocketAddr, path::PathBuf};
 
 use block_api::{
     AppendError, BlockNumber, ChannelId, HeaderHash, ParseBlockError, ReadError, VerifyError,
@@ -123,7 +123,7 @@ pub enum StartError {
     /// There is nobody to pull from.
     #[error(
         "channel {channel} shall be pulled, but its configuration names no orderer: list some under \
-         [[channel.orderers]], or set pull to false"
+         [[channel.orderers]], or set pull to \"never\""
     )]
     NoOrderer {
         /// The channel.
@@ -178,6 +178,16 @@ pub enum StartError {
     /// The gossip network did not start.
     #[error("gossip: {0}")]
     Gossip(#[from] gossip_libp2p::StartError),
+    /// The address of the operations service cannot be listened on.
+    #[error(
+        "operations.listen is {address}, which cannot be listened on: {source}; give a free port, or 0"
+    )]
+    Operations {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The delivery service was not set up.
     #[error("delivery: {0}")]
     Delivery(#[from] deliver_service::ConfigError),
@@ -211,6 +221,7 @@ impl StartError {
             Self::Store { .. }
             | Self::Stored { .. }
             | Self::Append { .. }
+            | Self::Operations { .. }
             | Self::Gossip(_)
             | Self::Join(_)
             | Self::Pull(_) => false,

@@ -9,7 +9,7 @@ use block_api::{
 };
 use blockcast::{
     Node, NodeConfig, StartError, StoreCheck,
-    config::{ChannelSection, StartAfter},
+    config::{ChannelSection, Pull, StartAfter},
 };
 use dev_orderer::{BatchConfig, Change, Config, DevOrderer, Pace};
 use gossip_memory::{Link, MemoryGossip, MemoryNetwork};
@@ -94,7 +94,7 @@ impl Scene {
     async fn fed(&self, name: &str, section: ChannelSection) -> Result<Node, StartError> {
         let gossip = self.network.node(name);
         let section = ChannelSection {
-            pull: false,
+            pull: Pull::Never,
             ..section
         };
         start_node(&self.orderer, self.dir.path(), name, section, gossip).await
@@ -420,5 +420,26 @@ async fn a_node_that_joined_so_survives_being_killed() {
     let config_at = |number| snapshot.config_at(BlockNumber::new(number));
     assert_eq!(config_at(10), Some(BlockNumber::new(6)));
     assert_eq!(config_at(newest), Some(BlockNumber::new(11)));
+
+    // What is damaged is fetched again, and judged by the config block that was given.
+    let segment = fs::read_dir(&dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut segments = segment.filter(|path| path.extension().is_some_and(|end| end == "seg"));
+    let segment = segments.next().unwrap();
+    let mut bytes = fs::read(&segment).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+    let checked = block_store::repair::check(&dir).unwrap();
+    assert_eq!(checked.damages.len(), 1, "{checked:?}");
+    let config = scene.dir.path().join("killed.toml");
+    let mut repair = command(["store", "repair", "--channel", "joined", "--config"]);
+    repair.arg(config);
+    let repaired = Run::start(repair).end().await;
+    assert_eq!(repaired.code, Some(0), "{}", repaired.stderr);
+    let checked = block_store::repair::check(&dir).unwrap();
+    assert_eq!(checked.damages, []);
+    assert_eq!(checked.height.get(), newest + 1);
     scene.stop().await;
 }

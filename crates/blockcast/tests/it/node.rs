@@ -195,7 +195,7 @@ async fn a_node_that_does_not_pull_is_fed_by_one_that_does() {
     let second = text
         .replace("[gossip]", &gossip)
         .replace("data_dir = \"node\"", "data_dir = \"second/node\"")
-        .replace("[[channel]]", "[[channel]]\npull = false");
+        .replace("[[channel]]", "[[channel]]\npull = \"never\"");
     fs::write(dir.path().join("second.toml"), second).unwrap();
     let mut second = node(&dir.path().join("second.toml"));
     stores(&mut second, 69).await;

@@ -13,17 +13,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::{Candidates, Leadership, Settings, probe::finds_next, ranking::Ranking};
-use crate::{channel::Channel, intake::Intake, topic::Peers};
+use crate::{channel::Channel, intake::Intake, peers::Peers};
 
 /// Keeps this node pulling as long as its place asks for it, until it is cancelled. What pulls then
 /// goes on.
 pub(crate) async fn run(
-    channel: Weak<Channel>,
-    (intake, peers): (Arc<Intake>, Arc<Peers>),
-    ledger: Arc<dyn BlockReader>,
-    candidates: Candidates,
-    leadership: watch::Sender<Leadership>,
-    cancel: CancellationToken,
+    channel: &Weak<Channel>,
+    (intake, peers): (&Arc<Intake>, &Peers),
+    ledger: &Arc<dyn BlockReader>,
+    candidates: &Candidates,
+    leadership: &watch::Sender<Option<Leadership>>,
+    cancel: &CancellationToken,
 ) {
     let config = &intake.config;
     let settings = Settings {
@@ -40,12 +40,12 @@ pub(crate) async fn run(
         seen.mark_unchanged();
         let height = applied.borrow_and_update().height;
         let now = Instant::now();
-        ranking.see(candidates.own(), candidates.others(peers.known()), now);
+        ranking.see(candidates.own(), candidates.others(peers.candidates()), now);
         ranking.grew(height, now);
         let decision = ranking.decide(now);
         let Leadership { role, rank, .. } = decision.leadership;
-        let before = leadership.send_replace(decision.leadership);
-        if before.role != role {
+        let before = leadership.send_replace(Some(decision.leadership));
+        if before.is_none_or(|before| before.role != role) {
             info!(channel = %intake.channel, ?role, rank, "place among those who may pull");
         }
         {
@@ -53,12 +53,12 @@ pub(crate) async fn run(
                 return;
             };
             // It returns when the hand-off has ended: only then are the others told.
-            channel.pull_or_not(role.pulls(), &ledger).await;
+            channel.pull_or_not(role.pulls(), ledger).await;
             if role.pulls() {
                 probe = None;
             } else if decision.probe && probe.is_none() {
                 ranking.probed(now);
-                probe = next_probe(&channel, &intake, probes);
+                probe = next_probe(&channel, intake, probes);
                 probes = probes.wrapping_add(1);
             }
         }

@@ -60,7 +60,10 @@ impl Node {
     ) -> Self {
         let service = DeliverService::new(config, Arc::new(gossip.clone())).unwrap();
         let channel = TestChain::new("ch").channel();
-        let verifier = Arc::new(TestVerifier::strict());
+        let below = store.info().first.previous();
+        let trusted = below.and_then(|below| store.config_at(below));
+        let verifier = trusted.map_or_else(TestVerifier::strict, TestVerifier::trusting);
+        let verifier = Arc::new(verifier);
         let orderer = Arc::new(ScriptedSource::new(&[ORDERER]));
         let node = Self {
             gossip,

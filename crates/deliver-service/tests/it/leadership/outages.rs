@@ -3,7 +3,7 @@
 
 use super::*;
 
-/// Covers: ELE-06, NEW-10
+/// Covers: ELE-06
 #[tokio::test(start_paused = true)]
 async fn when_the_puller_is_gone_the_next_block_comes_within_the_takeover_time_and_a_second() {
     let group = Group::start(5).await;
