@@ -27,7 +27,7 @@ use std::{
 
 use crate::{
     run::{Failed, run},
-    scene::{BLOCKS, FAULTS_END, PULLERS, Scene},
+    scene::{BLOCKS, FAULTS_END, ORGANISATIONS, Scene},
     schedule::Schedule,
 };
 
@@ -106,7 +106,7 @@ fn without_faults_each_block_leaves_the_orderers_once_for_each_puller() {
         let chain = &Scene::get().channels[channel];
         for (number, count) in sent {
             let id = &chain.id;
-            assert_eq!(*count, PULLERS.len() as u64, "block {number} of {id}");
+            assert_eq!(*count, ORGANISATIONS as u64, "block {number} of {id}");
         }
         assert_eq!(sent.len(), BLOCKS - chain.configs.len());
     }

@@ -33,7 +33,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::{
-    scene::{Chain, ORDERERS, PULLERS, Scene, epoch, node_name, orderer_name, port},
+    scene::{Chain, ORDERERS, Scene, epoch, node_name, orderer_name, port},
     trace::Trace,
 };
 
@@ -51,7 +51,7 @@ pub(crate) struct Node {
     /// What breaks the connections to each orderer.
     resets: Mutex<Vec<CancellationToken>>,
     starts: AtomicU64,
-    /// What the pull loop of each channel counted, for each start of the node.
+    /// What the pull loops of each channel counted.
     pulls: Mutex<Vec<Vec<PullStats>>>,
 }
 
@@ -126,20 +126,16 @@ impl Node {
         let service = DeliverService::new(self.config(start), Arc::new(gossip))?;
         for (channel, chain) in Scene::get().channels.iter().enumerate() {
             service.join_channel(self.parts(channel, chain)?).await?;
-            if PULLERS.contains(&self.index) {
-                let ledger = self.stores[channel].clone();
-                service.start_deliver_for_channel(&chain.id, ledger).await?;
-            }
+            let ledger = self.stores[channel].clone();
+            service.elect_for_channel(&chain.id, ledger).await?;
             lock(&self.pulls)[channel].push(PullStats::default());
         }
         loop {
             sleep(SAMPLE_EVERY).await;
             for (channel, chain) in Scene::get().channels.iter().enumerate() {
                 let state = service.channel_state(&chain.id).await;
-                if let Some(report) = state.and_then(|state| state.pull_report)
-                    && let Some(last) = lock(&self.pulls)[channel].last_mut()
-                {
-                    *last = report.stats;
+                if let Some(report) = state.and_then(|state| state.pull_report) {
+                    self.note(channel, report.stats);
                 }
             }
         }
@@ -150,12 +146,21 @@ impl Node {
         std::mem::take(&mut lock(&self.resets)[orderer]).cancel();
     }
 
-    /// How often it opened or tried to open a stream of blocks after the first one.
-    pub(crate) fn changes_of_source(&self, channel: usize) -> u64 {
+    /// How often it opened or tried to open a stream of blocks.
+    pub(crate) fn attempts(&self, channel: usize) -> u64 {
         let pulls = &lock(&self.pulls)[channel];
         let attempts: u64 = pulls.iter().map(|pull| pull.attempts).sum();
         // Of what a start counted before it died, the last moment may be missing.
-        (attempts + pulls.len() as u64 - 1).saturating_sub(1)
+        attempts + self.starts.load(Ordering::Relaxed) - 1
+    }
+
+    /// Notes what a pull loop counted. One that was elected again counts from the beginning.
+    fn note(&self, channel: usize, stats: PullStats) {
+        let pulls = &mut lock(&self.pulls)[channel];
+        match pulls.last_mut() {
+            Some(last) if last.attempts <= stats.attempts => *last = stats,
+            _ => pulls.push(stats),
+        }
     }
 
     fn config(&self, start: u64) -> Config {

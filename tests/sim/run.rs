@@ -7,7 +7,7 @@ use block_api::{Block, BlockNumber, BlockReader as _, ChainInfo, ReadLimits};
 use channel_config::ChainWalk;
 
 use crate::{
-    scene::{BLOCKS, CHANNELS, Chain, DEADLINE, FAULTS_END, PULLERS, Scene},
+    scene::{BLOCKS, CHANNELS, Chain, DEADLINE, FAULTS_END, ORGANISATIONS, Scene},
     schedule::Schedule,
     trace::Event,
     world::World,
@@ -160,14 +160,12 @@ fn sent(world: &World, channel: usize) -> BTreeMap<BlockNumber, u64> {
     all
 }
 
-/// Blocks that orderers sent stay at or below (pullers + changes of source) × chain, where a change
-/// of source is an attempt of a puller to open a stream of blocks after its first, a restart among
-/// them.
+/// Blocks that orderers sent stay at or below (k per organisation + changes of source) × chain. Here
+/// k is 1, and a change of source is every attempt of a node to open a stream of blocks beyond the
+/// first of its organisation: another orderer, another puller, or a node that came back.
 fn too_much(world: &World, channel: usize, sent: &BTreeMap<BlockNumber, u64>) -> Option<String> {
-    let changes = PULLERS
-        .iter()
-        .map(|node| world.nodes[*node].changes_of_source(channel));
-    let streams = PULLERS.len() as u64 + changes.sum::<u64>();
+    let attempts: u64 = world.nodes.iter().map(|node| node.attempts(channel)).sum();
+    let streams = attempts.max(ORGANISATIONS as u64);
     let (sent, bound) = (sent.values().sum::<u64>(), streams * BLOCKS as u64);
     let chain: &Chain = &Scene::get().channels[channel];
     (sent > bound).then(|| {

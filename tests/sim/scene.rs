@@ -18,12 +18,12 @@ use std::sync::Arc;
 
 /// So many orderers there are.
 pub(crate) const ORDERERS: usize = 4;
-/// So many nodes there are, the first half of one organisation, the others of another.
+/// So many nodes there are, the first ones of one organisation, the others of another.
 pub(crate) const NODES: usize = 8;
 /// So many channels there are: the first one is ordered by raft, the second one by BFT.
 pub(crate) const CHANNELS: usize = 2;
-/// The nodes that pull, one of each organisation.
-pub(crate) const PULLERS: [usize; 2] = [0, NODES / 2];
+/// So many organisations the nodes are of. One node of each is elected to pull.
+pub(crate) const ORGANISATIONS: usize = 2;
 /// The number of blocks of each channel, with the genesis block.
 pub(crate) const BLOCKS: usize = 80;
 /// A block is ordered so often on each channel.
@@ -95,7 +95,7 @@ impl Chain {
         let mut config = NetworkConfig::new(name.parse().unwrap());
         config.consensus = consensus;
         config.key_kind = KeyKind::Ed25519;
-        config.applications = (0..2).map(organization).collect();
+        config.applications = (0..ORGANISATIONS).map(organization).collect();
         let endpoints: Vec<_> = (0..ORDERERS)
             .map(|index| format!("{}:{port}", orderer_name(index)).parse().unwrap())
             .collect();
@@ -133,7 +133,7 @@ impl Chain {
 
     /// The identity of a node in the channel.
     pub(crate) fn signer(&self, node: usize) -> Arc<dyn Signer> {
-        let organization = &self.network.applications()[node / (NODES / 2)];
+        let organization = &self.network.applications()[node / (NODES / ORGANISATIONS)];
         organization.member(&node_name(node)).unwrap().signer()
     }
 
@@ -144,8 +144,8 @@ impl Chain {
 }
 
 fn organization(index: usize) -> OrganizationSpec {
-    let nodes: Vec<String> = (0..NODES / 2)
-        .map(|node| node_name(index * NODES / 2 + node))
+    let nodes: Vec<String> = (0..NODES / ORGANISATIONS)
+        .map(|node| node_name(index * NODES / ORGANISATIONS + node))
         .collect();
     let members = nodes
         .iter()

@@ -6,7 +6,7 @@ use std::{fmt, time::Duration};
 use dev_orderer::{Fault, Mutation};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 
-use crate::scene::{CHANNELS, FAULTS_END, NODES, ORDERERS, PULLERS};
+use crate::scene::{CHANNELS, FAULTS_END, NODES, ORDERERS};
 
 /// The statuses with which an orderer may end a stream, and one that is none.
 const STATUSES: [i32; 10] = [0, 200, 400, 403, 404, 413, 500, 501, 503, 599];
@@ -103,7 +103,7 @@ impl fmt::Display for Schedule {
 
 fn draw(rng: &mut StdRng) -> What {
     let (node, orderer, channel) = (
-        some_node(rng),
+        rng.random_range(0..NODES),
         rng.random_range(0..ORDERERS),
         rng.random_range(0..CHANNELS),
     );
@@ -126,14 +126,6 @@ fn draw(rng: &mut StdRng) -> What {
         14 => What::NoLeader(orderer, channel),
         15 => What::FallBehind(orderer, channel),
         _ => What::Misbehave(orderer, channel, misdeed(rng)),
-    }
-}
-
-/// Any node, the pullers more often than others: they have more to lose.
-fn some_node(rng: &mut StdRng) -> usize {
-    match rng.random_bool(0.4) {
-        true => *PULLERS.choose(rng).unwrap(),
-        false => rng.random_range(0..NODES),
     }
 }
 

@@ -1,18 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The payload buffer: verified blocks that wait for their turn, bounded in bytes.
 
+mod budget;
+mod shares;
+mod state;
+
 use std::{
     cmp::Reverse,
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard},
+    ops::RangeInclusive,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use block_api::{BlockNumber, ChainInfo, HeaderHash, VerifiedBlock};
+use block_api::{BlockNumber, ChainInfo, HeaderHash, NodeId, VerifiedBlock};
 use tokio::sync::Notify;
 
+pub(crate) use self::budget::Budget;
+use self::{
+    shares::{Share, Shares},
+    state::State,
+};
 use crate::{Config, Origin};
 
 /// Verified blocks by number and header hash, from three producers to one writer.
+///
+/// What it holds never exceeds its bytes by more than one block, the one that is due; what all
+/// channels hold exceeds the budget by one such block for each of them at most. Beside that, every
+/// producer that waits for room has the one block in hand that it waits with.
 #[derive(Debug)]
 pub(crate) struct Buffer {
     state: Mutex<State>,
@@ -20,27 +34,17 @@ pub(crate) struct Buffer {
     ready: Notify,
     /// Told when there may be room.
     room: Notify,
+    budget: Arc<Budget>,
     limits: Limits,
 }
 
 #[derive(Debug)]
 struct Limits {
-    bytes: usize,
-    topic_bytes: usize,
+    shares: Shares,
     window: u64,
     per_height: usize,
     batch_blocks: usize,
     batch_bytes: usize,
-}
-
-#[derive(Debug)]
-struct State {
-    /// The number that is due next.
-    next: BlockNumber,
-    blocks: BTreeMap<BlockNumber, Vec<Buffered>>,
-    bytes: usize,
-    topic_bytes: usize,
-    closed: bool,
 }
 
 /// A block in the buffer.
@@ -48,6 +52,22 @@ struct State {
 pub(crate) struct Buffered {
     pub(crate) block: VerifiedBlock,
     pub(crate) origin: Origin,
+    /// The node that gave it in a range.
+    pub(crate) giver: Option<NodeId>,
+    /// Whether the stream of the ordering service went past it: it does not come again by itself,
+    /// so it does not make room for others.
+    pub(crate) passed: bool,
+}
+
+/// A producer that waits for room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Giver {
+    /// The stream of the ordering service.
+    Stream,
+    /// The ordering service, in a range.
+    Orderers,
+    /// A node, in a range.
+    Peer(NodeId),
 }
 
 /// A block that waits, as far as its producers need it.
@@ -84,20 +104,15 @@ pub(crate) struct Batch {
 }
 
 impl Buffer {
-    pub(crate) fn new(config: &Config, next: BlockNumber) -> Self {
+    pub(crate) fn new(config: &Config, budget: &Arc<Budget>, next: BlockNumber) -> Self {
+        let reserve = config.channel_reserve_bytes.min(config.buffer_bytes);
         Self {
-            state: Mutex::new(State {
-                next,
-                blocks: BTreeMap::new(),
-                bytes: 0,
-                topic_bytes: 0,
-                closed: false,
-            }),
+            state: Mutex::new(State::new(next, budget.open(reserve.get()))),
             ready: Notify::new(),
             room: Notify::new(),
+            budget: budget.clone(),
             limits: Limits {
-                bytes: config.buffer_bytes.get(),
-                topic_bytes: config.topic_buffer_bytes.get(),
+                shares: Shares::new(config),
                 window: config.window,
                 per_height: config.candidates_per_height.get(),
                 batch_blocks: config.batch_blocks.get(),
@@ -111,27 +126,25 @@ impl Buffer {
         self.state().next
     }
 
-    /// The numbers from the one that is due to the one before the lowest that waits; the end is
-    /// `None` when none waits.
-    pub(crate) fn gap(&self) -> (BlockNumber, Option<BlockNumber>) {
-        let state = self.state();
-        (state.next, state.blocks.keys().next().copied())
+    /// The runs of numbers up to this one that are neither stored nor held, lowest first.
+    pub(crate) fn holes(&self, upto: BlockNumber) -> Vec<RangeInclusive<BlockNumber>> {
+        self.state().holes(upto)
     }
 
     /// Whether this block is stored (by its number) or waits (by its hash).
     pub(crate) fn knows(&self, number: BlockNumber, hash: &HeaderHash) -> bool {
         let state = self.state();
-        number < state.next || state.holds(number, hash)
+        number < state.next || state.waiting(number, hash).is_some()
     }
 
-    /// The block with this hash, if it waits.
+    /// The block with this hash, if it waits or is being stored.
     pub(crate) fn waiting(&self, number: BlockNumber, hash: &HeaderHash) -> Option<Waiting> {
-        let state = self.state();
-        let waits = state.find(number, hash)?;
-        Some(Waiting {
-            judged_by: waits.block.judged_by(),
-            is_config: waits.block.is_config(),
-        })
+        self.state().waiting(number, hash)
+    }
+
+    /// Notes that the stream of the ordering service went past a block that waits.
+    pub(crate) fn passed(&self, number: BlockNumber, hash: &HeaderHash) {
+        self.state().pass(number, hash);
     }
 
     /// Whether a block from the topic would be kept for its number alone.
@@ -139,50 +152,55 @@ impl Buffer {
         number.get() < self.state().next.get().saturating_add(self.limits.window)
     }
 
-    /// Puts a block in if there is room for one of its kind. A copy that was judged by a newer
-    /// configuration takes the place of one that was not.
+    /// Puts a block in if there is room for one of its kind, or if higher ones can make room for it.
+    /// A copy that was judged by a newer configuration takes the place of one that was not.
     pub(crate) fn try_push(&self, block: VerifiedBlock, origin: Origin) -> Push {
+        self.put(Buffered {
+            block,
+            origin,
+            giver: None,
+            passed: origin == Origin::Orderer,
+        })
+    }
+
+    fn put(&self, buffered: Buffered) -> Push {
         let mut state = self.state();
-        let (number, length) = (block.number(), block.block().raw().len());
+        let (number, share) = (buffered.block.number(), Share::of(buffered.origin));
+        let hash = buffered.block.header_hash();
         if state.closed {
             return Push::Closed;
         }
         if number < state.next {
             return Push::Known;
         }
-        match state.find(number, &block.header_hash()) {
-            Some(copy) if copy.block.judged_by() >= block.judged_by() => return Push::Known,
-            Some(_) => {
-                state.replace(block, origin);
-                return Push::Queued;
-            }
-            None => {}
-        }
-        if state
-            .blocks
-            .get(&number)
-            .is_some_and(|same| same.len() >= self.limits.per_height)
+        if let Some(copy) = state.waiting(number, &hash)
+            && copy.judged_by >= buffered.block.judged_by()
         {
+            if buffered.passed {
+                state.pass(number, &hash);
+            }
+            return Push::Known;
+        }
+        if share == Share::Topic && number.get() - state.next.get() >= self.limits.window {
+            return Push::TooFar;
+        }
+        let replaced = state.remove(number, &hash);
+        if state.candidates(number) >= self.limits.per_height {
             return Push::Full;
         }
-        if number > state.next {
-            let from_topic = origin == Origin::Topic || origin == Origin::Pull;
-            if from_topic && number.get() - state.next.get() >= self.limits.window {
-                return Push::TooFar;
-            }
-            let topic_full =
-                from_topic && state.topic_bytes.saturating_add(length) > self.limits.topic_bytes;
-            if topic_full || state.bytes.saturating_add(length) > self.limits.bytes {
-                return Push::Full;
-            }
-        }
-        state.count(length, origin, true);
+        // One block at a time is admitted whatever its size; of further ones at its height nobody
+        // knows yet whether they are needed.
         let due = number == state.next;
-        state
-            .blocks
-            .entry(number)
-            .or_default()
-            .push(Buffered { block, origin });
+        let must = due && state.candidates(number) == 0 && !state.is_taken(number);
+        let passed = buffered.passed || replaced.as_ref().is_some_and(|old| old.passed);
+        let admitted = state.admit(&self.limits.shares, Buffered { passed, ..buffered }, must);
+        if admitted.is_err() {
+            // What was there before stays, and was counted before.
+            if let Some(old) = replaced {
+                state.restore(old);
+            }
+            return Push::Full;
+        }
         drop(state);
         if due {
             self.ready.notify_one();
@@ -191,16 +209,28 @@ impl Buffer {
     }
 
     /// Puts a block in, and waits for room if there is none. `false` when the buffer was closed.
-    pub(crate) async fn push(&self, block: VerifiedBlock, origin: Origin) -> bool {
+    pub(crate) async fn push(&self, block: VerifiedBlock, giver: &Giver) -> bool {
+        let buffered = Buffered {
+            block,
+            origin: giver.origin(),
+            giver: giver.node().cloned(),
+            passed: *giver == Giver::Stream,
+        };
         loop {
-            // The permit is taken before the look, so that room made in between is not missed.
-            let room = self.room.notified();
-            tokio::pin!(room);
+            // The permits are taken before the look, so that room made in between is not missed.
+            let (room, shared) = (self.room.notified(), self.budget.room().notified());
+            tokio::pin!(room, shared);
             room.as_mut().enable();
-            match self.try_push(block.clone(), origin) {
+            shared.as_mut().enable();
+            match self.put(buffered.clone()) {
                 Push::Queued | Push::Known => return true,
                 Push::Closed => return false,
-                Push::Full | Push::TooFar => room.await,
+                Push::Full | Push::TooFar => {
+                    tokio::select! {
+                        () = room => {}
+                        () = shared => {}
+                    }
+                }
             }
         }
     }
@@ -219,23 +249,21 @@ impl Buffer {
             let (mut linked, unlinked): (Vec<_>, Vec<_>) = candidates
                 .into_iter()
                 .partition(|candidate| tip.check_link(&candidate.block).is_ok());
-            for other in &unlinked {
-                state.count(other.block.block().raw().len(), other.origin, false);
-            }
+            state.release(&unlinked);
             batch.unlinked.extend(unlinked);
             // Several headers that link at one height: the one that the newest configuration judged,
             // since an older one may have been satisfied by those whom a newer one removed. Of those
-            // the first one to come, as Fabric does; the others are shown as evidence.
+            // the first one to come, as Fabric does; the others are kept as evidence.
             linked.sort_by_key(|candidate| Reverse(candidate.block.judged_by()));
             let mut linked = linked.into_iter();
             let Some(chosen) = linked.next() else { break };
-            for other in linked {
-                state.count(other.block.block().raw().len(), other.origin, false);
-                batch.rivals.push(other);
-            }
-            bytes += chosen.block.block().raw().len();
+            let rivals: Vec<_> = linked.collect();
+            state.release(&rivals);
+            batch.rivals.extend(rivals);
+            bytes += chosen.length();
             tip = tip.grown_by(&chosen.block);
             let is_config = chosen.block.is_config();
+            state.take(&chosen);
             batch.blocks.push(chosen);
             if is_config {
                 break;
@@ -248,39 +276,55 @@ impl Buffer {
         batch
     }
 
-    /// Gives the room of a batch back, and says what is due now.
-    pub(crate) fn stored(&self, batch: &[Buffered], tip: &ChainInfo) {
+    /// Gives the room of a batch back, and says what is due now. Returns what came meanwhile and is
+    /// not what was stored.
+    pub(crate) fn stored(&self, batch: &[Buffered], tip: &ChainInfo) -> Vec<Buffered> {
         let mut state = self.state();
-        for stored in batch {
-            state.count(stored.block.block().raw().len(), stored.origin, false);
-        }
+        state.put_down(batch);
         state.next = tip.height.next_block();
         let above = state.blocks.split_off(&tip.height.next_block());
         let below = std::mem::replace(&mut state.blocks, above);
-        for old in below.into_values().flatten() {
-            state.count(old.block.block().raw().len(), old.origin, false);
-        }
+        let mut late: Vec<_> = below.into_values().flatten().collect();
+        state.release(&late);
         let due = state.blocks.contains_key(&state.next);
         drop(state);
         if due {
             self.ready.notify_one();
         }
         self.room.notify_waiters();
+        let stored: BTreeMap<_, _> = batch
+            .iter()
+            .map(|stored| (stored.block.number(), stored.block.header_hash()))
+            .collect();
+        late.retain(|late| stored.get(&late.block.number()) != Some(&late.block.header_hash()));
+        late
     }
 
     /// Gives the room of blocks back that were taken and are not stored.
     pub(crate) fn refused(&self, blocks: &[Buffered]) {
-        let mut state = self.state();
-        for refused in blocks {
-            state.count(refused.block.block().raw().len(), refused.origin, false);
-        }
-        drop(state);
+        self.state().put_down(blocks);
+        self.room.notify_waiters();
+    }
+
+    /// Drops what a node gave in ranges and waits: it gave a block that is not of this chain.
+    pub(crate) fn drop_given_by(&self, giver: &NodeId) {
+        self.state().drop_given_by(giver);
         self.room.notify_waiters();
     }
 
     /// Waits until the block that is due may be there.
     pub(crate) async fn ready(&self) {
         self.ready.notified().await;
+    }
+
+    /// Drops everything, blocks that were taken and are not stored as well, and begins anew with
+    /// this number: whoever stored them is gone, and may have left this lock poisoned.
+    pub(crate) fn restart(&self, next: BlockNumber) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.restart(next);
+        drop(state);
+        self.state.clear_poison();
+        self.room.notify_waiters();
     }
 
     /// Takes nothing more; whoever waits for room is told.
@@ -291,7 +335,18 @@ impl Buffer {
 
     /// Bytes that are held.
     pub(crate) fn bytes(&self) -> usize {
-        self.state().bytes
+        self.state().used.total()
+    }
+
+    /// How many more bytes of ranges may be asked for ahead of what is due.
+    pub(crate) fn room_for_ranges(&self) -> usize {
+        let held = self.state().used.of(Share::CatchUp);
+        self.limits.shares.most_for_ranges().saturating_sub(held)
+    }
+
+    /// How many blocks made room for lower ones so far.
+    pub(crate) fn evicted(&self) -> u64 {
+        self.state().evicted
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -301,42 +356,25 @@ impl Buffer {
     }
 }
 
-impl State {
-    fn holds(&self, number: BlockNumber, hash: &HeaderHash) -> bool {
-        self.find(number, hash).is_some()
-    }
-
-    fn find(&self, number: BlockNumber, hash: &HeaderHash) -> Option<&Buffered> {
-        let same = self.blocks.get(&number)?;
-        same.iter()
-            .find(|buffered| buffered.block.header_hash() == *hash)
-    }
-
-    /// Puts a block in the place of its copy.
-    fn replace(&mut self, block: VerifiedBlock, origin: Origin) {
-        let (number, hash) = (block.number(), block.header_hash());
-        let length = block.block().raw().len();
-        let same = self.blocks.get_mut(&number).into_iter().flatten();
-        let mut copies = same.filter(|buffered| buffered.block.header_hash() == hash);
-        if let Some(copy) = copies.next() {
-            let old = std::mem::replace(copy, Buffered { block, origin });
-            self.count(old.block.block().raw().len(), old.origin, false);
-            self.count(length, origin, true);
+impl Giver {
+    pub(crate) fn node(&self) -> Option<&NodeId> {
+        match self {
+            Self::Peer(node) => Some(node),
+            Self::Stream | Self::Orderers => None,
         }
     }
 
-    fn count(&mut self, length: usize, origin: Origin, comes: bool) {
-        let change = |count: usize| {
-            if comes {
-                count + length
-            } else {
-                count - length
-            }
-        };
-        self.bytes = change(self.bytes);
-        if origin == Origin::Topic || origin == Origin::Pull {
-            self.topic_bytes = change(self.topic_bytes);
+    fn origin(&self) -> Origin {
+        match self {
+            Self::Peer(_) => Origin::CatchUp,
+            Self::Stream | Self::Orderers => Origin::Orderer,
         }
+    }
+}
+
+impl Buffered {
+    fn length(&self) -> usize {
+        self.block.block().raw().len()
     }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Ranges from peers as a producer: closes holes, and brings a node that is behind to the tip.
 
-use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use block_api::{
     BlockNumber, ChannelStatus, DeliverStatus, Delivery, Endpoint, GossipChannel, Height, NodeId,
@@ -12,10 +12,10 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info};
 
 use crate::{
-    Origin,
+    buffer::Giver,
     in_order::InOrder,
     intake::{Intake, JudgeError, below, from_peer},
-    topic::Peers,
+    peers::Peers,
 };
 
 /// Why a range ended early.
@@ -52,12 +52,12 @@ struct Failed {
 }
 
 /// Fetches ranges whenever a peer is ahead and nothing else brings the chain forward.
-pub(crate) async fn run(intake: Arc<Intake>, gossip: Arc<dyn GossipChannel>, peers: Arc<Peers>) {
+pub(crate) async fn run(intake: &Intake, gossip: &dyn GossipChannel, peers: &Peers) {
     let mut failed = BTreeMap::new();
     let cancel = intake.cancel.clone();
     tokio::select! {
         () = cancel.cancelled() => {}
-        () = catch_up(&intake, &*gossip, &peers, &mut failed) => {}
+        () = catch_up(intake, gossip, peers, &mut failed) => {}
     }
 }
 
@@ -153,15 +153,20 @@ async fn range(
     peer: &NodeId,
     height: Height,
 ) -> Result<(), RangeError> {
-    let (first, waiting) = intake.buffer.gap();
+    let tip = height.tip().unwrap_or_default();
+    let Some(hole) = intake.buffer.holes(tip).into_iter().next() else {
+        // Everything waits already, or is being stored.
+        let stored = intake.wait_until_applied(height);
+        return Ok(timeout(intake.config.fetch_timeout, stored)
+            .await
+            .map_err(|_| RangeError::TimedOut)??);
+    };
+    let first = *hole.start();
     let most = first
         .get()
         .saturating_add(intake.config.range_blocks.get() as u64 - 1);
-    let tip = height.tip().map_or(0, BlockNumber::get);
-    let gap_end = waiting
-        .and_then(BlockNumber::previous)
-        .map_or(u64::MAX, BlockNumber::get);
-    let last = BlockNumber::new(most.min(tip).min(gap_end).max(first.get()));
+    let last = BlockNumber::new(most.min(hole.end().get()));
+    let giver = Giver::Peer(peer.clone());
     debug!(channel = %intake.channel, %peer, %first, %last, "fetching a range");
 
     let source = gossip.source(peer).ok_or(RangeError::Gone)?;
@@ -200,11 +205,7 @@ async fn range(
         previous = Some(block.header_hash());
         // Where another chain is stored meanwhile, a configuration of this one never comes into
         // force, and the room that its blocks take is never given back.
-        let taken = timeout(
-            patience,
-            run.take(intake, from_peer(&block), Origin::CatchUp),
-        )
-        .await;
+        let taken = timeout(patience, run.take(intake, from_peer(&block), &giver)).await;
         let taken = taken.map_err(|_| RangeError::TimedOut)?;
         if let Err(JudgeError::Verify(VerifyError::Rejected(_))) = &taken {
             intake.counters.rejected.add(1);

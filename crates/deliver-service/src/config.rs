@@ -3,13 +3,24 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
-/// The settings of a [`DeliverService`](crate::DeliverService); every one holds for each channel.
+/// The settings of a [`DeliverService`](crate::DeliverService); every one but
+/// [`total_buffer_bytes`](Self::total_buffer_bytes) holds for each channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Bytes of blocks that wait to be stored, from all producers together. When they are used up,
-    /// the orderer's stream and ranges from peers wait; the block that is due next is always
-    /// admitted, whatever its size. Default: 256 MiB.
+    /// Bytes of blocks that wait to be stored, from all producers together; an eighth is promised to
+    /// each of the three. When they are used up, the orderer's stream and ranges wait, blocks from
+    /// the topic are dropped, and higher ones make room for lower ones. The block that is due next is
+    /// always admitted, whatever its size. Default: 256 MiB.
     pub buffer_bytes: NonZeroUsize,
+    /// Bytes of blocks that wait to be stored, in all channels together; each channel may have one
+    /// block more, the one that is due. When they are used up, a channel has its reserve alone.
+    /// Default: 1 GiB.
+    pub total_buffer_bytes: NonZeroUsize,
+    /// The part of [`total_buffer_bytes`](Self::total_buffer_bytes) that is kept for this channel
+    /// alone, so that others whose stores are stuck cannot hold it up; never more than
+    /// [`buffer_bytes`](Self::buffer_bytes). Where the reserves of all channels are more than there
+    /// is, they are granted none the less, and nobody has more. Default: 4 MiB.
+    pub channel_reserve_bytes: NonZeroUsize,
     /// The part of [`buffer_bytes`](Self::buffer_bytes) that blocks from the topic may use. When
     /// it is used up they are dropped, and fetched again as a range. Default: 64 MiB.
     pub topic_buffer_bytes: NonZeroUsize,
@@ -40,6 +51,15 @@ pub struct Config {
     pub fetch_timeout: Duration,
     /// How long to wait after a failed append before the next attempt. Default: 1 s.
     pub store_retry: Duration,
+    /// How many nodes of the organisation pull, where who does is elected. Default: 1.
+    pub pullers: NonZeroUsize,
+    /// How long a node that comes first in the order may be without a stream, or may take to begin,
+    /// before the next one takes over; and how long a node waits at first whether better ones
+    /// appear. Default: 3 s.
+    pub takeover: Duration,
+    /// How long nobody may give blocks before the channel counts as stuck. A stream
+    /// counts as a good one after 2 s, so that it should be longer. Default: 5 s.
+    pub health_grace: Duration,
     /// The pull loop.
     pub provider: blocks_provider::Config,
 }
@@ -77,6 +97,8 @@ impl Default for Config {
         let count = |n| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
         Self {
             buffer_bytes: count(256 << 20),
+            total_buffer_bytes: count(1 << 30),
+            channel_reserve_bytes: count(4 << 20),
             topic_buffer_bytes: count(64 << 20),
             window: 1024,
             candidates_per_height: count(4),
@@ -89,6 +111,9 @@ impl Default for Config {
             peer_rest: Duration::from_secs(5),
             fetch_timeout: Duration::from_secs(15),
             store_retry: Duration::from_secs(1),
+            pullers: count(1),
+            takeover: Duration::from_secs(3),
+            health_grace: Duration::from_secs(5),
             provider: blocks_provider::Config::default(),
         }
     }
@@ -115,6 +140,7 @@ impl Config {
             ("peer_rest", self.peer_rest),
             ("fetch_timeout", self.fetch_timeout),
             ("store_retry", self.store_retry),
+            ("takeover", self.takeover),
         ] {
             if value.is_zero() {
                 return Err(ConfigError::ZeroDuration { key });
@@ -130,10 +156,12 @@ mod tests {
 
     #[test]
     fn the_defaults_are_these() {
-        let expected = "Config { buffer_bytes: 268435456, topic_buffer_bytes: 67108864, window: 1024, \
+        let expected = "Config { buffer_bytes: 268435456, total_buffer_bytes: 1073741824, \
+             channel_reserve_bytes: 4194304, topic_buffer_bytes: 67108864, window: 1024, \
              candidates_per_height: 4, candidates_at_work: 64, batch_blocks: 256, batch_bytes: 16777216, \
              publish_queue: 256, catch_up_patience: 1s, range_blocks: 256, peer_rest: 5s, fetch_timeout: 15s, \
-             store_retry: 1s, provider: Config { first_back_off: 100ms, longest_back_off: 10s, \
+             store_retry: 1s, pullers: 1, takeover: 3s, health_grace: 5s, \
+             provider: Config { first_back_off: 100ms, longest_back_off: 10s, \
              censorship_timeout: 30s, idle_limit: 30s, probe_timeout: 10s, header_streams: 4, seed: None } }";
         assert_eq!(format!("{:?}", Config::default()), expected);
         assert_eq!(Config::default().validate(), Ok(()));

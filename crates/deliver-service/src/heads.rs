@@ -2,8 +2,6 @@
 //! Blocks that nodes and orderers show the headers of: what they prove, and that the pull loop is
 //! told.
 
-use std::sync::Arc;
-
 use block_api::{Block, Endpoint, HeaderProof, NodeId, Standing, Verdict};
 use blocks_provider::{Evidence, Head, HeaderVerdict, ProviderHandle};
 use tokio_util::sync::CancellationToken;
@@ -13,6 +11,7 @@ use crate::intake::Intake;
 /// Judges header and signatures of a block. A header that links to the tip, or that a quorum signed,
 /// proves its block; another one that the channel's rules accept is a hint.
 pub(crate) fn judge(intake: &Intake, header: &Block) -> HeaderVerdict {
+    intake.evidence.note(header);
     let standing = intake.standing(header);
     match intake.verifier.verify_attestation(header, standing) {
         Verdict::Accepted(_) => match evidence(intake, standing) {
@@ -37,6 +36,7 @@ pub(crate) fn note(intake: &Intake, accepted: &Block, from: &NodeId) {
 /// Notes the tip that a node says to have, if it is above everything that was proven so far and its
 /// header is good.
 pub(crate) fn note_tip(intake: &Intake, tip: &Block, from: &NodeId) {
+    intake.evidence.note(tip);
     // A hint of a great number must not hide the tips of others.
     let known = intake.shown.borrow().as_ref().is_some_and(|head| {
         head.number == tip.number()
@@ -54,7 +54,7 @@ pub(crate) fn note_tip(intake: &Intake, tip: &Block, from: &NodeId) {
 }
 
 /// Tells the pull loop what was shown, and how high the chain is.
-pub(crate) async fn tell(intake: Arc<Intake>, handle: ProviderHandle, cancel: CancellationToken) {
+pub(crate) async fn tell(intake: &Intake, handle: &ProviderHandle, cancel: &CancellationToken) {
     let mut applied = intake.applied.subscribe();
     let mut shown = intake.shown.subscribe();
     loop {
@@ -82,6 +82,9 @@ fn evidence(intake: &Intake, standing: Standing) -> Evidence {
 }
 
 fn show(intake: &Intake, block: &Block, evidence: Evidence, from: &NodeId) {
+    if evidence == Evidence::Proven {
+        intake.proven(block.number());
+    }
     intake.shown.send_replace(Some(Head {
         number: block.number(),
         hash: block.header_hash(),

@@ -6,7 +6,7 @@ use std::cmp::max;
 use block_api::{Block, BlockNumber, Height, Standing};
 
 use crate::{
-    Origin,
+    buffer::Giver,
     intake::{Intake, JudgeError},
 };
 
@@ -38,10 +38,11 @@ impl InOrder {
         &mut self,
         intake: &Intake,
         block: Block,
-        origin: Origin,
+        giver: &Giver,
     ) -> Result<(), JudgeError> {
         let number = block.number();
         if number < intake.buffer.next() {
+            intake.evidence.note(&block);
             self.pass(number);
             return Ok(());
         }
@@ -57,11 +58,15 @@ impl InOrder {
             && judge.is_none_or(|judge| judge == copy.judged_by)
         {
             self.note(number, copy.is_config);
+            if *giver == Giver::Stream {
+                intake.buffer.passed(number, &block.header_hash());
+            }
             return Ok(());
         }
         let verified = intake.verify(block, Standing::Linked).await?;
         self.note(number, verified.is_config());
-        match intake.buffer.push(verified, origin).await {
+        intake.proven(number);
+        match intake.buffer.push(verified, giver).await {
             true => Ok(()),
             false => Err(JudgeError::Closed),
         }

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, atomic::AtomicU64},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
 };
 
 use block_api::{
@@ -20,9 +20,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config,
+    Config, StorageFailure,
     buffer::{Buffer, Buffered},
+    evidence::Evidence,
+    lag::Lag,
     stats::Counters,
+    supervision::Supervision,
 };
 
 /// Blocks of more bytes than this are judged on a thread of their own, so that hashing them does
@@ -40,10 +43,14 @@ pub(crate) struct Intake {
     pub(crate) counters: Counters,
     pub(crate) applied: watch::Sender<Applied>,
     /// What the storage said when the last append failed; `None` while it works.
-    pub(crate) storage_failure: watch::Sender<Option<String>>,
+    pub(crate) storage_failure: watch::Sender<Option<StorageFailure>>,
+    /// The blocks that are proven and not stored.
+    pub(crate) lag: Lag,
+    pub(crate) supervision: Supervision,
     /// Places for candidates that wait for a configuration: not all that there are for candidates,
     /// because whose signatures they have is not known yet. For whom there is none is ignored.
     pub(crate) awaiting: WaitingRoom,
+    pub(crate) evidence: Evidence,
     /// What the nodes of the channel showed last: the pull loop holds its source against it.
     pub(crate) shown: watch::Sender<Option<Head>>,
     /// Told when the stream of the ordering service has to be opened anew: a block of it did not
@@ -63,6 +70,8 @@ pub(crate) struct Applied {
     tip_hash: Option<HeaderHash>,
     /// The newest config block in it; `None` where the store knows of none.
     pub(crate) config: Option<BlockNumber>,
+    /// When it became so high.
+    pub(crate) at: Instant,
 }
 
 /// A block was not judged.
@@ -112,7 +121,8 @@ impl Intake {
         Ok(self.judge(block, judge).await??)
     }
 
-    async fn judge_announcement(
+    /// Has header and signatures of a block judged.
+    pub(crate) async fn judge_header(
         &self,
         block: Block,
         standing: Standing,
@@ -178,7 +188,7 @@ impl Intake {
         let mut waiting = Waiting::new(self, from);
         loop {
             let standing = self.standing(block);
-            let verdict = self.judge_announcement(block.clone(), standing).await?;
+            let verdict = self.judge_header(block.clone(), standing).await?;
             let needed = match &verdict {
                 Verdict::AwaitsConfig(config) => config.height(),
                 Verdict::AwaitsLink => below(block.number()),
@@ -188,6 +198,12 @@ impl Intake {
                 return Ok(verdict);
             }
         }
+    }
+
+    /// There is a block of this number: it, or its header, was proven.
+    pub(crate) fn proven(&self, number: BlockNumber) {
+        let due = self.applied().height.next_block();
+        self.lag.proven(number, due, Instant::now());
     }
 
     /// The part of the chain by which blocks are judged.
@@ -226,12 +242,14 @@ impl Applied {
             height,
             tip_hash,
             config: height.tip().and_then(|tip| store.config_at(tip)),
+            at: Instant::now(),
         }
     }
 
     /// With these blocks stored and their configuration in force.
     pub(crate) fn grown_by(mut self, tip: &ChainInfo, batch: &[Buffered]) -> Self {
         (self.height, self.tip_hash) = (tip.height, tip.tip_hash);
+        self.at = Instant::now();
         let configs = batch.iter().filter(|stored| stored.block.is_config());
         self.config = configs
             .last()
@@ -275,9 +293,9 @@ impl WaitingRoom {
     }
 
     fn taken(&self) -> MutexGuard<'_, BTreeMap<NodeId, usize>> {
-        self.taken
-            .lock()
-            .expect("invariant: no holder of this lock panics")
+        // Whatever a panic left behind is a count of places, and a place that is given back while its
+        // holder unwinds must not panic again.
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -11,7 +11,8 @@ use block_api::{
 use blocks_provider::{BlockHandler, HandleError, HeaderVerdict};
 
 use crate::{
-    Origin, heads,
+    buffer::Giver,
+    heads,
     in_order::InOrder,
     intake::{Intake, JudgeError},
 };
@@ -67,6 +68,7 @@ impl OrdererIntake {
         match stored.map(|stored| stored.header_hash()) {
             Some(stored) if stored != block.header_hash() => {
                 self.intake.counters.unlinked.add(1);
+                self.intake.evidence.suspect(block);
                 let offered = block.header_hash();
                 Err(HandleError::Failed(
                     Fork {
@@ -102,7 +104,7 @@ impl BlockHandler for OrdererIntake {
             return self.check_same(&block).await;
         }
         let (mut stream, next) = (*self.stream(), block.number().height());
-        let taken = stream.take(intake, block, Origin::Orderer).await;
+        let taken = stream.take(intake, block, &Giver::Stream).await;
         *self.stream() = stream;
         if taken.is_ok() {
             intake.stream_at.store(next.get(), Ordering::Relaxed);
@@ -118,7 +120,11 @@ impl BlockHandler for OrdererIntake {
         }
     }
     fn judge_header(&self, header: &Block) -> HeaderVerdict {
-        heads::judge(&self.intake, header)
+        let verdict = heads::judge(&self.intake, header);
+        if matches!(verdict, HeaderVerdict::Proven) {
+            self.intake.proven(header.number());
+        }
+        verdict
     }
 
     fn header_proof(&self) -> HeaderProof {

@@ -1,29 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The gossip topic as a producer: judges candidates, answers the network, fetches announced bodies.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use block_api::{
-    Answer, Block, BlockNumber, Candidate, ChannelStatus, Delivery, Endpoint, GossipChannel,
-    GossipEvent, NodeId, Rejection, StreamRequest, Verdict, VerifiedBlock, VerifyError,
+    Answer, Block, BlockNumber, Candidate, Delivery, Endpoint, GossipChannel, GossipEvent, NodeId,
+    Rejection, StreamRequest, Verdict, VerifiedBlock, VerifyError,
 };
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::mpsc,
     task::JoinSet,
     time::{sleep, timeout},
 };
 use tracing::{Instrument, debug, info};
 
 use crate::{
-    Origin,
+    Origin, Task,
     buffer::Push,
     heads,
     intake::{Intake, JudgeError, from_peer},
+    peers::Peers,
 };
 
 /// How long to wait before the holders of an announced block are asked again; it doubles each time.
@@ -31,47 +28,14 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 /// What the wait never exceeds.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// What the nodes of a channel say of themselves.
-#[derive(Debug, Default)]
-pub(crate) struct Peers {
-    statuses: Mutex<BTreeMap<NodeId, ChannelStatus>>,
-    changed: Notify,
-}
-
-impl Peers {
-    pub(crate) fn all(&self) -> BTreeMap<NodeId, ChannelStatus> {
-        self.statuses
-            .lock()
-            .expect("invariant: no holder of this lock panics")
-            .clone()
-    }
-
-    pub(crate) async fn changed(&self) {
-        self.changed.notified().await;
-    }
-
-    fn heard(&self, from: NodeId, status: Option<ChannelStatus>) {
-        let mut statuses = self
-            .statuses
-            .lock()
-            .expect("invariant: no holder of this lock panics");
-        match status {
-            Some(status) => statuses.insert(from, status),
-            None => statuses.remove(&from),
-        };
-        drop(statuses);
-        self.changed.notify_one();
-    }
-}
-
 /// Takes the events of a channel until they end or the channel is cancelled.
 pub(crate) async fn run(
-    intake: Arc<Intake>,
-    gossip: Arc<dyn GossipChannel>,
-    mut events: mpsc::Receiver<GossipEvent>,
-    peers: Arc<Peers>,
+    intake: &Arc<Intake>,
+    gossip: &Arc<dyn GossipChannel>,
+    events: &mut mpsc::Receiver<GossipEvent>,
+    peers: &Arc<Peers>,
 ) {
-    let mut at_work = JoinSet::new();
+    let mut at_work: JoinSet<(Option<BlockNumber>, std::thread::Result<()>)> = JoinSet::new();
     // How many announcements of each number are worked on. A signed header may stand for a block
     // that nobody has, and its fetching takes a while to be given up.
     let mut announced = BTreeMap::new();
@@ -80,13 +44,15 @@ pub(crate) async fn run(
             biased;
             () = intake.cancel.cancelled() => break,
             Some(done) = at_work.join_next(), if !at_work.is_empty() => {
-                match done {
-                    Ok(Some(number)) => drop(forget(&mut announced, number)),
-                    Ok(None) => {}
-                    Err(error) if error.is_panic() => {
-                        std::panic::resume_unwind(error.into_panic());
-                    }
-                    Err(_) => {}
+                // A task that was aborted is not waited for.
+                let Ok((number, done)) = done else { continue };
+                if let Some(number) = number {
+                    forget(&mut announced, number);
+                }
+                if let Err(panic) = done {
+                    // It costs its candidate, and no other one: whoever sends such blocks must not
+                    // keep this node from hearing others.
+                    intake.supervision.survived(Task::Topic, &*panic);
                 }
                 continue;
             }
@@ -98,9 +64,10 @@ pub(crate) async fn run(
                 let same: usize = announced.get(&number).copied().unwrap_or_default();
                 if at_work.len() >= intake.config.candidates_at_work.get()
                     || !has_data && same >= intake.config.candidates_per_height.get()
-                    || !is_wanted(&intake, candidate.block())
+                    || !is_wanted(intake, candidate.block())
                 {
                     intake.counters.ignored.add(1);
+                    intake.evidence.note(candidate.block());
                     candidate.answer(Answer::Ignore);
                     continue;
                 }
@@ -108,29 +75,31 @@ pub(crate) async fn run(
                     announced.insert(number, same + 1);
                 }
                 let task = take_in(intake.clone(), gossip.clone(), peers.clone(), candidate);
-                let task = task.map(move |()| (!has_data).then_some(number));
+                let task = AssertUnwindSafe(task).catch_unwind();
+                let task = task.map(move |done| ((!has_data).then_some(number), done));
                 at_work.spawn(task.in_current_span());
             }
-            Some(GossipEvent::Status { from, status, .. }) => {
+            Some(GossipEvent::Status {
+                from,
+                identity,
+                status,
+            }) => {
                 if let Some(tip) = &status.tip {
-                    heads::note_tip(&intake, tip, &from);
+                    heads::note_tip(intake, tip, &from);
                 }
-                peers.heard(from, Some(status));
+                peers.heard(from, identity, status);
             }
-            Some(GossipEvent::Left(node)) => peers.heard(node, None),
+            Some(GossipEvent::Left(node)) => peers.left(&node),
             None => break,
         }
     }
     at_work.shutdown().await;
 }
 
-fn forget(announced: &mut BTreeMap<BlockNumber, usize>, number: BlockNumber) -> Option<usize> {
+fn forget(announced: &mut BTreeMap<BlockNumber, usize>, number: BlockNumber) {
     match announced.get_mut(&number) {
-        Some(count) if *count > 1 => {
-            *count -= 1;
-            Some(*count)
-        }
-        Some(_) | None => announced.remove(&number),
+        Some(count) if *count > 1 => *count -= 1,
+        Some(_) | None => drop(announced.remove(&number)),
     }
 }
 
@@ -224,6 +193,7 @@ fn rejection(error: JudgeError) -> Option<Rejection> {
 
 fn keep(intake: &Intake, verified: VerifiedBlock, origin: Origin) {
     let number = verified.number();
+    intake.evidence.note(verified.block());
     let pushed = intake.buffer.try_push(verified, origin);
     if pushed == Push::Full {
         debug!(channel = %intake.channel, block.number = %number, "no room for a block from the topic");

@@ -30,6 +30,10 @@ pub struct NodeConfig {
     pub seen_messages: NonZeroUsize,
     /// How often the status is told. Default: one second.
     pub status_interval: Duration,
+    /// Whether it proves who it is. Default: it does.
+    pub proves_identity: bool,
+    /// After so long without a status a neighbour counts as gone. Default: three seconds.
+    pub silence_limit: Duration,
 }
 
 impl Default for Link {
@@ -51,6 +55,8 @@ impl Default for NodeConfig {
             inbox: count(1024),
             seen_messages: count(1024),
             status_interval: Duration::from_secs(1),
+            proves_identity: true,
+            silence_limit: Duration::from_secs(3),
         }
     }
 }

@@ -62,7 +62,8 @@ struct State {
 pub(crate) struct Channel {
     topic: Topic,
     pub(crate) reader: Arc<dyn BlockReader>,
-    identity: Bytes,
+    /// `None` where the node proves none.
+    identity: Option<Bytes>,
     pulling: AtomicBool,
     status_changed: Notify,
     left: CancellationToken,
@@ -75,12 +76,14 @@ struct Inbox {
     events: mpsc::Sender<GossipEvent>,
     /// The newest status of each node that found the queue full.
     parked: BTreeMap<NodeId, Parked>,
+    /// When each neighbour told its status last.
+    heard: BTreeMap<NodeId, Instant>,
     seen: BTreeSet<Bytes>,
     seen_order: VecDeque<Bytes>,
 }
 
 enum Parked {
-    Status(Bytes, ChannelStatus),
+    Status(Option<Bytes>, ChannelStatus),
     Left,
 }
 
@@ -93,7 +96,7 @@ enum Message {
     },
     Status {
         topic: Topic,
-        identity: Bytes,
+        identity: Option<Bytes>,
         status: ChannelStatus,
     },
 }
@@ -143,16 +146,18 @@ impl Gossip for MemoryGossip {
         }
         let topic = (request.channel.clone(), request.genesis);
         let (events, receiver) = mpsc::channel(self.node.config.event_queue.get());
+        let proves_identity = self.node.config.proves_identity;
         let channel = Arc::new(Channel {
             topic: topic.clone(),
             reader: request.reader,
-            identity: request.signer.identity(),
+            identity: proves_identity.then(|| request.signer.identity()),
             pulling: AtomicBool::new(false),
             status_changed: Notify::new(),
             left: self.node.stopped.child_token(),
             inbox: Mutex::new(Inbox {
                 events,
                 parked: BTreeMap::new(),
+                heard: BTreeMap::new(),
                 seen: BTreeSet::new(),
                 seen_order: VecDeque::new(),
             }),
@@ -428,8 +433,31 @@ impl Channel {
 
     /// Queues the newest word of a node, in place of an older one that was not read.
     fn park(&self, node: NodeId, news: Parked) {
-        self.inbox().parked.insert(node, news);
+        let mut inbox = self.inbox();
+        match &news {
+            Parked::Status(..) => drop(inbox.heard.insert(node.clone(), Instant::now())),
+            Parked::Left => drop(inbox.heard.remove(&node)),
+        }
+        inbox.parked.insert(node, news);
+        drop(inbox);
         self.room.notify_one();
+    }
+
+    /// Waits until a neighbour has been silent for so long. While there is none, or none is left, it
+    /// is to be called again after every status that is told.
+    async fn fell_silent(&self, limit: Duration) -> NodeId {
+        loop {
+            let oldest = {
+                let inbox = self.inbox();
+                let oldest = inbox.heard.iter().min_by_key(|(_, heard)| **heard);
+                oldest.map(|(node, heard)| (node.clone(), *heard + limit))
+            };
+            match oldest {
+                Some((node, until)) if until <= Instant::now() => return node,
+                Some((_, until)) => sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// Ends the events: the sender goes, and the queue is closed once it was read.
@@ -488,8 +516,8 @@ async fn unpark(channel: Arc<Channel>) {
             permit.send(match news {
                 Parked::Status(identity, status) => GossipEvent::Status {
                     from,
-                    // In one process nobody lies about who he is.
-                    identity: Some(identity),
+                    // In one process nobody lies about who they are.
+                    identity,
                     status,
                 },
                 Parked::Left => GossipEvent::Left(from),
@@ -508,6 +536,10 @@ async fn tell_status(network: MemoryNetwork, node: Arc<Node>, channel: Arc<Chann
             () = channel.left.cancelled() => return,
             _ = ticks.tick() => {}
             () = channel.status_changed.notified() => {}
+            silent = channel.fell_silent(node.config.silence_limit) => {
+                channel.park(silent, Parked::Left);
+                continue;
+            }
         }
         let status = channel.status().await;
         node.send_to_all(

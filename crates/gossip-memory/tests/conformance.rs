@@ -12,7 +12,7 @@ use block_api::{
     BlockNumber, BlockStore, Gossip, GossipEvent, JoinRequest, Membership, NodeId, StreamRequest,
     testing::{MemoryStore, OpenReaders, TestChain, TestSigner, gossip_conformance, within},
 };
-use blockcast_gossip_memory::{Link, MemoryGossip, MemoryNetwork};
+use blockcast_gossip_memory::{Link, MemoryGossip, MemoryNetwork, NodeConfig};
 use tokio::time::Instant;
 
 fn network(nodes: usize, links: Vec<(usize, usize)>, link: Link) -> Vec<Arc<dyn Gossip>> {
@@ -175,6 +175,41 @@ async fn a_cut_link_carries_nothing_until_it_is_healed() {
         }
     }
     assert!(pair.members[0].channel.source(&b).is_some());
+}
+
+/// A node that hangs closes no connection.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_falls_silent_leaves_and_comes_back_with_its_status() {
+    let mut pair = pair(1, Link::default()).await;
+    let (a, b): (NodeId, NodeId) = (pair.nodes[0].node_id(), pair.nodes[1].node_id());
+    let hears = async |events: &mut Membership, left: bool| loop {
+        let event = within("news of a", events.events.recv()).await.unwrap();
+        match event {
+            GossipEvent::Left(node) if left => {
+                assert_eq!(node, a);
+                return;
+            }
+            GossipEvent::Status { from, .. } if !left => {
+                assert_eq!(from, a);
+                return;
+            }
+            GossipEvent::Left(_) | GossipEvent::Status { .. } | GossipEvent::Candidate(_) => {}
+        }
+    };
+    hears(&mut pair.members[1], false).await;
+    let cut = Instant::now();
+    pair.network.cut_one_way(&a, &b);
+    hears(&mut pair.members[1], true).await;
+    let limit = NodeConfig::default().silence_limit;
+    assert!(cut.elapsed() <= limit && cut.elapsed() + Duration::from_secs(1) >= limit);
+    pair.network.heal(&a, &b);
+    hears(&mut pair.members[1], false).await;
+    // The other one was heard all the time.
+    let mut left = 0;
+    while let Ok(event) = pair.members[0].events.try_recv() {
+        left += usize::from(matches!(event, GossipEvent::Left(_)));
+    }
+    assert_eq!(left, 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -250,6 +250,7 @@ async fn a_puller_whose_store_has_another_block_says_so() {
     let told = within("the failure", told).await;
     assert!(told.contains("is not the one that is stored"), "{told}");
     assert!(told.contains(&stored.header_hash().to_string()), "{told}");
+    assert_eq!(nodes[0].finds(1).await[0].number, stored.number());
     has(&nodes[0], &[genesis, stored]).await;
     for node in nodes {
         node.stop().await;

@@ -10,7 +10,7 @@ use block_api::{
         TestSigner, TestVerifier, within,
     },
 };
-use blockcast_deliver_service::{ChannelParts, ChannelState, Config, DeliverService};
+use blockcast_deliver_service::{ChannelParts, ChannelState, Config, DeliverService, Equivocation};
 use gossip_memory::{Link, MemoryGossip, MemoryNetwork};
 
 pub(crate) const ORDERER: &str = "orderer:7050";
@@ -23,6 +23,7 @@ pub(crate) struct Node {
     pub(crate) orderer: Arc<ScriptedSource>,
     pub(crate) service: DeliverService,
     pub(crate) channel: ChannelId,
+    pub(crate) identity: &'static str,
 }
 
 impl Node {
@@ -46,9 +47,23 @@ impl Node {
         store: Arc<MemoryStore>,
     ) -> Self {
         let gossip = network.node(name);
+        Self::with(gossip, "node", genesis, config, store).await
+    }
+
+    /// Starts a node with this identity on a node of the network.
+    pub(crate) async fn with(
+        gossip: MemoryGossip,
+        identity: &'static str,
+        genesis: &Block,
+        config: Config,
+        store: Arc<MemoryStore>,
+    ) -> Self {
         let service = DeliverService::new(config, Arc::new(gossip.clone())).unwrap();
         let channel = TestChain::new("ch").channel();
-        let verifier = Arc::new(TestVerifier::strict());
+        let below = store.info().first.previous();
+        let trusted = below.and_then(|below| store.config_at(below));
+        let verifier = trusted.map_or_else(TestVerifier::strict, TestVerifier::trusting);
+        let verifier = Arc::new(verifier);
         let orderer = Arc::new(ScriptedSource::new(&[ORDERER]));
         let node = Self {
             gossip,
@@ -57,6 +72,7 @@ impl Node {
             orderer,
             service,
             channel,
+            identity,
         };
         node.service
             .join_channel(node.parts(genesis))
@@ -72,7 +88,7 @@ impl Node {
             store: self.store.clone(),
             verifier: self.verifier.clone() as Arc<dyn BlockVerifier>,
             readers: Arc::new(OpenReaders),
-            signer: Arc::new(TestSigner("node")),
+            signer: Arc::new(TestSigner(self.identity)),
             organisation: Arc::new(TestOrganisation("node")),
             source: self.orderer.clone(),
         }
@@ -100,6 +116,14 @@ impl Node {
             .unwrap();
     }
 
+    /// Has it pull while its place asks for it.
+    pub(crate) async fn elect(&self) {
+        self.service
+            .elect_for_channel(&self.channel, self.store.clone())
+            .await
+            .unwrap();
+    }
+
     pub(crate) async fn reaches(&self, height: u64) {
         let what = format!("height {height} of {}", self.id());
         let reached = self
@@ -113,6 +137,21 @@ impl Node {
 
     pub(crate) async fn state(&self) -> ChannelState {
         self.service.channel_state(&self.channel).await.unwrap()
+    }
+
+    /// Waits until it has found so many pairs of signed blocks of one number.
+    pub(crate) async fn finds(&self, pairs: usize) -> Vec<Equivocation> {
+        let found = async {
+            loop {
+                let state = self.state().await;
+                if state.evidence.len() >= pairs {
+                    assert_eq!(state.stats.equivocations, state.evidence.len() as u64);
+                    return state.evidence;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        };
+        within("the evidence", found).await
     }
 
     /// Waits until it has heard of so many neighbours.
