@@ -17,8 +17,8 @@ use std::{
 
 use async_trait::async_trait;
 use block_api::{
-    Answer, Block, BlockReader, BlockSource, Candidate, ChannelId, ChannelStatus, Gossip,
-    GossipChannel, GossipError, GossipEvent, HeaderHash, JoinRequest, Membership, NodeId,
+    Answer, Block, BlockNumber, BlockReader, BlockSource, Candidate, ChannelId, ChannelStatus,
+    Gossip, GossipChannel, GossipError, GossipEvent, HeaderHash, JoinRequest, Membership, NodeId,
     ReadLimits, VerifiedBlock,
 };
 use bytes::Bytes;
@@ -29,7 +29,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, trace};
 
-use crate::{MemoryNetwork, NodeConfig, source::PeerSource};
+use crate::{MemoryNetwork, NodeConfig, network::Kind, source::PeerSource};
 
 /// A channel in this network: two chains of one name with different genesis blocks are apart.
 pub(crate) type Topic = (ChannelId, HeaderHash);
@@ -91,6 +91,7 @@ enum Parked {
 enum Message {
     Block {
         topic: Topic,
+        number: BlockNumber,
         bytes: Bytes,
     },
     Status {
@@ -218,7 +219,7 @@ impl GossipChannel for Joined {
             return Err(GossipError::Closed);
         }
         // Everyone needs a config block at once, to judge what comes after it.
-        let (is_config, block) = (block.is_config(), block.block());
+        let (is_config, number, block) = (block.is_config(), block.number(), block.block());
         let is_inline = is_config || block.raw().len() <= self.node.config.inline_limit;
         let relay = if is_inline {
             block.relay()
@@ -232,6 +233,7 @@ impl GossipChannel for Joined {
             &self.network,
             &Message::Block {
                 topic: self.channel.topic.clone(),
+                number,
                 bytes,
             },
             None,
@@ -307,7 +309,7 @@ impl Node {
         if self.stopped.is_cancelled() {
             return;
         }
-        let Some(takes) = network.draw(&self.id, to.id(), true) else {
+        let Some(takes) = network.draw(&self.id, to.id(), message.channel(), message.kind()) else {
             return;
         };
         let arrival = Arrival {
@@ -334,7 +336,7 @@ impl Node {
                     channel.park(from.clone(), Parked::Status(identity, status));
                 }
             }
-            Message::Block { topic, bytes } => {
+            Message::Block { topic, bytes, .. } => {
                 let Some(channel) = self.channel(&topic) else {
                     return;
                 };
@@ -358,6 +360,7 @@ impl Node {
         block: Block,
         bytes: Bytes,
     ) {
+        let number = block.number();
         let (candidate, answer) = Candidate::new(block, from.clone());
         if channel
             .inbox()
@@ -378,7 +381,15 @@ impl Node {
                 answer = answer => answer.unwrap_or(Answer::Ignore),
             };
             if answer == Answer::Accept {
-                node.send_to_all(&network, &Message::Block { topic, bytes }, Some(&from));
+                node.send_to_all(
+                    &network,
+                    &Message::Block {
+                        topic,
+                        number,
+                        bytes,
+                    },
+                    Some(&from),
+                );
             }
         });
     }
@@ -387,6 +398,20 @@ impl Node {
         self.state
             .lock()
             .expect("invariant: no holder of this lock panics")
+    }
+}
+
+impl Message {
+    fn channel(&self) -> &ChannelId {
+        let (Self::Block { topic, .. } | Self::Status { topic, .. }) = self;
+        &topic.0
+    }
+
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Block { number, .. } => Kind::Block(*number),
+            Self::Status { .. } => Kind::Status,
+        }
     }
 }
 
@@ -529,10 +554,10 @@ async fn tell_status(network: MemoryNetwork, node: Arc<Node>, channel: Arc<Chann
     }
 }
 
-/// Takes in what neighbours sent when it is due; what one neighbour sent, in order.
+/// Takes in what neighbours sent when it is due. A status is never overtaken by a later one.
 async fn take_in(network: MemoryNetwork, node: Arc<Node>, mut arriving: mpsc::Receiver<Arrival>) {
     let mut on_their_way: BTreeMap<(Instant, u64), (Arc<Node>, Message)> = BTreeMap::new();
-    let mut latest: BTreeMap<NodeId, Instant> = BTreeMap::new();
+    let mut latest: BTreeMap<(NodeId, ChannelId), Instant> = BTreeMap::new();
     let mut count = 0;
     loop {
         let next = on_their_way.first_key_value().map(|((due, _), _)| *due);
@@ -544,9 +569,15 @@ async fn take_in(network: MemoryNetwork, node: Arc<Node>, mut arriving: mpsc::Re
                 let Some(Arrival { from, takes, message }) = arrival else {
                     return;
                 };
-                let latest = latest.entry(from.id.clone()).or_insert_with(Instant::now);
-                *latest = (*latest).max(Instant::now() + takes);
-                on_their_way.insert((*latest, count), (from, message));
+                let mut due = Instant::now() + takes;
+                if message.kind() == Kind::Status {
+                    let latest = latest
+                        .entry((from.id.clone(), message.channel().clone()))
+                        .or_insert(due);
+                    due = due.max(*latest);
+                    *latest = due;
+                }
+                on_their_way.insert((due, count), (from, message));
                 count += 1;
             }
             () = until(next) => {
