@@ -166,6 +166,7 @@ impl Channel {
         let pull_report = self.pull_view.report();
         let storage_failure = intake.storage_failure.borrow().clone();
         let missing = intake.lag.missing(applied.height.next_block());
+        let evidence = intake.evidence.found();
         let signs = Signs {
             height: applied.height,
             grown_at: applied.at,
@@ -173,6 +174,7 @@ impl Channel {
             pull: pull_report.as_ref(),
             neighbours: self.peers.neighbours(),
             storage: storage_failure.as_ref(),
+            contradicted: !evidence.is_empty(),
             dying: intake.supervision.dying(now),
         };
         ChannelState {
@@ -187,7 +189,7 @@ impl Channel {
             deaths: intake.supervision.deaths(),
             peers: self.peers.all(),
             buffered_bytes: intake.buffer.bytes(),
-            evidence: intake.evidence.found(),
+            evidence,
             storage_failure,
         }
     }

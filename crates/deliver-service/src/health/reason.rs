@@ -53,6 +53,9 @@ pub enum StuckReason {
     NoOrdererReachable,
     /// No orderer is known.
     NoOrderer,
+    /// Orderers signed two blocks of one number. The channel goes on with the one that is stored, but
+    /// which of them holds is not for a node to say.
+    Equivocation,
     /// A block is proven to be there, and nobody gives it.
     Withheld {
         /// The block.
@@ -66,7 +69,7 @@ pub enum StuckReason {
 
 impl StuckReason {
     /// Every reason once; what those carry that carry something has no meaning here.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::DiskFull,
         Self::StoreFailed,
         Self::StoreUnusable,
@@ -84,6 +87,7 @@ impl StuckReason {
         Self::OrderersFail,
         Self::NoOrdererReachable,
         Self::NoOrderer,
+        Self::Equivocation,
         Self::Withheld {
             number: BlockNumber::GENESIS,
         },
@@ -220,6 +224,11 @@ impl StuckReason {
                 "no-orderer",
                 "no orderer is known",
                 "name some under [[channel.orderers]]",
+            ),
+            Self::Equivocation => (
+                "equivocation",
+                "orderers signed two blocks of one number",
+                "compare the chain with other nodes; the log has both headers, and a restart ends the alarm",
             ),
             Self::Withheld { .. } => (
                 "withheld",

@@ -47,6 +47,7 @@ fn signs(pull: Option<&PullReport>, grown_at: Instant) -> Signs<'_> {
         pull,
         neighbours: Neighbours::Pulling,
         storage: None,
+        contradicted: false,
         dying: None,
     }
 }
@@ -150,6 +151,18 @@ fn a_node_whose_orderers_fail_is_well_while_other_nodes_feed_it() {
     // What was in the buffer when the stream ended is no sign of it.
     let unfed = signs(Some(&report), at(1));
     assert!(!judge(&unfed, &PATIENCE, at(5)).is_well());
+}
+
+#[test]
+fn two_signed_blocks_of_one_number_are_an_alarm() {
+    let start = Instant::now();
+    let report = report(streaming(), &[], None);
+    let contradicted = Signs {
+        contradicted: true,
+        ..signs(Some(&report), start)
+    };
+    let health = judge(&contradicted, &PATIENCE, start);
+    assert_eq!(reason(health), StuckReason::Equivocation);
 }
 
 #[test]

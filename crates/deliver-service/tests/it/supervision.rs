@@ -249,6 +249,8 @@ async fn a_candidate_that_makes_the_verifier_panic_is_one_less() {
 
 /// A writer that always dies is told by the health of its channel, and other channels do not notice.
 /// Stopping carries no panic on.
+///
+/// Covers: STA-09
 #[tokio::test(start_paused = true)]
 async fn a_channel_that_dies_again_and_again_says_so_and_holds_up_no_other() {
     let blocks = chain(5, 100);
