@@ -2,8 +2,12 @@
 //! A channel that was joined: the tasks of its intake, and its pull loop.
 
 use std::{
+    hash::{DefaultHasher, Hash, Hasher},
     panic::resume_unwind,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use block_api::{
@@ -21,10 +25,10 @@ use tracing::{Instrument, info, info_span};
 use crate::{
     ChannelParts, Config, JoinError,
     buffer::{Budget, Buffer},
-    catch_up,
+    catch_up::{self, Sources},
     evidence::{self, Evidence},
     heads,
-    intake::{Applied, Intake, WaitingRoom},
+    intake::{Applied, Blamed, Intake, WaitingRoom},
     orderer::OrdererIntake,
     publisher,
     stats::Counters,
@@ -75,6 +79,8 @@ impl Channel {
             storage_failure: watch::Sender::new(None),
             awaiting: WaitingRoom::new(config.candidates_at_work),
             evidence,
+            blamed: Blamed::default(),
+            pulls: AtomicBool::new(false),
             shown: watch::Sender::new(None),
             reopen_stream: Notify::new(),
             stream_at: AtomicU64::new(0),
@@ -96,7 +102,16 @@ impl Channel {
             peers.clone(),
         );
         tasks.spawn(topic.instrument(span.clone()));
-        tasks.spawn(catch_up::run(intake.clone(), gossip.clone(), peers.clone()).instrument(span));
+        let mut seed = DefaultHasher::new();
+        (parts.signer.identity(), intake.channel.as_str()).hash(&mut seed);
+        let sources = Sources {
+            gossip: gossip.clone(),
+            peers: peers.clone(),
+            orderers: parts.source.clone(),
+            organisation: None,
+            seed: seed.finish(),
+        };
+        tasks.spawn(catch_up::run(intake.clone(), sources).instrument(span));
         info!(channel = %intake.channel, %height, "channel joined");
         Self {
             intake,
@@ -110,6 +125,7 @@ impl Channel {
 
     pub(crate) fn pull(&self, ledger: Arc<dyn BlockReader>) -> Pull {
         let intake = self.intake.clone();
+        intake.pulls.store(true, Ordering::Relaxed);
         let handler = Arc::new(OrdererIntake::new(intake.clone(), ledger));
         let config = intake.config.provider.clone();
         let provider =
@@ -143,6 +159,7 @@ impl Channel {
         pull.cancel.cancel();
         join_all(&mut pull.tasks).await;
         *slot = None;
+        self.intake.pulls.store(false, Ordering::Relaxed);
         info!(channel = %self.intake.channel, "stopped pulling");
         true
     }

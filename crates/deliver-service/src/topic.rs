@@ -3,14 +3,15 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use block_api::{
     Answer, Block, BlockNumber, Candidate, ChannelStatus, Delivery, Endpoint, GossipChannel,
-    GossipEvent, NodeId, Rejection, StreamRequest, Verdict, VerifiedBlock, VerifyError,
+    GossipEvent, Height, NodeId, Rejection, StreamRequest, Verdict, VerifiedBlock, VerifyError,
 };
+use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::{
     sync::{Notify, mpsc},
@@ -34,33 +35,57 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// What the nodes of a channel say of themselves.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
-    statuses: Mutex<BTreeMap<NodeId, ChannelStatus>>,
+    statuses: Mutex<BTreeMap<NodeId, Peer>>,
     changed: Notify,
+}
+
+#[derive(Debug)]
+struct Peer {
+    identity: Option<Bytes>,
+    status: ChannelStatus,
 }
 
 impl Peers {
     pub(crate) fn all(&self) -> BTreeMap<NodeId, ChannelStatus> {
-        self.statuses
-            .lock()
-            .expect("invariant: no holder of this lock panics")
-            .clone()
+        let statuses = self.statuses();
+        let entries = statuses.iter();
+        entries
+            .map(|(node, peer)| (node.clone(), peer.status.clone()))
+            .collect()
+    }
+
+    /// What each of them says to have, and its identity where that is proven.
+    pub(crate) fn ranges(&self) -> BTreeMap<NodeId, (BlockNumber, Height, Option<Bytes>)> {
+        let statuses = self.statuses();
+        let entries = statuses.iter();
+        entries
+            .map(|(node, Peer { identity, status })| {
+                (
+                    node.clone(),
+                    (status.first, status.height, identity.clone()),
+                )
+            })
+            .collect()
     }
 
     pub(crate) async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    fn heard(&self, from: NodeId, status: Option<ChannelStatus>) {
-        let mut statuses = self
-            .statuses
-            .lock()
-            .expect("invariant: no holder of this lock panics");
-        match status {
-            Some(status) => statuses.insert(from, status),
-            None => statuses.remove(&from),
-        };
-        drop(statuses);
+    fn heard(&self, from: NodeId, identity: Option<Bytes>, status: ChannelStatus) {
+        self.statuses().insert(from, Peer { identity, status });
         self.changed.notify_one();
+    }
+
+    fn left(&self, node: &NodeId) {
+        self.statuses().remove(node);
+        self.changed.notify_one();
+    }
+
+    fn statuses(&self) -> MutexGuard<'_, BTreeMap<NodeId, Peer>> {
+        self.statuses
+            .lock()
+            .expect("invariant: no holder of this lock panics")
     }
 }
 
@@ -112,13 +137,17 @@ pub(crate) async fn run(
                 let task = task.map(move |()| (!has_data).then_some(number));
                 at_work.spawn(task.in_current_span());
             }
-            Some(GossipEvent::Status { from, status, .. }) => {
+            Some(GossipEvent::Status {
+                from,
+                identity,
+                status,
+            }) => {
                 if let Some(tip) = &status.tip {
                     heads::note_tip(&intake, tip, &from);
                 }
-                peers.heard(from, Some(status));
+                peers.heard(from, identity, status);
             }
-            Some(GossipEvent::Left(node)) => peers.heard(node, None),
+            Some(GossipEvent::Left(node)) => peers.left(&node),
             None => break,
         }
     }
