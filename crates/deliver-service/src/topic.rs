@@ -2,7 +2,7 @@
 //! The gossip topic as a producer: judges candidates, answers the network, fetches announced bodies.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -31,6 +31,15 @@ use crate::{
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 /// What the wait never exceeds.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
+/// What is worked on beside the loop.
+#[derive(Debug)]
+enum Work {
+    Block,
+    Announcement(BlockNumber),
+    /// The tip of this node.
+    Tip(NodeId),
+}
 
 /// What the nodes of a channel say of themselves.
 #[derive(Debug, Default)]
@@ -100,14 +109,18 @@ pub(crate) async fn run(
     // How many announcements of each number are worked on. A signed header may stand for a block
     // that nobody has, and its fetching takes a while to be given up.
     let mut announced = BTreeMap::new();
+    // Whose tips are being judged: not more than a quarter as many as candidates, and beside them.
+    let mut tips = BTreeSet::new();
+    let most_tips = (intake.config.candidates_at_work.get() / 4).max(1);
     loop {
         let event = tokio::select! {
             biased;
             () = intake.cancel.cancelled() => break,
             Some(done) = at_work.join_next(), if !at_work.is_empty() => {
                 match done {
-                    Ok(Some(number)) => drop(forget(&mut announced, number)),
-                    Ok(None) => {}
+                    Ok(Work::Announcement(number)) => drop(forget(&mut announced, number)),
+                    Ok(Work::Block) => {}
+                    Ok(Work::Tip(node)) => drop(tips.remove(&node)),
                     Err(error) if error.is_panic() => {
                         std::panic::resume_unwind(error.into_panic());
                     }
@@ -121,7 +134,7 @@ pub(crate) async fn run(
             Some(GossipEvent::Candidate(candidate)) => {
                 let (number, has_data) = (candidate.block().number(), candidate.block().has_data());
                 let same: usize = announced.get(&number).copied().unwrap_or_default();
-                if at_work.len() >= intake.config.candidates_at_work.get()
+                if at_work.len() - tips.len() >= intake.config.candidates_at_work.get()
                     || !has_data && same >= intake.config.candidates_per_height.get()
                     || !is_wanted(&intake, candidate.block())
                 {
@@ -134,7 +147,10 @@ pub(crate) async fn run(
                     announced.insert(number, same + 1);
                 }
                 let task = take_in(intake.clone(), gossip.clone(), peers.clone(), candidate);
-                let task = task.map(move |()| (!has_data).then_some(number));
+                let task = task.map(move |()| match has_data {
+                    true => Work::Block,
+                    false => Work::Announcement(number),
+                });
                 at_work.spawn(task.in_current_span());
             }
             Some(GossipEvent::Status {
@@ -142,8 +158,18 @@ pub(crate) async fn run(
                 identity,
                 status,
             }) => {
-                if let Some(tip) = &status.tip {
-                    heads::note_tip(&intake, tip, &from);
+                // A tip that finds no place comes again with the next status.
+                if let Some(tip) = &status.tip
+                    && heads::is_news(&intake, tip)
+                    && tips.len() < most_tips
+                    && tips.insert(from.clone())
+                {
+                    let (intake, tip, from) = (intake.clone(), tip.clone(), from.clone());
+                    let task = async move {
+                        heads::note_tip(&intake, &tip, &from).await;
+                        Work::Tip(from)
+                    };
+                    at_work.spawn(task.in_current_span());
                 }
                 peers.heard(from, identity, status);
             }
