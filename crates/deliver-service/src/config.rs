@@ -159,6 +159,7 @@ impl Config {
 mod tests {
     use super::*;
 
+    /// Covers: STA-01
     #[test]
     fn the_defaults_are_these() {
         let expected = "Config { buffer_bytes: 268435456, total_buffer_bytes: 1073741824, \

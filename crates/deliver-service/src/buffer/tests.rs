@@ -61,7 +61,7 @@ fn after_genesis(blocks: &[VerifiedBlock], config: &Config) -> (Buffer, ChainInf
     (buffer(config, 1), tip(&blocks[..1]))
 }
 
-/// Covers: BUF-01, BUF-02, BUF-03
+/// Covers: BUF-01, BUF-02, BUF-03, STA-07
 #[test]
 fn gives_what_is_due_in_order_whatever_the_order_of_coming() {
     let blocks = chain(9, 10);

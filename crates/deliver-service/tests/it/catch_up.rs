@@ -9,100 +9,24 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use block_api::{
-    Block, BlockNumber, BlockReader, ChainInfo, Content, Gossip, Height, JoinRequest, Membership,
-    ReadError, ReadLimits, Start, Stop, WhenMissing,
-    testing::{LiveChain, Manner, MemoryStore, Opening, Step, TestChain, within},
+    BlockNumber, Content, Gossip, Height, Start, Stop, WhenMissing,
+    testing::{LiveChain, Manner, MemoryStore, Opening, Step, TestChain},
 };
 use blockcast_deliver_service::Config;
-use bytes::Bytes;
-use gossip_memory::{Link, MemoryGossip, MemoryNetwork};
+use gossip_memory::{Link, MemoryNetwork};
 use tokio::time::Instant;
 
-use crate::harness::{Node, ORDERER, chain, count, fill, has, network};
+use crate::{
+    harness::{Node, ORDERER, chain, count, fill, has, network},
+    members::{Slow, member, plain},
+};
 
 const LINK: Link = Link {
     latency: Duration::from_millis(20),
     jitter: Duration::from_millis(15),
     loss: 0.0,
 };
-
-/// A chain of which every block takes its time to be read.
-#[derive(Debug)]
-struct Slow {
-    store: MemoryStore,
-    delay: Duration,
-    /// From this block on nothing is given.
-    stuck_at: BlockNumber,
-    reads: AtomicU64,
-}
-
-impl Slow {
-    async fn new(blocks: &[Block], delay: Duration) -> Self {
-        let store = MemoryStore::default();
-        fill(&store, blocks).await;
-        Self {
-            store,
-            delay,
-            stuck_at: BlockNumber::new(u64::MAX),
-            reads: AtomicU64::new(0),
-        }
-    }
-}
-
-#[async_trait]
-impl BlockReader for Slow {
-    fn info(&self) -> ChainInfo {
-        self.store.info()
-    }
-
-    async fn read(&self, from: BlockNumber, limits: ReadLimits) -> Result<Vec<Bytes>, ReadError> {
-        // The tip is read for the status.
-        if Some(from) != self.info().height.tip() {
-            self.reads.fetch_add(1, Ordering::SeqCst);
-            if from >= self.stuck_at {
-                std::future::pending::<()>().await;
-            }
-            tokio::time::sleep(self.delay).await;
-        }
-        self.store.read(from, limits).await
-    }
-
-    async fn wait_for(&self, height: Height) -> Result<ChainInfo, ReadError> {
-        self.store.wait_for(height).await
-    }
-
-    fn config_at(&self, number: BlockNumber) -> Option<BlockNumber> {
-        self.store.config_at(number)
-    }
-}
-
-/// A member of the network without the service, which serves from this reader.
-async fn member(
-    network: &MemoryNetwork,
-    name: &str,
-    victim: &Node,
-    genesis: &Block,
-    reader: Arc<dyn BlockReader>,
-) -> (MemoryGossip, Membership) {
-    let gossip = network.node(name);
-    let parts = victim.parts(genesis);
-    let joined = gossip.join(JoinRequest {
-        channel: parts.channel,
-        genesis: parts.genesis,
-        reader,
-        readers: parts.readers,
-        signer: parts.signer,
-    });
-    let membership = joined.await.unwrap();
-    (gossip, membership)
-}
-
-/// A chain with a config block at its beginning only.
-fn plain(count: usize) -> Vec<Block> {
-    TestChain::of_blocks("ch", count, 200).1
-}
 
 async fn reaches_within(node: &Node, height: u64, limit: Duration) -> Duration {
     let begun = Instant::now();
@@ -341,40 +265,4 @@ async fn fifteen_nodes_of_which_ten_come_late_get_everything() {
     for node in nodes {
         node.stop().await;
     }
-}
-
-/// A store that fails for ever, a buffer that is full, a stream that waits for room, and ranges that
-/// do, too: stopping waits for none of them (H23).
-///
-/// Covers: NEW-09, STA-05
-#[tokio::test(start_paused = true)]
-async fn stopping_does_not_wait_for_room() {
-    let blocks = plain(200);
-    let net = MemoryNetwork::new(8);
-    let config = Config {
-        buffer_bytes: count(4_000),
-        topic_buffer_bytes: count(1_000),
-        ..Config::default()
-    };
-    let node = Node::start(&net, "node", &blocks[0], config).await;
-    let peer = Slow::new(&blocks, Duration::ZERO).await;
-    let peer = member(&net, "peer", &node, &blocks[0], Arc::new(peer)).await;
-    net.link_all(LINK);
-    node.store.fail_appends(usize::MAX);
-    node.orders(&blocks[1..], Step::Hang);
-    node.pull().await;
-    let full = async {
-        while node.state().await.buffered_bytes < 2_500 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    within("a full buffer", full).await;
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    let state = node.state().await;
-    assert!(state.storage_failure.is_some());
-    assert!(state.buffered_bytes <= 5_000, "{}", state.buffered_bytes);
-    let begun = Instant::now();
-    node.stop().await;
-    assert!(begun.elapsed() < Duration::from_millis(100));
-    peer.0.stop().await;
 }

@@ -13,4 +13,6 @@ mod faults;
 mod harness;
 mod hostile;
 mod life_cycle;
+mod members;
+mod producers;
 mod trust;
