@@ -13,7 +13,7 @@ use block_api::{
     VerifiedBlock, testing::OpenReaders,
 };
 use block_store::SegmentStore;
-use channel_config::{ChannelAccess, ChannelVerifier};
+use channel_config::{ChannelAccess, ChannelVerifier, OwnMsp};
 use clap::Parser;
 use deliver_service::{ChannelParts, DeliverService};
 use dev_orderer::{ChainMaker, DevOrderer, NetworkConfig, NodesConfig, Pace};
@@ -209,6 +209,7 @@ impl Rig {
         let gossip = Arc::new(MemoryNetwork::new(0).node("node"));
         let service = DeliverService::new(deliver_service::Config::default(), gossip)?;
         let readers = Arc::new(ChannelAccess::readers(&verifier));
+        let organisation = Arc::new(OwnMsp::of_identity(&verifier, &self.signer.identity()));
         service
             .join_channel(ChannelParts {
                 channel: channel.clone(),
@@ -217,6 +218,7 @@ impl Rig {
                 verifier,
                 readers,
                 signer: self.signer.clone(),
+                organisation,
                 source: Arc::new(source),
             })
             .await?;

@@ -8,7 +8,7 @@ use block_api::{
     Standing, SystemClock, VerifiedBlock, testing::within,
 };
 use block_store::SegmentStore;
-use channel_config::ChannelVerifier;
+use channel_config::{ChannelVerifier, OwnMsp};
 use deliver_service::{ChannelParts, ChannelState, Config, DeliverService};
 use dev_orderer::DevOrderer;
 use gossip_libp2p::{Admission, Keypair, Libp2pGossip};
@@ -115,6 +115,7 @@ impl Node {
         let clock = Arc::new(SystemClock);
         let client =
             OrdererClient::new(common.client.clone(), common.signer.clone(), clock).unwrap();
+        let organisation = OwnMsp::of_identity(&verifier, &common.signer.identity());
         let (verifier, verdicts) = WatchedVerifier::new(verifier, client.clone());
         let service =
             DeliverService::new(common.delivery.clone(), Arc::new(gossip.clone())).unwrap();
@@ -125,6 +126,7 @@ impl Node {
             verifier: Arc::new(verifier),
             readers: common.readers.clone(),
             signer: common.signer.clone(),
+            organisation: Arc::new(organisation),
             source: Arc::new(client),
         };
         service.join_channel(parts).await.unwrap();

@@ -10,7 +10,7 @@ use block_api::{
 };
 use blockcast::{
     ChannelState, ChannelStats, Node, NodeConfig,
-    config::{ChannelSection, HumanDuration},
+    config::{ChannelSection, HumanDuration, Pull},
 };
 use blocks_provider::PullState;
 use bytes::Bytes;
@@ -153,7 +153,7 @@ impl Nodes {
         config.delivery.catch_up_patience = HumanDuration::from_millis(200);
         let genesis = self.dir.path().join(GENESIS);
         let mut section = ChannelSection::new(self.channel.clone(), genesis);
-        section.pull = pulls;
+        section.pull = if pulls { Pull::Always } else { Pull::Never };
         config.channels.push(section);
         let builder = Node::builder(config).signer(self.signer.clone());
         let node = builder.gossip(Arc::new(gossip.clone())).start();

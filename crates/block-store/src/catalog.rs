@@ -220,6 +220,11 @@ impl Catalog {
         }
     }
 
+    /// How many bytes the segments have.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.index.end).sum()
+    }
+
     /// Where to look for a block that is there.
     pub(crate) fn locate(&self, number: BlockNumber) -> Option<Place> {
         let segment = self.segments.get(self.behind(number).checked_sub(1)?)?;

@@ -5,6 +5,8 @@ use std::num::{NonZeroU16, NonZeroU64, NonZeroUsize};
 
 use block_api::{BlockNumber, ChainInfo, ChannelId, HeaderHash};
 
+use crate::start::StartConfig;
+
 const MIB: usize = 1 << 20;
 
 /// How a store keeps the chain of one channel.
@@ -18,6 +20,10 @@ pub struct Config {
     pub genesis: Option<HeaderHash>,
     /// Where the chain begins. Default: with the genesis block.
     pub start: Start,
+    /// The config block in force where a chain begins that does not begin with block 0. It is
+    /// written into a new store, and one that began with another is not opened. Default: none, so
+    /// that the first block is taken whatever it was judged by.
+    pub start_config: Option<StartConfig>,
     /// Bytes after which a segment is sealed and the next one begun. A batch is never split, so a
     /// segment is larger by at most one batch. Default: 256 MiB.
     pub segment_bytes: NonZeroUsize,
@@ -100,6 +106,43 @@ pub enum ConfigError {
         /// The number.
         number: BlockNumber,
     },
+    /// What was given as a config block is none.
+    #[error("block {number} is no config block: give the one in force where the chain starts")]
+    NoConfigBlock {
+        /// The block.
+        number: BlockNumber,
+    },
+    /// A chain that begins with block 0 brings its first config block itself.
+    #[error(
+        "config block {config} is given, but the chain starts with block 0: give the block to start after, too"
+    )]
+    ConfigAtGenesis {
+        /// The config block.
+        config: BlockNumber,
+    },
+    /// The config block comes after the block that the chain begins behind.
+    #[error(
+        "the chain starts after block {start}, where config block {config} is not in force yet: start after block \
+         {config} or a later one, or give an earlier config block"
+    )]
+    ConfigAboveStart {
+        /// The config block.
+        config: BlockNumber,
+        /// The block that the chain begins behind.
+        start: BlockNumber,
+    },
+    /// The chain begins behind its config block, and that block is said to have two hashes.
+    #[error(
+        "the chain starts after block {number} with hash {start}, but that is the config block, whose hash is {config}"
+    )]
+    TwoStartHashes {
+        /// The block.
+        number: BlockNumber,
+        /// The hash in `start`.
+        start: HeaderHash,
+        /// The hash of the config block.
+        config: HeaderHash,
+    },
     /// The chain begins behind block 0, and that block is said to have two hashes.
     #[error(
         "the chain starts after block 0 with hash {start}, but the genesis hash is given as {genesis}"
@@ -120,6 +163,7 @@ impl Config {
             channel,
             genesis: None,
             start: Start::Genesis,
+            start_config: None,
             segment_bytes: bytes(256 * MIB),
             index_interval_bytes: bytes(MIB / 4),
             sync: SyncPolicy::EveryBatch,
@@ -155,7 +199,32 @@ impl Config {
                 });
             }
         }
+        if let Some(config) = &self.start_config {
+            self.check_start_config(config)?;
+        }
         Ok(ValidConfig(self))
+    }
+
+    fn check_start_config(&self, config: &StartConfig) -> Result<(), ConfigError> {
+        match self.start {
+            Start::Genesis => Err(ConfigError::ConfigAtGenesis {
+                config: config.number,
+            }),
+            Start::After { number, .. } if number < config.number => {
+                Err(ConfigError::ConfigAboveStart {
+                    config: config.number,
+                    start: number,
+                })
+            }
+            Start::After { number, hash } if number == config.number && hash != config.hash => {
+                Err(ConfigError::TwoStartHashes {
+                    number,
+                    start: hash,
+                    config: config.hash,
+                })
+            }
+            Start::After { .. } => Ok(()),
+        }
     }
 }
 
@@ -188,6 +257,8 @@ impl ValidConfig {
 
 #[cfg(test)]
 mod tests {
+    use block_api::{Block, testing::TestChain};
+
     use super::*;
 
     fn config() -> Config {
@@ -197,7 +268,7 @@ mod tests {
     #[test]
     fn the_defaults_are_these() {
         let expected = "Config { channel: ChannelId(channel), genesis: None, start: Genesis, \
-                        segment_bytes: 268435456, index_interval_bytes: 262144, sync: EveryBatch, \
+                        start_config: None, segment_bytes: 268435456, index_interval_bytes: 262144, sync: EveryBatch, \
                         retention: All, concurrent_reads: 8, open_files: 16 }";
         assert_eq!(format!("{:?}", config()), expected);
         assert!(config().validate().is_ok());
@@ -252,5 +323,47 @@ mod tests {
             .validate()
             .is_ok()
         );
+    }
+
+    #[test]
+    fn a_config_block_must_be_in_force_where_the_chain_starts() {
+        let mut chain = TestChain::new("channel");
+        let blocks = [chain.config(), chain.data(9), chain.config(), chain.data(9)];
+        let trusted = StartConfig::new(&TestChain::verified(&blocks[2])).unwrap();
+        let no_config = StartConfig::new(&TestChain::verified(&blocks[1])).unwrap_err();
+        assert_eq!(
+            no_config.to_string(),
+            "block 1 is no config block: give the one in force where the chain starts"
+        );
+        let started = |start| {
+            let start_config = Some(trusted.clone());
+            let config = Config {
+                start,
+                start_config,
+                ..config()
+            };
+            config.validate().map(drop)
+        };
+        let after = |block: &Block| Start::After {
+            number: block.number(),
+            hash: block.header_hash(),
+        };
+        assert_eq!(started(after(&blocks[2])), Ok(()));
+        assert_eq!(started(after(&blocks[3])), Ok(()));
+        assert!(matches!(
+            started(Start::Genesis),
+            Err(ConfigError::ConfigAtGenesis { .. })
+        ));
+        assert!(matches!(
+            started(after(&blocks[1])),
+            Err(ConfigError::ConfigAboveStart { .. })
+        ));
+        let number = blocks[2].number();
+        let hash = blocks[3].header_hash();
+        assert!(matches!(
+            started(Start::After { number, hash }),
+            Err(ConfigError::TwoStartHashes { .. })
+        ));
+        assert!(!format!("{trusted:?}").contains("bytes"));
     }
 }

@@ -80,6 +80,20 @@ pub enum OpenError {
         /// The hash that this block must link to.
         asked_previous: Option<HeaderHash>,
     },
+    /// The directory holds a chain that began with another config block.
+    #[error(
+        "{} begins with {}, not with config block {asked}: configure the same one, or give the new chain a \
+         directory of its own",
+        path.display(), kept.map_or_else(|| "no config block".to_owned(), |kept| format!("config block {kept}"))
+    )]
+    OtherStartConfig {
+        /// The file that says so.
+        path: PathBuf,
+        /// The config block with which the chain began that is kept there.
+        kept: Option<BlockNumber>,
+        /// The one by the configuration; another block where the numbers are the same.
+        asked: BlockNumber,
+    },
     /// A file was written by a release with another format.
     #[error(
         "{} has format version {version}, this release reads version {}: use the release that wrote it, or a newer one",

@@ -25,6 +25,7 @@ mod scan;
 mod segment_file;
 mod settle;
 mod snapshot;
+mod start;
 mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -37,5 +38,6 @@ pub use self::{
     error::{Damage, DamagedRecord, OpenError, RecordFault, SegmentFault, StorageError},
     report::{HeadState, OpenReport, TornTail},
     snapshot::StoreSnapshot,
+    start::StartConfig,
     store::SegmentStore,
 };

@@ -11,6 +11,7 @@ use crate::{
     error::OpenError,
     file::{Files, remove_if_there},
     preamble::Identity,
+    start::StartConfig,
 };
 
 /// Where the blocks that are kept begin.
@@ -34,6 +35,75 @@ impl Origin {
             },
         }
     }
+}
+
+/// The config blocks from before the oldest block that is kept. A chain that does not begin with
+/// block 0 has one from the start: it is put aside when the store is made, before the store has
+/// anything else, and never changes.
+pub(crate) fn configs_aside(
+    files: &dyn Files,
+    dir: &Path,
+    identity: &Identity,
+    start: Option<&StartConfig>,
+    is_empty: bool,
+) -> Result<Option<Archive>, OpenError> {
+    if is_empty {
+        return put_start_aside(files, dir, identity, start);
+    }
+    let archive = Archive::load(files, dir, identity)?;
+    let Some(start) = start else {
+        return Ok(archive);
+    };
+    let path = dir::archive_path(dir);
+    let Some(kept) = &archive else {
+        return Err(OpenError::DamagedConfigs {
+            path,
+            reason: "is missing, though the chain began behind a config block",
+        });
+    };
+    let bytes = kept.read(start.number).transpose();
+    let bytes = bytes.map_err(|_| OpenError::DamagedConfigs {
+        path: path.clone(),
+        reason: "is damaged: the checksum of a block does not match",
+    })?;
+    let first = kept.numbers().next();
+    if first == Some(start.number) && bytes.as_ref() == Some(&start.bytes) {
+        return Ok(archive);
+    }
+    Err(OpenError::OtherStartConfig {
+        path,
+        kept: first,
+        asked: start.number,
+    })
+}
+
+/// A store without a block has nothing that another beginning could contradict: what was put aside
+/// for one is replaced.
+fn put_start_aside(
+    files: &dyn Files,
+    dir: &Path,
+    identity: &Identity,
+    start: Option<&StartConfig>,
+) -> Result<Option<Archive>, OpenError> {
+    let Some(start) = start else {
+        let path = dir::archive_path(dir);
+        remove_if_there(files, &path).map_err(OpenError::io(
+            "remove the config blocks of an empty store",
+            &path,
+        ))?;
+        return Ok(None);
+    };
+    let blocks = [(start.number, start.bytes.clone())];
+    let previous = identity.start_previous;
+    Archive::write(
+        files,
+        dir,
+        identity.clone(),
+        identity.start,
+        previous,
+        &blocks,
+    )
+    .map(Some)
 }
 
 /// Blocks are dropped after their config blocks were put aside, so who knows of one must find the

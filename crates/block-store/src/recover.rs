@@ -6,7 +6,6 @@ use std::path::Path;
 use block_api::{BlockNumber, ChainInfo, Height};
 
 use crate::{
-    archive::Archive,
     catalog::{Catalog, Segment},
     config::ValidConfig,
     dir::{self, WholeError},
@@ -14,7 +13,7 @@ use crate::{
     file::Files,
     head::{Head, HeadFile},
     index::SegmentIndex,
-    origin::{Origin, check_archive, finish_drop},
+    origin::{Origin, check_archive, configs_aside, finish_drop},
     preamble::Identity,
     report::{HeadState, OpenReport, TornTail},
     scan::{Fault, Question, Scan, scan},
@@ -69,10 +68,12 @@ pub(crate) fn recover(
         acknowledged: head.as_ref().and_then(|head| head.info),
         report: OpenReport::new(state),
     };
-    if let Some(head) = &head {
-        recovery.check_head(head, is_new)?;
-    }
-    let archive = Archive::load(files, dir, &recovery.identity)?;
+    let is_empty = match &head {
+        Some(head) => !recovery.check_head(head, is_new)?,
+        None => is_new,
+    };
+    let start = config.get().start_config.as_ref();
+    let archive = configs_aside(files, dir, &recovery.identity, start, is_empty)?;
     check_archive(
         dir,
         archive.as_ref(),
@@ -103,19 +104,20 @@ pub(crate) fn recover(
 
 impl Recovery<'_> {
     /// Checks that the head file is that of the configured chain. A store without a block has
-    /// nothing that another beginning could contradict.
-    fn check_head(&mut self, head: &Head, is_new: bool) -> Result<(), OpenError> {
+    /// nothing that another beginning could contradict. Says whether it has one.
+    fn check_head(&mut self, head: &Head, is_new: bool) -> Result<bool, OpenError> {
         let path = dir::head_path(self.dir);
         let has_blocks = !is_new
             || head
                 .info
                 .is_some_and(|info| info.height.next_block() != head.identity.start);
         if has_blocks {
-            return self.check_identity(&path, &head.identity);
+            self.check_identity(&path, &head.identity)?;
+            return Ok(true);
         }
         self.acknowledged = None;
         if head.identity.channel == self.identity.channel {
-            return Ok(());
+            return Ok(false);
         }
         Err(OpenError::OtherChannel {
             path,

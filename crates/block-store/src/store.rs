@@ -131,6 +131,12 @@ impl SegmentStore {
         &self.inner.dir
     }
 
+    /// How many bytes its segments have, without indexes and without the config blocks that are kept
+    /// from before the first segment.
+    pub fn bytes(&self) -> u64 {
+        self.inner.shared.catalog().bytes()
+    }
+
     /// Ends the store for all its handles: batches that are queued are written, reads that run are
     /// waited for, and the directory is free for another store on return. What is called on a
     /// handle afterwards gives `Closed`.

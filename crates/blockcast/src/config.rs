@@ -4,6 +4,9 @@
 mod check;
 mod keep;
 mod load;
+mod operations;
+mod pull;
+mod start;
 mod text;
 mod units;
 
@@ -12,13 +15,17 @@ use std::{
     str::FromStr,
 };
 
-use block_api::{ChannelId, DataHashing, Endpoint};
+use block_api::{ChannelId, DataHashing, Endpoint, HeaderHash};
 use serde::Deserialize;
 
+pub(crate) use self::start::Joining;
 pub use self::{
     check::InvalidConfig,
     keep::{InvalidKeep, Keep},
     load::LoadError,
+    operations::OperationsSection,
+    pull::{Pull, PullerRole},
+    start::StartAfter,
     units::{ByteSize, HumanDuration, UnitError},
 };
 
@@ -47,6 +54,9 @@ pub struct NodeConfig {
     /// `[log]`: what is logged.
     #[serde(default)]
     pub log: LogSection,
+    /// `[operations]`: how the node is seen from outside.
+    #[serde(default)]
+    pub operations: OperationsSection,
     /// `[[channel]]`: the channels, one table each; one at least.
     #[serde(rename = "channel", default)]
     pub channels: Vec<ChannelSection>,
@@ -189,6 +199,14 @@ pub struct DeliverySection {
     /// How long the chain stands still while a peer is ahead before blocks are fetched from peers.
     /// Default: 1 s.
     pub catch_up_patience: HumanDuration,
+    /// How many nodes of the organisation pull a channel, where they are elected. Default: 1.
+    pub pullers: usize,
+    /// How long one of them may be silent, or without a stream from the ordering service, before the
+    /// next node takes over. Default: 3 s.
+    pub takeover: HumanDuration,
+    /// Which identities of the organisation may pull. Default: its peers, or every one where its MSP
+    /// does not tell them apart (NodeOUs).
+    pub puller_role: Option<PullerRole>,
 }
 
 /// When a block counts as stored.
@@ -232,12 +250,18 @@ pub struct ChannelSection {
     /// The id of the channel.
     #[serde(deserialize_with = "text::parse")]
     pub id: ChannelId,
-    /// The file with its genesis block.
-    pub genesis: PathBuf,
-    /// Whether this node pulls the channel's blocks from the ordering service. Without, it has them
-    /// from other nodes. Default: true.
-    #[serde(default = "default_pull")]
-    pub pull: bool,
+    /// The file with its genesis block. Left out where the channel is joined at a later config block.
+    pub genesis: Option<PathBuf>,
+    /// The header hash of its genesis block, for a channel that is joined at a later config block.
+    #[serde(default, deserialize_with = "text::parse_some")]
+    pub genesis_hash: Option<HeaderHash>,
+    /// The file with a config block that is trusted, to join at. Default: none.
+    pub config_block: Option<PathBuf>,
+    /// The block behind which a channel starts that is joined so. Default: the config block.
+    pub start_after: Option<StartAfter>,
+    /// Whether this node pulls the channel's blocks from the ordering service. Default: `elected`.
+    #[serde(default)]
+    pub pull: Pull,
     /// How the data hash of its blocks is taken, which is the same on every node of the channel.
     /// Default: `fabric`.
     #[serde(default, deserialize_with = "text::parse")]
@@ -291,6 +315,7 @@ impl NodeConfig {
             delivery: DeliverySection::default(),
             store: StoreSection::default(),
             log: LogSection::default(),
+            operations: OperationsSection::default(),
             channels: Vec::new(),
         }
     }
@@ -338,14 +363,31 @@ impl NodeConfig {
 }
 
 impl ChannelSection {
-    /// A channel that is pulled, from the endpoints of its configuration.
+    /// A channel for which it is elected who pulls, from the endpoints of its configuration.
     pub fn new(id: ChannelId, genesis: impl Into<PathBuf>) -> Self {
         Self {
             id,
-            genesis: genesis.into(),
-            pull: default_pull(),
+            genesis: Some(genesis.into()),
+            genesis_hash: None,
+            config_block: None,
+            start_after: None,
+            pull: Pull::default(),
             data_hash: DataHashRule::default(),
             orderers: Vec::new(),
+        }
+    }
+
+    /// A channel that is pulled, joined behind a config block that is trusted.
+    pub fn joined_at(
+        id: ChannelId,
+        genesis_hash: HeaderHash,
+        config_block: impl Into<PathBuf>,
+    ) -> Self {
+        Self {
+            genesis: None,
+            genesis_hash: Some(genesis_hash),
+            config_block: Some(config_block.into()),
+            ..Self::new(id, PathBuf::new())
         }
     }
 }
@@ -416,6 +458,9 @@ impl Default for DeliverySection {
             topic_buffer: ByteSize::mib(64),
             window: 1024,
             catch_up_patience: HumanDuration::from_secs(1),
+            pullers: 1,
+            takeover: HumanDuration::from_secs(3),
+            puller_role: None,
         }
     }
 }
@@ -440,10 +485,6 @@ impl Default for LogSection {
 
 fn default_name() -> String {
     "node".to_owned()
-}
-
-fn default_pull() -> bool {
-    true
 }
 
 #[cfg(test)]

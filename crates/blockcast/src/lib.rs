@@ -7,7 +7,7 @@ mod node;
 
 pub use block_api;
 pub use block_store::{Damage, repair::CheckReport};
-pub use deliver_service::{ChannelState, ChannelStats};
+pub use deliver_service::{ChannelState, ChannelStats, Health, StuckReason};
 
 pub use self::{
     config::NodeConfig,

@@ -5,16 +5,23 @@ mod builder;
 mod channel;
 mod error;
 mod gossip_key;
+mod metrics;
+mod operations;
 mod repair;
 mod stored;
 mod subscription;
+mod trust;
 mod verifier;
+mod view;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use block_api::{BlockNumber, BlockReader, ChannelId, Gossip, Height, NodeId};
 use block_store::SegmentStore;
-use deliver_service::{ChannelState, DeliverService};
+use deliver_service::{ChannelState, DeliverService, Health};
+use prometheus_client::registry::Registry;
+
+use self::{operations::Operations, view::View};
 
 pub use self::{
     builder::NodeBuilder,
@@ -34,6 +41,9 @@ pub struct Node {
     gossip: Arc<dyn Gossip>,
     addresses: Vec<String>,
     stores: BTreeMap<ChannelId, SegmentStore>,
+    view: Arc<View>,
+    registry: Arc<Registry>,
+    operations: Option<Operations>,
 }
 
 impl Node {
@@ -68,8 +78,35 @@ impl Node {
     /// # Cancel safety
     ///
     /// Safe.
+    #[expect(
+        clippy::unused_async,
+        reason = "callers await it as they do the others"
+    )]
     pub async fn channel_state(&self, channel: &ChannelId) -> Option<ChannelState> {
-        self.service.channel_state(channel).await
+        self.view.state(channel)
+    }
+
+    /// How well a channel does; `None` when it is not one of this node's, or the node was stopped.
+    pub fn channel_health(&self, channel: &ChannelId) -> Option<Health> {
+        Some(self.view.state(channel)?.health)
+    }
+
+    /// How well each channel does, in the order of their ids; none after the node was stopped.
+    pub fn health(&self) -> BTreeMap<ChannelId, Health> {
+        let states = self.view.states().into_iter();
+        states
+            .map(|(channel, state)| (channel, state.health))
+            .collect()
+    }
+
+    /// Where the operations service answers; `None` where `operations.listen` is not set.
+    pub fn operations_address(&self) -> Option<SocketAddr> {
+        self.operations.as_ref().map(Operations::address)
+    }
+
+    /// What is measured, as OpenMetrics text: the same as `/metrics` of the operations service.
+    pub fn metrics(&self) -> String {
+        metrics::text(&self.registry)
     }
 
     /// Waits until a channel has this height: its blocks are stored and counted, and their
@@ -114,12 +151,15 @@ impl Node {
     ///
     /// # Panics
     ///
-    /// Carries the panic of a task on.
+    /// When the writer of a store panicked.
     ///
     /// # Cancel safety
     ///
     /// Not safe: let it finish.
     pub async fn stop(&self) {
+        if let Some(operations) = &self.operations {
+            operations.stop().await;
+        }
         self.service.stop().await;
         self.gossip.stop().await;
         for store in self.stores.values() {

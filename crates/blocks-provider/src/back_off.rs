@@ -5,13 +5,20 @@ use std::time::Duration;
 
 use rand::{Rng, rngs::StdRng};
 
+/// The pause after so many failures before the last one, as the pull loop makes it: drawn evenly
+/// between nothing and a bound that doubles with each of them.
+pub fn full_jitter(first: Duration, longest: Duration, failures: u32) -> Duration {
+    let mut rng: StdRng = rand::make_rng();
+    pause(first, longest, failures, &mut rng)
+}
+
 /// The pause after so many failures before the last one: drawn evenly between nothing and a bound
 /// that doubles with each of them (H17).
 pub(crate) fn pause(
     first: Duration,
     longest: Duration,
     failures: u32,
-    rng: &mut StdRng,
+    rng: &mut impl Rng,
 ) -> Duration {
     let factor = 2f64.powi(i32::try_from(failures).unwrap_or(i32::MAX));
     let bound = longest.as_secs_f64().min(first.as_secs_f64() * factor);

@@ -14,6 +14,7 @@ mod state;
 mod watch;
 
 pub use self::{
+    back_off::full_jitter,
     config::{Config, ConfigError},
     failure::{Failure, Reason},
     handler::{BlockHandler, HandleError},

@@ -121,10 +121,15 @@ impl Puller {
                 self.choice.refreshed();
             }
             let endpoints = self.source.endpoints();
-            self.shared
-                .details()
-                .failing
-                .retain(|endpoint, _| endpoints.contains(endpoint));
+            {
+                let mut details = self.shared.details();
+                details
+                    .failing
+                    .retain(|endpoint, _| endpoints.contains(endpoint));
+                if endpoints.is_empty() {
+                    details.trouble.failed(Instant::now());
+                }
+            }
             let pause = match self.choice.next(&endpoints) {
                 Next::Try(endpoint) => return Some(endpoint),
                 Next::Pause(pause) => pause,
@@ -170,6 +175,7 @@ impl Puller {
             stream = open(&*self.source, &self.channel, endpoint, &position) => (stream?, position),
         };
         info!(channel = %self.channel, %endpoint, height = %position.height, "stream opened");
+        self.shared.details().trouble.opened(Instant::now());
         self.tell(PullState::Streaming(endpoint.clone()));
         self.view.send_modify(|view| {
             view.endpoint = Some(endpoint.clone());
@@ -231,7 +237,9 @@ impl Puller {
             position.tip_hash = Some(hash);
             self.hand_off_ended(began, position.height);
             if !std::mem::replace(&mut gives, true) {
-                self.shared.details().failing.remove(endpoint);
+                let mut details = self.shared.details();
+                details.failing.remove(endpoint);
+                details.trouble.gives();
                 self.last_failure = None;
             }
             self.choice.accepted();
@@ -292,6 +300,7 @@ impl Puller {
         let reason = failure.reason();
         let mut details = self.shared.details();
         *details.stats.restarts.entry(reason).or_default() += 1;
+        details.trouble.failed(Instant::now());
         if reason != Reason::EndpointsChanged {
             details.failing.insert(endpoint.clone(), reason);
         }

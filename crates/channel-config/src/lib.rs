@@ -9,6 +9,7 @@ mod der;
 mod duration;
 mod key;
 mod msp;
+mod own_msp;
 mod pem;
 mod policy;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use self::{
         ChainError, Identity, IdentityError, Msp, MspError, MspVersion, Msps, Role,
         SerializedIdentity,
     },
+    own_msp::OwnMsp,
     policy::{PolicyError, SignedData},
     verifier::{
         BlockError, ChainWalk, ChannelVerifier, EnvelopeError, SignatureReport, SignerInfo,

@@ -9,7 +9,7 @@ use std::{
     cmp::Reverse,
     collections::BTreeMap,
     ops::RangeInclusive,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use block_api::{BlockNumber, ChainInfo, HeaderHash, NodeId, VerifiedBlock};
@@ -315,6 +315,16 @@ impl Buffer {
     /// Waits until the block that is due may be there.
     pub(crate) async fn ready(&self) {
         self.ready.notified().await;
+    }
+
+    /// Drops everything, blocks that were taken and are not stored as well, and begins anew with
+    /// this number: whoever stored them is gone, and may have left this lock poisoned.
+    pub(crate) fn restart(&self, next: BlockNumber) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.restart(next);
+        drop(state);
+        self.state.clear_poison();
+        self.room.notify_waiters();
     }
 
     /// Takes nothing more; whoever waits for room is told.

@@ -33,7 +33,7 @@ use self::{
 use crate::{
     buffer::Giver,
     intake::{Intake, JudgeError},
-    topic::Peers,
+    peers::Peers,
 };
 
 /// So many ranges for each peer that is asked at one time, holes are looked for above what is due.
@@ -49,17 +49,17 @@ pub(crate) struct Sources {
     pub(crate) gossip: Arc<dyn GossipChannel>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) orderers: Arc<dyn BlockSource>,
-    /// Who is of the own organisation, where that is known.
-    pub(crate) organisation: Option<Arc<dyn OwnOrganisation>>,
+    /// Who is of the own organisation.
+    pub(crate) organisation: Arc<dyn OwnOrganisation>,
     /// Another number on every node.
     pub(crate) seed: u64,
 }
 
 /// What runs, and what it was for.
 #[derive(Debug)]
-struct CatchUp {
-    intake: Arc<Intake>,
-    sources: Sources,
+struct CatchUp<'a> {
+    intake: &'a Arc<Intake>,
+    sources: &'a Sources,
     plan: Plan,
     orderers: Orderers,
     tasks: JoinSet<(u64, Result<(), RangeError>)>,
@@ -73,9 +73,8 @@ struct CatchUp {
 }
 
 /// Fetches ranges whenever somebody is ahead and nothing else brings the chain forward.
-pub(crate) async fn run(intake: Arc<Intake>, sources: Sources) {
-    let peers = sources.peers.clone();
-    let mut catch_up = CatchUp::new(intake.clone(), sources);
+pub(crate) async fn run(intake: &Arc<Intake>, sources: &Sources) {
+    let mut catch_up = CatchUp::new(intake, sources);
     let mut applied = intake.applied.subscribe();
     loop {
         let wake = catch_up.step(Instant::now());
@@ -87,7 +86,7 @@ pub(crate) async fn run(intake: Arc<Intake>, sources: Sources) {
                 catch_up.ended(done);
             }
             () = intake.blamed.told() => catch_up.blame(),
-            () = peers.changed() => {}
+            () = sources.peers.changed() => {}
             _ = applied.changed() => {}
             () = sleep_until(max(wake, Instant::now() + SHORT)) => {}
         }
@@ -95,8 +94,8 @@ pub(crate) async fn run(intake: Arc<Intake>, sources: Sources) {
     catch_up.tasks.shutdown().await;
 }
 
-impl CatchUp {
-    fn new(intake: Arc<Intake>, sources: Sources) -> Self {
+impl<'a> CatchUp<'a> {
+    fn new(intake: &'a Arc<Intake>, sources: &'a Sources) -> Self {
         Self {
             due: intake.buffer.next(),
             intake,
@@ -313,12 +312,12 @@ impl CatchUp {
         }
     }
 
-    fn view<'a>(
+    fn view<'b>(
         &self,
         now: Instant,
-        holes: &'a [RangeInclusive<BlockNumber>],
-        peers: &'a BTreeMap<NodeId, Known>,
-    ) -> View<'a> {
+        holes: &'b [RangeInclusive<BlockNumber>],
+        peers: &'b BTreeMap<NodeId, Known>,
+    ) -> View<'b> {
         View {
             now,
             due: self.due,
@@ -330,10 +329,8 @@ impl CatchUp {
     }
 
     fn known(&self) -> BTreeMap<NodeId, Known> {
-        let is_own = |identity: &[u8]| {
-            let organisation = self.sources.organisation.as_ref();
-            organisation.is_some_and(|own| own.kinship(identity) != Kinship::Stranger)
-        };
+        let is_own =
+            |identity: &[u8]| self.sources.organisation.kinship(identity) != Kinship::Stranger;
         let ranges = self.sources.peers.ranges().into_iter();
         ranges
             .map(|(node, (first, height, identity))| {

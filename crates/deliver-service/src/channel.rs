@@ -3,7 +3,6 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    panic::resume_unwind,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -11,53 +10,59 @@ use std::{
 };
 
 use block_api::{
-    Block, BlockNumber, BlockReader, BlockSource, GossipChannel, Membership, ReadLimits, Standing,
-    VerifiedBlock,
+    Block, BlockReader, BlockSource, GossipChannel, GossipEvent, HeaderHash, Membership, NodeId,
+    OwnOrganisation,
 };
-use blocks_provider::{BlocksProvider, ProviderHandle, PullState};
+use bytes::Bytes;
 use tokio::{
     sync::{Mutex, Notify, mpsc, watch},
     task::JoinSet,
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, info_span};
 
 use crate::{
-    ChannelParts, Config, JoinError,
+    ChannelParts, ChannelState, Config, Leadership, StartError, Task,
     buffer::{Budget, Buffer},
     catch_up::{self, Sources},
     evidence::{self, Evidence},
-    heads,
+    health::{self, Patience, Signs},
     intake::{Applied, Blamed, Intake, WaitingRoom},
-    orderer::OrdererIntake,
+    lag::Lag,
+    leadership::{self, Candidates, Election},
+    peers::Peers,
     publisher,
+    pull::{Pull, PullView},
     stats::Counters,
-    topic::{self, Peers},
-    writer,
+    supervision::Supervision,
+    topic, writer,
 };
 
 #[derive(Debug)]
 pub(crate) struct Channel {
     pub(crate) intake: Arc<Intake>,
     gossip: Arc<dyn GossipChannel>,
-    source: Arc<dyn BlockSource>,
-    pub(crate) peers: Arc<Peers>,
+    pub(crate) source: Arc<dyn BlockSource>,
+    peers: Arc<Peers>,
+    organisation: Arc<dyn OwnOrganisation>,
+    /// The identity of this node, and the genesis block: what its place in the order comes from.
+    own: (NodeId, Bytes, HeaderHash),
     tasks: Mutex<JoinSet<()>>,
+    /// Held while an election is begun or ended, and before [`pull`](Self::pull) is.
+    pub(crate) election: Mutex<Option<Election>>,
+    /// How this node stands in the election; `None` while there is none.
+    leadership: Arc<watch::Sender<Option<Leadership>>>,
     /// Held while a pull loop is started or stopped, so that an old one has finished its hand-off
     /// before a new one begins.
     pub(crate) pull: Mutex<Option<Pull>>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Pull {
-    cancel: CancellationToken,
-    pub(crate) handle: ProviderHandle,
-    tasks: JoinSet<()>,
+    pull_view: Arc<PullView>,
 }
 
 impl Channel {
     pub(crate) fn start(
         config: &Config,
+        node: NodeId,
         budget: &Arc<Budget>,
         parts: ChannelParts,
         membership: Membership,
@@ -77,6 +82,8 @@ impl Channel {
             counters: Counters::default(),
             applied: watch::Sender::new(applied),
             storage_failure: watch::Sender::new(None),
+            lag: Lag::default(),
+            supervision: Supervision::default(),
             awaiting: WaitingRoom::new(config.candidates_at_work),
             evidence,
             blamed: Blamed::default(),
@@ -87,68 +94,153 @@ impl Channel {
             cancel: CancellationToken::new(),
             ended: CancellationToken::new(),
         });
-        let peers = Arc::new(Peers::default());
+        let peers = Arc::new(Peers::new());
         let gossip = membership.channel;
-        let (publish, queue) = mpsc::channel(config.publish_queue.get());
-        let span = info_span!("channel", id = %intake.channel);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(writer::run(intake.clone(), publish).instrument(span.clone()));
-        tasks.spawn(evidence::run(intake.clone(), suspects).instrument(span.clone()));
-        tasks.spawn(publisher::run(intake.clone(), gossip.clone(), queue).instrument(span.clone()));
-        let topic = topic::run(
-            intake.clone(),
-            gossip.clone(),
-            membership.events,
-            peers.clone(),
-        );
-        tasks.spawn(topic.instrument(span.clone()));
         let mut seed = DefaultHasher::new();
-        (parts.signer.identity(), intake.channel.as_str()).hash(&mut seed);
+        (node.as_str(), intake.channel.as_str()).hash(&mut seed);
         let sources = Sources {
             gossip: gossip.clone(),
             peers: peers.clone(),
             orderers: parts.source.clone(),
-            organisation: None,
+            organisation: parts.organisation.clone(),
             seed: seed.finish(),
         };
-        tasks.spawn(catch_up::run(intake.clone(), sources).instrument(span));
+        let tasks = spawn(&intake, sources, membership.events, suspects);
         info!(channel = %intake.channel, %height, "channel joined");
         Self {
             intake,
             gossip,
             source: parts.source,
             peers,
+            organisation: parts.organisation,
+            own: (node, parts.signer.identity(), parts.genesis),
             tasks: Mutex::new(tasks),
+            election: Mutex::default(),
+            leadership: Arc::default(),
             pull: Mutex::default(),
+            pull_view: Arc::default(),
+        }
+    }
+
+    /// Has this node pull as long as its place among those of its organisation asks for it.
+    pub(crate) fn elect(self: &Arc<Self>, ledger: Arc<dyn BlockReader>) -> Election {
+        let (node, identity, genesis) = self.own.clone();
+        let candidates = Candidates {
+            channel: self.intake.channel.clone(),
+            genesis,
+            organisation: self.organisation.clone(),
+            node,
+            identity,
+        };
+        self.leadership.send_replace(Some(Leadership::BEGINNING));
+        let cancel = CancellationToken::new();
+        let (channel, stop) = (Arc::downgrade(self), cancel.clone());
+        let (intake, peers) = (self.intake.clone(), self.peers.clone());
+        let leadership = self.leadership.clone();
+        let span = info_span!("election", channel = %intake.channel);
+        let supervised = async move {
+            let (shared, teller) = ((&intake, &*peers), &*leadership);
+            loop {
+                let task = leadership::run(&channel, shared, &ledger, &candidates, teller, &stop);
+                if !intake
+                    .supervision
+                    .run(Task::Election, &stop, Box::pin(task))
+                    .await
+                {
+                    break;
+                }
+            }
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(supervised.instrument(span));
+        Election { cancel, tasks }
+    }
+
+    /// Starts or ends the pull loop, unless it is as it should be.
+    pub(crate) async fn pull_or_not(&self, pulls: bool, ledger: &Arc<dyn BlockReader>) {
+        let mut slot = self.pull.lock().await;
+        match (pulls, slot.is_some()) {
+            (true, false) => *slot = Some(self.pull(ledger.clone())),
+            (false, true) => drop(self.end_pull(&mut slot).await),
+            (true, true) | (false, false) => {}
         }
     }
 
     pub(crate) fn pull(&self, ledger: Arc<dyn BlockReader>) -> Pull {
-        let intake = self.intake.clone();
-        intake.pulls.store(true, Ordering::Relaxed);
-        let handler = Arc::new(OrdererIntake::new(intake.clone(), ledger));
-        let config = intake.config.provider.clone();
-        let provider =
-            BlocksProvider::new(intake.channel.clone(), self.source.clone(), handler, config);
-        let (handle, cancel) = (provider.handle(), CancellationToken::new());
-        let span = info_span!("pull", channel = %intake.channel);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(tell_pulling(handle.clone(), self.gossip.clone()).instrument(span.clone()));
-        let tell = heads::tell(intake.clone(), handle.clone(), cancel.clone());
-        tasks.spawn(tell.instrument(span.clone()));
-        let fork = leave_forks(intake, handle.clone(), cancel.clone());
-        tasks.spawn(fork.instrument(span.clone()));
-        tasks.spawn(provider.run(cancel.clone()).instrument(span));
-        Pull {
-            cancel,
-            handle,
-            tasks,
+        self.intake.pulls.store(true, Ordering::Relaxed);
+        Pull::start(
+            self.intake.clone(),
+            self.gossip.clone(),
+            self.source.clone(),
+            ledger,
+            self.pull_view.clone(),
+        )
+    }
+
+    /// How it stands, without waiting for anything.
+    pub(crate) fn state(&self) -> ChannelState {
+        let (intake, now) = (&self.intake, Instant::now());
+        let applied = intake.applied();
+        let pull_report = self.pull_view.report();
+        let storage_failure = intake.storage_failure.borrow().clone();
+        let missing = intake.lag.missing(applied.height.next_block());
+        let signs = Signs {
+            height: applied.height,
+            grown_at: applied.at,
+            missing,
+            pull: pull_report.as_ref(),
+            neighbours: self.peers.neighbours(),
+            storage: storage_failure.as_ref(),
+            dying: intake.supervision.dying(now),
+        };
+        ChannelState {
+            health: health::judge(&signs, &Patience::of(&intake.config), now),
+            leadership: *self.leadership.borrow(),
+            chain: intake.store.info(),
+            missing,
+            pull: pull_report.as_ref().map(|report| report.state.clone()),
+            pull_report,
+            pull_stats: self.pull_view.stats(),
+            stats: intake.counters.get(intake.buffer.evicted()),
+            deaths: intake.supervision.deaths(),
+            peers: self.peers.all(),
+            buffered_bytes: intake.buffer.bytes(),
+            evidence: intake.evidence.found(),
+            storage_failure,
         }
     }
 
-    /// Stops the pull loop; `false` when there is none.
+    /// Whether a pull loop or an election may begin.
+    pub(crate) fn check_idle(&self, is_running: bool) -> Result<(), StartError> {
+        let channel = || self.intake.channel.clone();
+        if self.intake.cancel.is_cancelled() {
+            return Err(StartError::Stopping { channel: channel() });
+        }
+        match is_running {
+            true => Err(StartError::AlreadyRunning { channel: channel() }),
+            false => Ok(()),
+        }
+    }
+
+    /// Ends the election and stops the pull loop; `false` when there is neither.
     pub(crate) async fn stop_pulling(&self) -> bool {
-        self.end_pull(&mut *self.pull.lock().await).await
+        let mut election = self.election.lock().await;
+        let elected = self.end_election(&mut election).await;
+        let pulled = self.end_pull(&mut *self.pull.lock().await).await;
+        elected || pulled
+    }
+
+    /// Ends an election; what pulls goes on. `false` when there is none.
+    async fn end_election(&self, slot: &mut Option<Election>) -> bool {
+        let Some(election) = slot.as_mut() else {
+            return false;
+        };
+        election.cancel.cancel();
+        // Its panics were caught and counted.
+        while election.tasks.join_next().await.is_some() {}
+        *slot = None;
+        self.leadership.send_replace(None);
+        true
     }
 
     async fn end_pull(&self, slot: &mut Option<Pull>) -> bool {
@@ -156,8 +248,7 @@ impl Channel {
         let Some(pull) = slot.as_mut() else {
             return false;
         };
-        pull.cancel.cancel();
-        join_all(&mut pull.tasks).await;
+        pull.stop().await;
         *slot = None;
         self.intake.pulls.store(false, Ordering::Relaxed);
         info!(channel = %self.intake.channel, "stopped pulling");
@@ -165,86 +256,89 @@ impl Channel {
     }
 
     pub(crate) async fn stop(&self) {
+        let mut election = self.election.lock().await;
+        self.end_election(&mut election).await;
         let mut slot = self.pull.lock().await;
         self.end_pull(&mut slot).await;
-        // With the lock in hand: a start that comes in between would not be stopped by anyone.
+        // With the locks in hand: a start that comes in between would not be stopped by anyone.
         self.intake.cancel.cancel();
-        drop(slot);
+        drop((slot, election));
         let mut tasks = self.tasks.lock().await;
-        join_all(&mut tasks).await;
+        // Their panics were caught and counted.
+        while tasks.join_next().await.is_some() {}
         self.gossip.leave().await;
     }
 }
 
-/// Tells the others whether a Deliver stream is open.
-async fn tell_pulling(mut handle: ProviderHandle, gossip: Arc<dyn GossipChannel>) {
-    while let Some(state) = handle.changed().await {
-        gossip.set_pulling(matches!(state, PullState::Streaming(_)));
-    }
-    gossip.set_pulling(false);
-}
-
-/// Has the pull loop leave its stream when a block of it did not link to the chain that is stored:
-/// nothing after it would.
-async fn leave_forks(intake: Arc<Intake>, handle: ProviderHandle, cancel: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = cancel.cancelled() => return,
-            () = intake.reopen_stream.notified() => handle.change_source(),
-        }
-    }
-}
-
-/// Waits for tasks that were told to end, and carries a panic on.
-async fn join_all(tasks: &mut JoinSet<()>) {
-    while let Some(ended) = tasks.join_next().await {
-        if let Err(error) = ended
-            && error.is_panic()
+/// Starts the tasks of the intake, each under supervision.
+fn spawn(
+    intake: &Arc<Intake>,
+    sources: Sources,
+    mut events: mpsc::Receiver<GossipEvent>,
+    mut suspects: mpsc::Receiver<Block>,
+) -> JoinSet<()> {
+    let (publish, mut queue) = mpsc::channel(intake.config.publish_queue.get());
+    let span = info_span!("channel", id = %intake.channel);
+    let mut tasks = JoinSet::new();
+    let (gossip, peers) = (sources.gossip.clone(), sources.peers.clone());
+    let shared = || (intake.clone(), gossip.clone(), peers.clone());
+    let (own, ..) = shared();
+    let writer = async move {
+        let (supervision, cancel) = (&own.supervision, &own.cancel);
+        let mut begun = false;
+        while supervision
+            .run(Task::Writer, cancel, writer::run(&own, &publish, begun))
+            .await
         {
-            resume_unwind(error.into_panic());
+            begun = true;
         }
-    }
-}
-
-/// Takes the configurations of the stored config blocks into force, oldest first.
-pub(crate) async fn restore_config(parts: &ChannelParts) -> Result<(), JoinError> {
-    let mut numbers = Vec::new();
-    let mut from = parts.store.info().height.tip();
-    while let Some(number) = from.and_then(|from| parts.store.config_at(from)) {
-        numbers.push(number);
-        from = number.previous();
-    }
-    for number in numbers.into_iter().rev() {
-        let block = stored_block(parts, number).await?;
-        let channel = || parts.channel.clone();
-        let verified =
-            VerifiedBlock::new(block, &*parts.verifier, Standing::Linked).map_err(|source| {
-                JoinError::Verify {
-                    channel: channel(),
-                    source,
-                }
-            })?;
-        parts
-            .verifier
-            .apply_config(&verified)
-            .map_err(|source| JoinError::Config {
-                channel: channel(),
-                source,
-            })?;
-    }
-    Ok(())
-}
-
-async fn stored_block(parts: &ChannelParts, number: BlockNumber) -> Result<Block, JoinError> {
-    let channel = || parts.channel.clone();
-    let read = parts.store.read(number, ReadLimits::one()).await;
-    let blocks = read.map_err(|source| JoinError::Read {
-        channel: channel(),
-        source,
-    })?;
-    let bytes = blocks.into_iter().next().unwrap_or_default();
-    Block::parse(bytes).map_err(|source| JoinError::Parse {
-        channel: channel(),
-        source,
-    })
+        own.buffer.close();
+        own.ended.cancel();
+    };
+    tasks.spawn(writer.instrument(span.clone()));
+    let (own, gossip, _) = shared();
+    let publisher = async move {
+        let (supervision, cancel) = (&own.supervision, &own.cancel);
+        while supervision
+            .run(
+                Task::Publisher,
+                cancel,
+                publisher::run(&own, &*gossip, &mut queue),
+            )
+            .await
+        {}
+    };
+    tasks.spawn(publisher.instrument(span.clone()));
+    let (own, gossip, peers) = shared();
+    let topic = async move {
+        let (supervision, cancel) = (&own.supervision, &own.cancel);
+        while supervision
+            .run(
+                Task::Topic,
+                cancel,
+                topic::run(&own, &gossip, &mut events, &peers),
+            )
+            .await
+        {}
+    };
+    tasks.spawn(topic.instrument(span.clone()));
+    let (own, ..) = shared();
+    let examiner = async move {
+        let (supervision, cancel) = (&own.supervision, &own.cancel);
+        while supervision
+            .run(Task::Evidence, cancel, evidence::run(&own, &mut suspects))
+            .await
+        {}
+    };
+    tasks.spawn(examiner.instrument(span.clone()));
+    let (own, ..) = shared();
+    let catch_up = async move {
+        let (supervision, cancel) = (&own.supervision, &own.cancel);
+        while supervision
+            .run(Task::CatchUp, cancel, catch_up::run(&own, &sources))
+            .await
+        {}
+    };
+    tasks.spawn(catch_up.instrument(span));
+    tasks
 }

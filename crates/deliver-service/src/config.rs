@@ -63,6 +63,15 @@ pub struct Config {
     pub fetch_timeout: Duration,
     /// How long to wait after a failed append before the next attempt. Default: 1 s.
     pub store_retry: Duration,
+    /// How many nodes of the organisation pull, where who does is elected. Default: 1.
+    pub pullers: NonZeroUsize,
+    /// How long a node that comes first in the order may be without a stream, or may take to begin,
+    /// before the next one takes over; and how long a node waits at first whether better ones
+    /// appear. Default: 3 s.
+    pub takeover: Duration,
+    /// How long nobody may give blocks before the channel counts as stuck. A stream
+    /// counts as a good one after 2 s, so that it should be longer. Default: 5 s.
+    pub health_grace: Duration,
     /// The pull loop.
     pub provider: blocks_provider::Config,
 }
@@ -118,6 +127,9 @@ impl Default for Config {
             peer_rest: Duration::from_secs(5),
             fetch_timeout: Duration::from_secs(15),
             store_retry: Duration::from_secs(1),
+            pullers: count(1),
+            takeover: Duration::from_secs(3),
+            health_grace: Duration::from_secs(5),
             provider: blocks_provider::Config::default(),
         }
     }
@@ -146,6 +158,7 @@ impl Config {
             ("peer_rest", self.peer_rest),
             ("fetch_timeout", self.fetch_timeout),
             ("store_retry", self.store_retry),
+            ("takeover", self.takeover),
         ] {
             if value.is_zero() {
                 return Err(ConfigError::ZeroDuration { key });
@@ -167,7 +180,8 @@ mod tests {
              candidates_per_height: 4, candidates_at_work: 64, batch_blocks: 256, batch_bytes: 16777216, \
              publish_queue: 256, catch_up_patience: 1s, catch_up_peers: 4, range_blocks: 256, \
              range_bytes: 8388608, range_patience: 3s, orderer_patience: 30s, peer_rest: 5s, fetch_timeout: 15s, \
-             store_retry: 1s, provider: Config { first_back_off: 100ms, longest_back_off: 10s, \
+             store_retry: 1s, pullers: 1, takeover: 3s, health_grace: 5s, \
+             provider: Config { first_back_off: 100ms, longest_back_off: 10s, \
              censorship_timeout: 30s, idle_limit: 30s, probe_timeout: 10s, header_streams: 4, seed: None } }";
         assert_eq!(format!("{:?}", Config::default()), expected);
         assert_eq!(Config::default().validate(), Ok(()));

@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Mutex, MutexGuard},
 };
 
 use block_api::{Block, BlockNumber, HeaderHash, ReadLimits, Standing, Verdict};
@@ -109,7 +109,7 @@ impl Evidence {
 
 /// Examines suspects until the channel is cancelled: each once a block of its number is stored and
 /// the configuration at its place is in force.
-pub(crate) async fn run(intake: Arc<Intake>, mut suspects: mpsc::Receiver<Block>) {
+pub(crate) async fn run(intake: &Intake, suspects: &mut mpsc::Receiver<Block>) {
     let mut applied = intake.applied.subscribe();
     let mut waiting = VecDeque::new();
     loop {
@@ -130,7 +130,7 @@ pub(crate) async fn run(intake: Arc<Intake>, mut suspects: mpsc::Receiver<Block>
             .into_iter()
             .partition(|suspect: &Block| suspect.number() < height.next_block());
         for suspect in due {
-            examine(&intake, suspect).await;
+            examine(intake, suspect).await;
         }
     }
 }

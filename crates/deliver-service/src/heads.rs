@@ -2,8 +2,6 @@
 //! Blocks that nodes and orderers show the headers of: what they prove, and that the pull loop is
 //! told.
 
-use std::sync::Arc;
-
 use block_api::{Block, Endpoint, HeaderProof, NodeId, Standing, Verdict};
 use blocks_provider::{Evidence, Head, HeaderVerdict, ProviderHandle};
 use tokio_util::sync::CancellationToken;
@@ -59,7 +57,7 @@ pub(crate) async fn note_tip(intake: &Intake, tip: &Block, from: &NodeId) {
 }
 
 /// Tells the pull loop what was shown, and how high the chain is.
-pub(crate) async fn tell(intake: Arc<Intake>, handle: ProviderHandle, cancel: CancellationToken) {
+pub(crate) async fn tell(intake: &Intake, handle: &ProviderHandle, cancel: &CancellationToken) {
     let mut applied = intake.applied.subscribe();
     let mut shown = intake.shown.subscribe();
     loop {
@@ -98,6 +96,9 @@ fn evidence(intake: &Intake, standing: Standing) -> Evidence {
 }
 
 fn show(intake: &Intake, block: &Block, evidence: Evidence, from: &NodeId) {
+    if evidence == Evidence::Proven {
+        intake.proven(block.number());
+    }
     intake.shown.send_replace(Some(Head {
         number: block.number(),
         hash: block.header_hash(),

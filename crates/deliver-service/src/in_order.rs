@@ -65,6 +65,7 @@ impl InOrder {
         }
         let verified = intake.verify(block, Standing::Linked).await?;
         self.note(number, verified.is_config());
+        intake.proven(number);
         match intake.buffer.push(verified, giver).await {
             true => Ok(()),
             false => Err(JudgeError::Closed),

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZeroUsize,
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64},
     },
 };
@@ -23,10 +23,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config,
+    Config, StorageFailure,
     buffer::{Buffer, Buffered},
     evidence::Evidence,
+    lag::Lag,
     stats::Counters,
+    supervision::Supervision,
 };
 
 /// Blocks of more bytes than this are judged on a thread of their own, so that hashing them does
@@ -44,7 +46,10 @@ pub(crate) struct Intake {
     pub(crate) counters: Counters,
     pub(crate) applied: watch::Sender<Applied>,
     /// What the storage said when the last append failed; `None` while it works.
-    pub(crate) storage_failure: watch::Sender<Option<String>>,
+    pub(crate) storage_failure: watch::Sender<Option<StorageFailure>>,
+    /// The blocks that are proven and not stored.
+    pub(crate) lag: Lag,
+    pub(crate) supervision: Supervision,
     /// Places for candidates that wait for a configuration: not all that there are for candidates,
     /// because whose signatures they have is not known yet. For whom there is none is ignored.
     pub(crate) awaiting: WaitingRoom,
@@ -72,6 +77,8 @@ pub(crate) struct Applied {
     tip_hash: Option<HeaderHash>,
     /// The newest config block in it; `None` where the store knows of none.
     pub(crate) config: Option<BlockNumber>,
+    /// When it became so high.
+    pub(crate) at: Instant,
 }
 
 /// A block was not judged.
@@ -207,6 +214,12 @@ impl Intake {
         }
     }
 
+    /// There is a block of this number: it, or its header, was proven.
+    pub(crate) fn proven(&self, number: BlockNumber) {
+        let due = self.applied().height.next_block();
+        self.lag.proven(number, due, Instant::now());
+    }
+
     /// The part of the chain by which blocks are judged.
     pub(crate) fn applied(&self) -> Applied {
         *self.applied.borrow()
@@ -243,12 +256,14 @@ impl Applied {
             height,
             tip_hash,
             config: height.tip().and_then(|tip| store.config_at(tip)),
+            at: Instant::now(),
         }
     }
 
     /// With these blocks stored and their configuration in force.
     pub(crate) fn grown_by(mut self, tip: &ChainInfo, batch: &[Buffered]) -> Self {
         (self.height, self.tip_hash) = (tip.height, tip.tip_hash);
+        self.at = Instant::now();
         let configs = batch.iter().filter(|stored| stored.block.is_config());
         self.config = configs
             .last()
@@ -280,9 +295,7 @@ impl Blamed {
     }
 
     fn nodes(&self) -> MutexGuard<'_, BTreeSet<NodeId>> {
-        self.nodes
-            .lock()
-            .expect("invariant: no holder of this lock panics")
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -314,9 +327,9 @@ impl WaitingRoom {
     }
 
     fn taken(&self) -> MutexGuard<'_, BTreeMap<NodeId, usize>> {
-        self.taken
-            .lock()
-            .expect("invariant: no holder of this lock panics")
+        // Whatever a panic left behind is a count of places, and a place that is given back while its
+        // holder unwinds must not panic again.
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

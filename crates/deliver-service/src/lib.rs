@@ -9,12 +9,20 @@ mod config;
 mod error;
 mod evidence;
 mod heads;
+mod health;
 mod in_order;
 mod intake;
+mod lag;
+mod leadership;
 mod orderer;
+mod peers;
 mod publisher;
+mod pull;
+mod restore;
 mod service;
 mod stats;
+mod storage;
+mod supervision;
 mod topic;
 mod writer;
 
@@ -22,6 +30,11 @@ pub use self::{
     config::{Config, ConfigError},
     error::{JoinError, StartError, StopError},
     evidence::Equivocation,
+    health::{Health, StuckReason},
+    lag::Missing,
+    leadership::{Leadership, Role},
     service::{ChannelParts, ChannelState, DeliverService},
     stats::{ChannelStats, Origin},
+    storage::{StorageFailure, StorageFailureKind},
+    supervision::Task,
 };

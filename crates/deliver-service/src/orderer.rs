@@ -120,7 +120,11 @@ impl BlockHandler for OrdererIntake {
         }
     }
     fn judge_header(&self, header: &Block) -> HeaderVerdict {
-        heads::judge(&self.intake, header)
+        let verdict = heads::judge(&self.intake, header);
+        if matches!(verdict, HeaderVerdict::Proven) {
+            self.intake.proven(header.number());
+        }
+        verdict
     }
 
     fn header_proof(&self) -> HeaderProof {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Hands stored blocks to the gossip network, beside the writer.
 
-use std::sync::Arc;
-
 use block_api::{GossipChannel, GossipError, VerifiedBlock};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
@@ -11,9 +9,9 @@ use crate::intake::Intake;
 
 /// Publishes until the writer has gone and its queue is empty.
 pub(crate) async fn run(
-    intake: Arc<Intake>,
-    gossip: Arc<dyn GossipChannel>,
-    mut queue: mpsc::Receiver<VerifiedBlock>,
+    intake: &Intake,
+    gossip: &dyn GossipChannel,
+    queue: &mut mpsc::Receiver<VerifiedBlock>,
 ) {
     while let Some(block) = queue.recv().await {
         match gossip.publish(&block).await {

@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Joining channels, and starting and stopping their pull loops.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use block_api::{
     BlockReader, BlockSource, BlockStore, BlockVerifier, ChainInfo, ChannelId, ChannelStatus,
-    Gossip, HeaderHash, Height, JoinRequest, NodeId, Readers, Signer,
+    Gossip, HeaderHash, Height, JoinRequest, NodeId, OwnOrganisation, Readers, Signer,
 };
-use blocks_provider::{PullReport, PullState};
-use tokio::sync::Mutex;
+use blocks_provider::{PullReport, PullState, PullStats};
+use futures::future::join_all;
+use tokio::sync::RwLock;
 
 use crate::{
-    ChannelStats, Config, ConfigError, Equivocation, JoinError, StartError, StopError,
-    buffer::Budget,
-    channel::{Channel, restore_config},
+    ChannelStats, Config, ConfigError, Equivocation, Health, JoinError, Leadership, Missing,
+    StartError, StopError, StorageFailure, Task, buffer::Budget, channel::Channel,
+    restore::restore_config,
 };
 
 /// Brings the blocks of the channels that were joined into their stores, and to gossip.
@@ -30,12 +34,16 @@ struct Inner {
     config: Config,
     budget: Arc<Budget>,
     gossip: Arc<dyn Gossip>,
+    /// Never held while something is waited for: no channel waits for another.
     channels: Mutex<Channels>,
+    /// Shared by the joins that are under way, which the end of the service waits for.
+    joining: RwLock<()>,
 }
 
 #[derive(Debug, Default)]
 struct Channels {
     joined: BTreeMap<ChannelId, Arc<Channel>>,
+    joining: BTreeSet<ChannelId>,
     stopped: bool,
 }
 
@@ -54,6 +62,8 @@ pub struct ChannelParts {
     pub readers: Arc<dyn Readers>,
     /// The identity of this node in the channel.
     pub signer: Arc<dyn Signer>,
+    /// Which other nodes belong to the organisation of this one, and may pull.
+    pub organisation: Arc<dyn OwnOrganisation>,
     /// Its ordering service, for when this node pulls.
     pub source: Arc<dyn BlockSource>,
 }
@@ -68,6 +78,8 @@ pub struct ChannelState {
     /// The same at length: who fails and why, what is suspected, counts. `None` when it was not
     /// started.
     pub pull_report: Option<PullReport>,
+    /// The place of this node among those that may pull; `None` where nobody is elected.
+    pub leadership: Option<Leadership>,
     /// What came in by which way.
     pub stats: ChannelStats,
     /// What the other nodes say of themselves.
@@ -78,7 +90,15 @@ pub struct ChannelState {
     /// channel was joined. Anything in it is an alarm.
     pub evidence: Vec<Equivocation>,
     /// Why nothing is stored at the moment; `None` while the store works.
-    pub storage_failure: Option<String>,
+    pub storage_failure: Option<StorageFailure>,
+    /// How well it does.
+    pub health: Health,
+    /// The blocks that are proven to be there and not stored; `None` when there are none.
+    pub missing: Option<Missing>,
+    /// The counts of all pull loops since the channel was joined.
+    pub pull_stats: PullStats,
+    /// How often tasks of the channel have died and were started again; those that ever did.
+    pub deaths: BTreeMap<Task, u64>,
 }
 
 impl DeliverService {
@@ -95,6 +115,7 @@ impl DeliverService {
                 config,
                 gossip,
                 channels: Mutex::default(),
+                joining: RwLock::default(),
             }),
         })
     }
@@ -110,32 +131,54 @@ impl DeliverService {
     ///
     /// Not safe: let it finish.
     pub async fn join_channel(&self, parts: ChannelParts) -> Result<(), JoinError> {
-        let mut channels = self.inner.channels.lock().await;
         let channel = parts.channel.clone();
-        if channels.stopped {
-            return Err(JoinError::Stopping { channel });
+        let _joining = self.inner.joining.read().await;
+        {
+            let mut channels = self.channels();
+            if channels.stopped {
+                return Err(JoinError::Stopping { channel });
+            }
+            if channels.joined.contains_key(&channel) || !channels.joining.insert(channel.clone()) {
+                return Err(JoinError::AlreadyJoined { channel });
+            }
         }
-        if channels.joined.contains_key(&channel) {
-            return Err(JoinError::AlreadyJoined { channel });
-        }
-        restore_config(&parts).await?;
+        let joined = self.start_channel(parts).await;
+        let joined = {
+            let mut channels = self.channels();
+            channels.joining.remove(&channel);
+            let joined = Arc::new(joined?);
+            if !channels.stopped {
+                channels.joined.insert(channel, joined);
+                return Ok(());
+            }
+            joined
+        };
+        // The service was stopped meanwhile, and did not know of this channel.
+        joined.stop().await;
+        Err(JoinError::Stopping { channel })
+    }
+
+    async fn start_channel(&self, parts: ChannelParts) -> Result<Channel, JoinError> {
+        let channel = parts.channel.clone();
+        restore_config(&channel, &*parts.store, &*parts.verifier, Height::ZERO).await?;
         let membership = self
             .inner
             .gossip
             .join(JoinRequest {
-                channel: channel.clone(),
+                channel,
                 genesis: parts.genesis,
                 reader: parts.store.clone(),
                 readers: parts.readers.clone(),
                 signer: parts.signer.clone(),
             })
             .await?;
-        let joined = Channel::start(&self.inner.config, &self.inner.budget, parts, membership);
-        channels.joined.insert(channel, Arc::new(joined));
-        Ok(())
+        let node = self.inner.gossip.node_id();
+        let (config, budget) = (&self.inner.config, &self.inner.budget);
+        Ok(Channel::start(config, node, budget, parts, membership))
     }
 
-    /// Leaves a channel: its pull loop and its intake end, what is due and waits is stored.
+    /// Leaves a channel: its pull loop and its intake end, what is due and waits is stored. Where the
+    /// store does not return from an append, this waits for it; no other channel does.
     ///
     /// # Errors
     ///
@@ -145,15 +188,14 @@ impl DeliverService {
     ///
     /// Not safe: let it finish.
     pub async fn leave_channel(&self, channel: &ChannelId) -> Result<(), StopError> {
-        let joined = self.joined(channel).await;
-        let Some(joined) = joined else {
+        let Some(joined) = self.joined(channel) else {
             return Err(StopError::NotRunning {
                 channel: channel.clone(),
             });
         };
         // It stays in the map until it has ended, so that nobody opens a second intake on its store.
         joined.stop().await;
-        let mut channels = self.inner.channels.lock().await;
+        let mut channels = self.channels();
         if channels
             .joined
             .get(channel)
@@ -179,35 +221,41 @@ impl DeliverService {
         channel: &ChannelId,
         ledger: Arc<dyn BlockReader>,
     ) -> Result<(), StartError> {
-        let joined = {
-            let channels = self.inner.channels.lock().await;
-            if channels.stopped {
-                return Err(StartError::Stopping {
-                    channel: channel.clone(),
-                });
-            }
-            let joined = channels.joined.get(channel).cloned();
-            joined.ok_or_else(|| StartError::NotJoined {
-                channel: channel.clone(),
-            })?
-        };
+        let joined = self.startable(channel)?;
+        let election = joined.election.lock().await;
         let mut pull = joined.pull.lock().await;
-        if joined.intake.cancel.is_cancelled() {
-            return Err(StartError::Stopping {
-                channel: channel.clone(),
-            });
-        }
-        if pull.is_some() {
-            return Err(StartError::AlreadyRunning {
-                channel: channel.clone(),
-            });
-        }
+        joined.check_idle(election.is_some() || pull.is_some())?;
         *pull = Some(joined.pull(ledger));
         Ok(())
     }
 
-    /// Stops pulling. On return the pull loop has ended and handed nothing off half-way. The
-    /// intake goes on.
+    /// Has the nodes of the own organisation agree who pulls, instead of saying it: this one pulls from
+    /// the height of `ledger` on while its place among those that are there asks for it. All of them
+    /// rank the nodes alike, by their proven identities; this one always counts itself in.
+    /// [`stop_deliver_for_channel`](Self::stop_deliver_for_channel) ends it.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`], as for [`start_deliver_for_channel`](Self::start_deliver_for_channel).
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn elect_for_channel(
+        &self,
+        channel: &ChannelId,
+        ledger: Arc<dyn BlockReader>,
+    ) -> Result<(), StartError> {
+        let joined = self.startable(channel)?;
+        let mut election = joined.election.lock().await;
+        let pull = joined.pull.lock().await;
+        joined.check_idle(election.is_some() || pull.is_some())?;
+        *election = Some(joined.elect(ledger));
+        Ok(())
+    }
+
+    /// Stops pulling, and the election of who does. On return the pull loop has ended and handed
+    /// nothing off half-way. The intake goes on.
     ///
     /// # Errors
     ///
@@ -218,7 +266,7 @@ impl DeliverService {
     /// Not safe: let it finish.
     pub async fn stop_deliver_for_channel(&self, channel: &ChannelId) -> Result<(), StopError> {
         let joined = {
-            let channels = self.inner.channels.lock().await;
+            let channels = self.channels();
             if channels.stopped {
                 return Err(StopError::Stopped {
                     channel: channel.clone(),
@@ -238,26 +286,23 @@ impl DeliverService {
     }
 
     /// Stops everything, for good: the pull loops, then the intakes once they stored what is due.
-    /// The gossip network stays, without these channels. Safe to repeat (SVC-10).
-    ///
-    /// # Panics
-    ///
-    /// Carries the panic of a task on.
+    /// All channels at once, so that none waits for another. The gossip network stays, without these
+    /// channels. Safe to repeat (SVC-10).
     ///
     /// # Cancel safety
     ///
     /// Not safe: let it finish.
     pub async fn stop(&self) {
         let joined: Vec<_> = {
-            let mut channels = self.inner.channels.lock().await;
+            let mut channels = self.channels();
             channels.stopped = true;
             channels.joined.values().cloned().collect()
         };
         // Whoever calls while another call is under way waits for the same ends.
-        for channel in joined {
-            channel.stop().await;
-        }
-        self.inner.channels.lock().await.joined.clear();
+        join_all(joined.iter().map(|channel| channel.stop())).await;
+        // Joins that are under way undo themselves.
+        drop(self.inner.joining.write().await);
+        self.channels().joined.clear();
     }
 
     /// Waits until a channel has this height: its blocks are stored and counted, and their
@@ -267,39 +312,60 @@ impl DeliverService {
     ///
     /// Safe.
     pub async fn wait_for_height(&self, channel: &ChannelId, height: Height) -> bool {
-        let Some(joined) = self.joined(channel).await else {
+        let Some(joined) = self.joined(channel) else {
             return false;
         };
         joined.intake.wait_until_applied(height).await.is_ok()
     }
 
-    /// How a channel stands; `None` when it was not joined.
+    /// How a channel stands; `None` when it was not joined. The same as
+    /// [`state`](Self::state).
     ///
     /// # Cancel safety
     ///
     /// Safe.
+    #[expect(
+        clippy::unused_async,
+        reason = "callers await it as they do the others"
+    )]
     pub async fn channel_state(&self, channel: &ChannelId) -> Option<ChannelState> {
-        let joined = self.joined(channel).await?;
-        let pull_report = joined
-            .pull
-            .lock()
-            .await
-            .as_ref()
-            .map(|pull| pull.handle.report());
-        Some(ChannelState {
-            chain: joined.intake.store.info(),
-            pull: pull_report.as_ref().map(|report| report.state.clone()),
-            pull_report,
-            stats: joined.intake.counters.get(joined.intake.buffer.evicted()),
-            peers: joined.peers.all(),
-            buffered_bytes: joined.intake.buffer.bytes(),
-            evidence: joined.intake.evidence.found(),
-            storage_failure: joined.intake.storage_failure.borrow().clone(),
-        })
+        self.state(channel)
     }
 
-    async fn joined(&self, channel: &ChannelId) -> Option<Arc<Channel>> {
-        let channels = self.inner.channels.lock().await;
-        channels.joined.get(channel).cloned()
+    /// How a channel stands, without waiting for anything; `None` when it was not joined.
+    pub fn state(&self, channel: &ChannelId) -> Option<ChannelState> {
+        Some(self.joined(channel)?.state())
+    }
+
+    /// How every channel stands, in the order of their ids.
+    pub fn states(&self) -> Vec<(ChannelId, ChannelState)> {
+        let joined = self.channels().joined.clone();
+        joined
+            .into_iter()
+            .map(|(channel, joined)| (channel, joined.state()))
+            .collect()
+    }
+
+    /// The channel, if something may be started in it.
+    fn startable(&self, channel: &ChannelId) -> Result<Arc<Channel>, StartError> {
+        let channels = self.channels();
+        let channel = || channel.clone();
+        if channels.stopped {
+            return Err(StartError::Stopping { channel: channel() });
+        }
+        let joined = channels.joined.get(&channel()).cloned();
+        joined.ok_or_else(|| StartError::NotJoined { channel: channel() })
+    }
+
+    fn joined(&self, channel: &ChannelId) -> Option<Arc<Channel>> {
+        self.channels().joined.get(channel).cloned()
+    }
+
+    fn channels(&self) -> MutexGuard<'_, Channels> {
+        // Every state of it is a good one.
+        self.inner
+            .channels
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What came in by which way.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 /// The way by which a block came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +46,10 @@ pub struct ChannelStats {
     pub equivocations: u64,
     /// Blocks that waited and made room for lower ones, to be fetched again.
     pub evicted: u64,
+    /// Appends that went well, each of one batch.
+    pub appends: u64,
+    /// How long those took, all together.
+    pub append_time: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +65,8 @@ pub(crate) struct Counters {
     pub(crate) unpublished: Counter,
     pub(crate) failed_appends: Counter,
     pub(crate) equivocations: Counter,
+    appends: Counter,
+    append_micros: AtomicU64,
 }
 
 /// A count that only grows.
@@ -86,6 +95,12 @@ impl Counters {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    pub(crate) fn appended(&self, took: Duration) {
+        self.appends.add(1);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.append_micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
     /// The counts, with those of the buffer.
     pub(crate) fn get(&self, evicted: u64) -> ChannelStats {
         ChannelStats {
@@ -101,6 +116,8 @@ impl Counters {
             failed_appends: self.failed_appends.get(),
             equivocations: self.equivocations.get(),
             evicted,
+            appends: self.appends.get(),
+            append_time: Duration::from_micros(self.append_micros.load(Ordering::Relaxed)),
         }
     }
 }

@@ -3,28 +3,29 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard},
+    panic::AssertUnwindSafe,
+    sync::Arc,
     time::Duration,
 };
 
 use block_api::{
-    Answer, Block, BlockNumber, Candidate, ChannelStatus, Delivery, Endpoint, GossipChannel,
-    GossipEvent, Height, NodeId, Rejection, StreamRequest, Verdict, VerifiedBlock, VerifyError,
+    Answer, Block, BlockNumber, Candidate, Delivery, Endpoint, GossipChannel, GossipEvent, NodeId,
+    Rejection, StreamRequest, Verdict, VerifiedBlock, VerifyError,
 };
-use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::mpsc,
     task::JoinSet,
     time::{sleep, timeout},
 };
 use tracing::{Instrument, debug, info};
 
 use crate::{
-    Origin,
+    Origin, Task,
     buffer::Push,
     heads,
     intake::{Intake, JudgeError, from_peer},
+    peers::Peers,
 };
 
 /// How long to wait before the holders of an announced block are asked again; it doubles each time.
@@ -41,71 +42,14 @@ enum Work {
     Tip(NodeId),
 }
 
-/// What the nodes of a channel say of themselves.
-#[derive(Debug, Default)]
-pub(crate) struct Peers {
-    statuses: Mutex<BTreeMap<NodeId, Peer>>,
-    changed: Notify,
-}
-
-#[derive(Debug)]
-struct Peer {
-    identity: Option<Bytes>,
-    status: ChannelStatus,
-}
-
-impl Peers {
-    pub(crate) fn all(&self) -> BTreeMap<NodeId, ChannelStatus> {
-        let statuses = self.statuses();
-        let entries = statuses.iter();
-        entries
-            .map(|(node, peer)| (node.clone(), peer.status.clone()))
-            .collect()
-    }
-
-    /// What each of them says to have, and its identity where that is proven.
-    pub(crate) fn ranges(&self) -> BTreeMap<NodeId, (BlockNumber, Height, Option<Bytes>)> {
-        let statuses = self.statuses();
-        let entries = statuses.iter();
-        entries
-            .map(|(node, Peer { identity, status })| {
-                (
-                    node.clone(),
-                    (status.first, status.height, identity.clone()),
-                )
-            })
-            .collect()
-    }
-
-    pub(crate) async fn changed(&self) {
-        self.changed.notified().await;
-    }
-
-    fn heard(&self, from: NodeId, identity: Option<Bytes>, status: ChannelStatus) {
-        self.statuses().insert(from, Peer { identity, status });
-        self.changed.notify_one();
-    }
-
-    fn left(&self, node: &NodeId) {
-        self.statuses().remove(node);
-        self.changed.notify_one();
-    }
-
-    fn statuses(&self) -> MutexGuard<'_, BTreeMap<NodeId, Peer>> {
-        self.statuses
-            .lock()
-            .expect("invariant: no holder of this lock panics")
-    }
-}
-
 /// Takes the events of a channel until they end or the channel is cancelled.
 pub(crate) async fn run(
-    intake: Arc<Intake>,
-    gossip: Arc<dyn GossipChannel>,
-    mut events: mpsc::Receiver<GossipEvent>,
-    peers: Arc<Peers>,
+    intake: &Arc<Intake>,
+    gossip: &Arc<dyn GossipChannel>,
+    events: &mut mpsc::Receiver<GossipEvent>,
+    peers: &Arc<Peers>,
 ) {
-    let mut at_work = JoinSet::new();
+    let mut at_work: JoinSet<(Work, std::thread::Result<()>)> = JoinSet::new();
     // How many announcements of each number are worked on. A signed header may stand for a block
     // that nobody has, and its fetching takes a while to be given up.
     let mut announced = BTreeMap::new();
@@ -117,14 +61,17 @@ pub(crate) async fn run(
             biased;
             () = intake.cancel.cancelled() => break,
             Some(done) = at_work.join_next(), if !at_work.is_empty() => {
-                match done {
-                    Ok(Work::Announcement(number)) => drop(forget(&mut announced, number)),
-                    Ok(Work::Block) => {}
-                    Ok(Work::Tip(node)) => drop(tips.remove(&node)),
-                    Err(error) if error.is_panic() => {
-                        std::panic::resume_unwind(error.into_panic());
-                    }
-                    Err(_) => {}
+                // A task that was aborted is not waited for.
+                let Ok((work, done)) = done else { continue };
+                match work {
+                    Work::Block => {}
+                    Work::Announcement(number) => forget(&mut announced, number),
+                    Work::Tip(node) => drop(tips.remove(&node)),
+                }
+                if let Err(panic) = done {
+                    // It costs its candidate, and no other one: whoever sends such blocks must not
+                    // keep this node from hearing others.
+                    intake.supervision.survived(Task::Topic, &*panic);
                 }
                 continue;
             }
@@ -136,7 +83,7 @@ pub(crate) async fn run(
                 let same: usize = announced.get(&number).copied().unwrap_or_default();
                 if at_work.len() - tips.len() >= intake.config.candidates_at_work.get()
                     || !has_data && same >= intake.config.candidates_per_height.get()
-                    || !is_wanted(&intake, candidate.block())
+                    || !is_wanted(intake, candidate.block())
                 {
                     intake.counters.ignored.add(1);
                     intake.evidence.note(candidate.block());
@@ -147,10 +94,12 @@ pub(crate) async fn run(
                     announced.insert(number, same + 1);
                 }
                 let task = take_in(intake.clone(), gossip.clone(), peers.clone(), candidate);
-                let task = task.map(move |()| match has_data {
+                let task = AssertUnwindSafe(task).catch_unwind();
+                let work = match has_data {
                     true => Work::Block,
                     false => Work::Announcement(number),
-                });
+                };
+                let task = task.map(move |done| (work, done));
                 at_work.spawn(task.in_current_span());
             }
             Some(GossipEvent::Status {
@@ -160,16 +109,15 @@ pub(crate) async fn run(
             }) => {
                 // A tip that finds no place comes again with the next status.
                 if let Some(tip) = &status.tip
-                    && heads::is_news(&intake, tip)
+                    && heads::is_news(intake, tip)
                     && tips.len() < most_tips
                     && tips.insert(from.clone())
                 {
-                    let (intake, tip, from) = (intake.clone(), tip.clone(), from.clone());
-                    let task = async move {
-                        heads::note_tip(&intake, &tip, &from).await;
-                        Work::Tip(from)
-                    };
-                    at_work.spawn(task.in_current_span());
+                    let (intake, tip, node) = (intake.clone(), tip.clone(), from.clone());
+                    let task = async move { heads::note_tip(&intake, &tip, &node).await };
+                    let task = AssertUnwindSafe(task).catch_unwind();
+                    let work = Work::Tip(from.clone());
+                    at_work.spawn(task.map(move |done| (work, done)).in_current_span());
                 }
                 peers.heard(from, identity, status);
             }
@@ -180,13 +128,10 @@ pub(crate) async fn run(
     at_work.shutdown().await;
 }
 
-fn forget(announced: &mut BTreeMap<BlockNumber, usize>, number: BlockNumber) -> Option<usize> {
+fn forget(announced: &mut BTreeMap<BlockNumber, usize>, number: BlockNumber) {
     match announced.get_mut(&number) {
-        Some(count) if *count > 1 => {
-            *count -= 1;
-            Some(*count)
-        }
-        Some(_) | None => announced.remove(&number),
+        Some(count) if *count > 1 => *count -= 1,
+        Some(_) | None => drop(announced.remove(&number)),
     }
 }
 

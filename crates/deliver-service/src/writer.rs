@@ -1,31 +1,57 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The one writer of a channel: from the buffer into the store, in order, then to gossip.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::atomic::Ordering;
 
 use block_api::{AppendError, ChainInfo, Standing, VerifiedBlock};
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    Origin,
+    Origin, StorageFailure,
     buffer::Buffered,
-    intake::{Intake, JudgeError},
+    intake::{Applied, Intake, JudgeError},
+    restore::restore_config,
 };
 
-/// Writes until the channel is cancelled, then what is due and waits already.
-pub(crate) async fn run(intake: Arc<Intake>, publish: mpsc::Sender<VerifiedBlock>) {
+/// Makes good what a writer that died left behind: its batch is lost, it may have been stored or
+/// not, and its configuration may not be in force. What waited is dropped and comes again. `false`
+/// when the configuration cannot be taken into force, which ends the channel.
+async fn recover(intake: &Intake) -> bool {
+    let in_force = intake.applied().height;
+    let restored = restore_config(&intake.channel, &*intake.store, &*intake.verifier, in_force);
+    if let Err(error) = restored.await {
+        error!(channel = %intake.channel, %error, "the configuration cannot be restored; the channel stops");
+        tell(intake, StorageFailure::of_restoring(&error));
+        return false;
+    }
+    let applied = Applied::of_store(&*intake.store);
+    intake.buffer.restart(applied.height.next_block());
+    intake.applied.send_replace(applied);
+    intake.reopen_stream.notify_one();
+    true
+}
+
+/// Writes until the channel is cancelled, then what is due and waits already. One that takes the
+/// place of a writer that died makes that good first.
+pub(crate) async fn run(intake: &Intake, publish: &mpsc::Sender<VerifiedBlock>, takes_over: bool) {
+    if takes_over && !recover(intake).await {
+        return;
+    }
     loop {
         let batch = intake.buffer.take(&intake.store.info());
         for rival in &batch.rivals {
             let reopen = rival.passed;
-            note_evidence(&intake, rival, "another block was taken", reopen);
+            note_evidence(intake, rival, "another block was taken", reopen);
         }
         for unlinked in &batch.unlinked {
             // Who waits behind a config block that is not stored would wait for ever.
             let reopen = unlinked.passed || unlinked.block.is_config();
-            note_evidence(&intake, unlinked, "it does not link to the chain", reopen);
-            blame(&intake, unlinked);
+            note_evidence(intake, unlinked, "it does not link to the chain", reopen);
+            blame(intake, unlinked);
         }
         if batch.blocks.is_empty() {
             if !batch.unlinked.is_empty() {
@@ -39,20 +65,20 @@ pub(crate) async fn run(intake: Arc<Intake>, publish: mpsc::Sender<VerifiedBlock
             }
             continue;
         }
-        let Some(blocks) = judged_in_place(&intake, batch.blocks).await else {
+        let Some(blocks) = judged_in_place(intake, batch.blocks).await else {
             break;
         };
         if blocks.is_empty() {
             continue;
         }
-        let Some(tip) = append(&intake, &blocks).await else {
+        let Some(tip) = append(intake, &blocks).await else {
             break;
         };
-        if !take_into_force(&intake, &blocks) {
+        if !take_into_force(intake, &blocks) {
             break;
         }
         for late in intake.buffer.stored(&blocks, &tip) {
-            note_evidence(&intake, &late, "another block was taken", late.passed);
+            note_evidence(intake, &late, "another block was taken", late.passed);
         }
         for Buffered { block, origin, .. } in &blocks {
             intake.evidence.stored(block.number(), block.header_hash());
@@ -72,8 +98,6 @@ pub(crate) async fn run(intake: Arc<Intake>, publish: mpsc::Sender<VerifiedBlock
             }
         }
     }
-    intake.buffer.close();
-    intake.ended.cancel();
 }
 
 /// Has catch-up leave the node alone that gave this block, if one did, and drops what else it gave.
@@ -156,8 +180,10 @@ async fn append(intake: &Intake, batch: &[Buffered]) -> Option<ChainInfo> {
             .map(|buffered| buffered.block.clone())
             .filter(|block| block.number() >= due)
             .collect();
+        let began = Instant::now();
         match intake.store.append(blocks).await {
             Ok(tip) => {
+                intake.counters.appended(began.elapsed());
                 if intake.storage_failure.send_replace(None).is_some() {
                     info!(channel = %intake.channel, height = %tip.height, "the store works again");
                 }
@@ -166,13 +192,13 @@ async fn append(intake: &Intake, batch: &[Buffered]) -> Option<ChainInfo> {
             Err(error) if error.is_retryable() => {
                 intake.counters.failed_appends.add(1);
                 error!(channel = %intake.channel, %error, "the store failed; trying again");
-                intake.storage_failure.send_replace(Some(error.to_string()));
+                tell(intake, StorageFailure::of_append(&error));
             }
             Err(AppendError::Closed) if intake.cancel.is_cancelled() => return None,
             Err(error) => {
                 // The storage is lost, or it changed under its only writer: no block can follow.
                 error!(channel = %intake.channel, %error, "the store takes no more blocks; the channel stops");
-                intake.storage_failure.send_replace(Some(error.to_string()));
+                tell(intake, StorageFailure::of_append(&error));
                 return None;
             }
         }
@@ -181,6 +207,11 @@ async fn append(intake: &Intake, batch: &[Buffered]) -> Option<ChainInfo> {
             () = sleep(intake.config.store_retry) => {}
         }
     }
+}
+
+/// Says why nothing is stored.
+fn tell(intake: &Intake, failure: StorageFailure) {
+    intake.storage_failure.send_replace(Some(failure));
 }
 
 /// Takes the configuration of stored config blocks into force. `false` when that is not possible,
@@ -193,9 +224,7 @@ fn take_into_force(intake: &Intake, batch: &[Buffered]) -> bool {
     {
         if let Err(rejection) = intake.verifier.apply_config(block) {
             error!(channel = %intake.channel, %rejection, "a stored configuration cannot be taken into force; the channel stops");
-            intake
-                .storage_failure
-                .send_replace(Some(rejection.to_string()));
+            tell(intake, StorageFailure::of_config(&rejection));
             return false;
         }
         info!(channel = %intake.channel, block.number = %block.number(), "configuration in force");

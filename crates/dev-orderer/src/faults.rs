@@ -57,11 +57,26 @@ pub enum Fault {
         /// How many blocks are sent.
         after: usize,
     },
+    /// After so many blocks nothing more is sent, while the stream stays open.
+    Stall {
+        /// How many blocks are sent.
+        after: usize,
+    },
+    /// After so many blocks the last of them is sent a second time; then the stream goes on.
+    Repeat {
+        /// How many blocks are sent before.
+        after: usize,
+    },
     /// One block is sent in another form than it has.
     Corrupt {
         /// Its number.
         block: BlockNumber,
         /// What is done to it.
+        mutation: Mutation,
+    },
+    /// Every block is sent in another form than it has.
+    CorruptAll {
+        /// What is done to them.
         mutation: Mutation,
     },
 }

@@ -41,6 +41,18 @@ impl Connections {
             .unwrap_or_default()
     }
 
+    /// Notes a connection from this address, which the token cuts, for as long as `connection` takes.
+    pub(crate) async fn during(&self, peer: SocketAddr, connection: impl Future<Output = ()>) {
+        let cut = CancellationToken::new();
+        self.lock().insert(peer, cut.clone());
+        tokio::select! {
+            biased;
+            () = connection => {}
+            () = async { cut.cancelled().await; sleep(GRACE).await } => {}
+        }
+        self.lock().remove(&peer);
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<SocketAddr, CancellationToken>> {
         // Nothing panics while it holds the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

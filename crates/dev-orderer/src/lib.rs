@@ -41,5 +41,6 @@ pub use self::{
     pki::{File, KeyKind, Member, Organization, OrganizationSpec, PkiError, Role},
     reconfigure::ReconfigureError,
     recorded::{RecordedChain, RecordedChainError},
+    service::FaultyServer,
     terms::OrdererNode,
 };

@@ -2,19 +2,36 @@
 //! The service of a node to which faults may happen.
 
 use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
     pin::Pin,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
+use block_api::BlockNumber;
 use futures::Stream;
-use orderer_server::{OrdererServer, Peer};
+use orderer_server::{OrdererServer, Peer, PeerTls, ServeConfig, serve_connection};
 use protos::{common::Envelope, deliver::RawDeliverResponse, grpc::AtomicBroadcast};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    faults::{Script, faulty},
+    faults::{Fault, Script, faulty},
     gate::Connections,
 };
+
+/// A server with a script, without a listener: its connections are made by whoever has a network,
+/// such as a simulation. Cheap to clone; clones are one server.
+#[derive(Debug, Clone)]
+pub struct FaultyServer {
+    service: Arc<FaultyService>,
+    connected: Arc<AtomicU64>,
+    config: ServeConfig,
+}
 
 /// A server whose Deliver streams go through a script.
 #[derive(Debug)]
@@ -23,6 +40,53 @@ pub(crate) struct FaultyService {
     script: Script,
     connections: Connections,
     streams: AtomicU64,
+    tally: Tally,
+}
+
+/// How often each block was sent with its data.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tally(Arc<Mutex<BTreeMap<BlockNumber, u64>>>);
+
+impl FaultyServer {
+    /// Puts a server and a script together. [`Fault::RefuseTls`] never happens here: the connections
+    /// come without TLS.
+    pub fn new(server: OrdererServer, script: Script, config: ServeConfig) -> Self {
+        Self {
+            service: Arc::new(FaultyService::new(server, script, Connections::default())),
+            connected: Arc::default(),
+            config,
+        }
+    }
+
+    /// Serves one connection from a peer until it ends, a fault cuts it, or `stop` is cancelled.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection at once.
+    pub async fn serve_connection(
+        &self,
+        io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        address: SocketAddr,
+        stop: CancellationToken,
+    ) {
+        let index = self.connected.fetch_add(1, Ordering::Relaxed);
+        let faults = self.service.script.faults(index);
+        if faults.contains(&Fault::RefuseConnection) {
+            return;
+        }
+        let peer = Peer {
+            address: Some(address),
+            tls: PeerTls::NotMutual,
+            stop,
+        };
+        let served = serve_connection(self.service.clone(), io, peer, &self.config);
+        self.service.connections.during(address, served).await;
+    }
+
+    /// How often each block was sent with its data, in whatever form, since the server was made.
+    pub fn blocks_sent(&self) -> BTreeMap<BlockNumber, u64> {
+        self.service.tally.lock().clone()
+    }
 }
 
 impl FaultyService {
@@ -32,7 +96,19 @@ impl FaultyService {
             script,
             connections,
             streams: AtomicU64::new(0),
+            tally: Tally::default(),
         }
+    }
+}
+
+impl Tally {
+    pub(crate) fn sent(&self, number: BlockNumber) {
+        *self.lock().entry(number).or_default() += 1;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<BlockNumber, u64>> {
+        // Nothing panics while it holds the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -66,6 +142,7 @@ impl AtomicBroadcast for FaultyService {
             index,
             cut,
             peer.stop,
+            self.tally.clone(),
         ))))
     }
 }

@@ -8,7 +8,9 @@ use libp2p::{
     PeerId, Swarm, SwarmBuilder, allow_block_list,
     allow_block_list::AllowedPeers,
     connection_limits::{self, ConnectionLimits},
-    gossipsub, identify, noise, ping,
+    gossipsub, identify,
+    metrics::Registry,
+    noise, ping,
     swarm::{self, NetworkBehaviour, behaviour::toggle::Toggle},
     tcp, yamux,
 };
@@ -63,10 +65,11 @@ impl swarm::Executor for Tasks {
     }
 }
 
-/// A swarm that does not listen yet. Its tasks run on `tasks`.
+/// A swarm that does not listen yet. Its tasks run on `tasks`, its metrics go to `registry`.
 pub(crate) fn swarm(
     valid: &ValidConfig,
     tasks: TaskTracker,
+    registry: Option<&mut Registry>,
 ) -> Result<Swarm<Behaviour>, StartError> {
     let setup = |part| move |source: BoxError| StartError::Setup { part, source };
     let config = &valid.config;
@@ -83,7 +86,7 @@ pub(crate) fn swarm(
     let builder = builder
         .with_dns()
         .map_err(|error| setup("DNS")(error.into()))?
-        .with_behaviour(|_| behaviour(valid))
+        .with_behaviour(|_| behaviour(valid, registry))
         .map_err(|error| setup("gossipsub")(error.into()))?;
     Ok(builder
         .with_swarm_config(|_| {
@@ -95,7 +98,7 @@ pub(crate) fn swarm(
         .build())
 }
 
-fn behaviour(valid: &ValidConfig) -> Result<Behaviour, BoxError> {
+fn behaviour(valid: &ValidConfig, registry: Option<&mut Registry>) -> Result<Behaviour, BoxError> {
     let config = &valid.config;
     let max_peers = u32::try_from(config.max_peers.get()).unwrap_or(u32::MAX);
     // gossipsub sends its subscriptions on the first connection to a peer only, so a second one
@@ -114,7 +117,10 @@ fn behaviour(valid: &ValidConfig) -> Result<Behaviour, BoxError> {
     Ok(Behaviour {
         admission: valid.admitted.as_ref().map(admitting).into(),
         limits: connection_limits::Behaviour::new(limits),
-        gossipsub: gossipsub_behaviour(valid)?,
+        gossipsub: match registry {
+            Some(registry) => measured(gossipsub_behaviour(valid)?, valid, registry),
+            None => gossipsub_behaviour(valid)?,
+        },
         streams: streams::Behaviour::new(config.open_timeout),
         identify: identify::Behaviour::new(about),
         ping: ping::Behaviour::new(pinging),
@@ -127,6 +133,19 @@ fn admitting(peers: &BTreeSet<PeerId>) -> allow_block_list::Behaviour<AllowedPee
         admission.allow_peer(*peer);
     }
     admission
+}
+
+/// Has gossipsub measure itself. Its metrics alone are bounded: those of identify, which the library
+/// has as well, are labelled with what other nodes say of themselves.
+fn measured(gossipsub: Gossipsub, valid: &ValidConfig, registry: &mut Registry) -> Gossipsub {
+    let registry = registry.sub_registry_with_prefix("libp2p");
+    let settings = gossipsub::MetricsConfig {
+        max_topics: valid.config.max_topics.get(),
+        // A topic that only others name is no label here.
+        max_never_subscribed_topics: 0,
+        ..gossipsub::MetricsConfig::default()
+    };
+    gossipsub.with_metrics(registry.sub_registry_with_prefix("gossipsub"), settings)
 }
 
 fn gossipsub_behaviour(valid: &ValidConfig) -> Result<Gossipsub, BoxError> {

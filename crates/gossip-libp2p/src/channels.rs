@@ -22,7 +22,7 @@ use tokio::sync::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{identity::node_id, topic::TopicId, wire::StatusMessage};
+use crate::{identity::node_id, proof::Proof, topic::TopicId, wire::StatusMessage};
 
 /// The longest status on the wire. A tip whose signatures need more is left out of it.
 pub(crate) const MAX_STATUS: usize = 256 * 1024;
@@ -44,7 +44,6 @@ pub(crate) struct Shared {
 pub(crate) struct Channel {
     topic: TopicId,
     pub(crate) generation: u64,
-    /// Readers and signer wait in it for the proof of membership.
     pub(crate) request: JoinRequest,
     events: mpsc::Sender<GossipEvent>,
     /// What could not be queued: per node the newest only, so that it is bounded by their number.
@@ -54,6 +53,7 @@ pub(crate) struct Channel {
     left: CancellationToken,
     /// Header and signatures of a recent block, as a rule of the newest one.
     tip: Option<Block>,
+    proof: Option<Proof>,
     told: Option<Told>,
     /// The status as it is told.
     pub(crate) status: Option<Bytes>,
@@ -87,7 +87,15 @@ pub(crate) enum Outlook {
 #[derive(Debug, Default)]
 struct Waiting {
     left: bool,
-    status: Option<ChannelStatus>,
+    status: Option<Heard>,
+}
+
+/// A status, and who it is from.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    /// The identity that the node proved.
+    pub(crate) identity: Option<Bytes>,
+    pub(crate) status: ChannelStatus,
 }
 
 impl Channel {
@@ -119,6 +127,7 @@ impl Channel {
             pulling,
             left,
             tip: None,
+            proof: None,
             told: None,
             status: None,
             reading: false,
@@ -141,6 +150,11 @@ impl Channel {
         {
             return;
         }
+        self.tell_left(peer);
+    }
+
+    /// Nothing is heard of a node any more, or it takes part no longer.
+    pub(crate) fn tell_left(&mut self, peer: PeerId) {
         if let Some(waiting) = self.waiting.get_mut(&peer) {
             // What it told before is of no use any more.
             *waiting = Waiting {
@@ -161,24 +175,21 @@ impl Channel {
     }
 
     /// Queues the status of a node.
-    pub(crate) fn tell(&mut self, peer: PeerId, status: ChannelStatus) {
+    pub(crate) fn tell(&mut self, peer: PeerId, heard: Heard) {
         if let Some(waiting) = self.waiting.get_mut(&peer) {
-            waiting.status = Some(status);
+            waiting.status = Some(heard);
             return;
         }
-        let event = GossipEvent::Status {
-            from: node_id(&peer),
-            identity: None,
-            status,
-        };
-        if let Err(TrySendError::Full(GossipEvent::Status { status, .. })) =
-            self.events.try_send(event)
+        let event = heard.from(peer);
+        if let Err(TrySendError::Full(GossipEvent::Status {
+            identity, status, ..
+        })) = self.events.try_send(event)
         {
             self.waiting.insert(
                 peer,
                 Waiting {
                     left: false,
-                    status: Some(status),
+                    status: Some(Heard { identity, status }),
                 },
             );
         }
@@ -199,19 +210,15 @@ impl Channel {
     /// Takes one event that waits.
     pub(crate) fn next_waiting(&mut self) -> Option<GossipEvent> {
         let mut entry = self.waiting.first_entry()?;
-        let node = node_id(entry.key());
+        let peer = *entry.key();
         if std::mem::take(&mut entry.get_mut().left) {
             if entry.get().status.is_none() {
                 entry.remove();
             }
-            return Some(GossipEvent::Left(node));
+            return Some(GossipEvent::Left(node_id(&peer)));
         }
-        let status = entry.remove().status?;
-        Some(GossipEvent::Status {
-            from: node,
-            identity: None,
-            status,
-        })
+        let heard = entry.remove().status?;
+        Some(heard.from(peer))
     }
 
     /// Whether events wait for room.
@@ -233,6 +240,12 @@ impl Channel {
         {
             self.tip = Some(attestation);
         }
+    }
+
+    /// Takes what this node proves itself with; the next look at the chain gives a status with it.
+    pub(crate) fn prove(&mut self, proof: Proof) {
+        self.proof = Some(proof);
+        self.told = None;
     }
 
     /// Looks at the chain.
@@ -293,6 +306,7 @@ impl Channel {
                 tip,
                 pulling,
             },
+            proof: self.proof.clone(),
         };
         let mut encoded = message.encode();
         if encoded.len() > MAX_STATUS {
@@ -301,6 +315,16 @@ impl Channel {
         }
         self.told = Some(told);
         self.status = Some(encoded.into());
+    }
+}
+
+impl Heard {
+    fn from(self, peer: PeerId) -> GossipEvent {
+        GossipEvent::Status {
+            from: node_id(&peer),
+            identity: self.identity,
+            status: self.status,
+        }
     }
 }
 
@@ -355,12 +379,16 @@ mod tests {
         Keypair::from_seed([n; 32]).peer_id()
     }
 
-    fn status(height: u64) -> ChannelStatus {
-        ChannelStatus {
+    fn status(height: u64) -> Heard {
+        let status = ChannelStatus {
             first: BlockNumber::GENESIS,
             height: Height::new(height),
             tip: None,
             pulling: false,
+        };
+        Heard {
+            identity: None,
+            status,
         }
     }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a node is started with.
 
-use std::{collections::BTreeSet, num::NonZeroUsize, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use block_api::NodeId;
+use block_api::{Clock, NodeId, SystemClock};
 use libp2p::{Multiaddr, PeerId};
 
 use crate::{
@@ -17,6 +17,8 @@ use crate::{
 pub struct Config {
     /// The key of this node.
     pub identity: Keypair,
+    /// Tells the time by which the identities of others are judged. Default: the machine's.
+    pub clock: Arc<dyn Clock>,
     /// Where it listens; port 0 takes any free one. Default: nowhere, so that it only dials.
     pub listen: Vec<Multiaddr>,
     /// Nodes that it keeps a connection to, each address with `/p2p/ID` at its end. Several
@@ -60,6 +62,9 @@ pub struct Config {
 
     /// How often the status of a channel is looked at; it is told when it changed. Default: 1 s.
     pub status_interval: Duration,
+    /// How long a node may be silent before its channels hear that it left. Nodes of one channel give
+    /// a sign of life three times in that time, and each second at least. Default: 3 s.
+    pub silence_limit: Duration,
     /// How often a peer is pinged. Default: 2 s.
     pub ping_interval: Duration,
     /// How long an answer to a ping may take. A connection on which none came for two intervals
@@ -93,9 +98,9 @@ pub struct Config {
 
 /// Which nodes this one talks to. Others are refused before any protocol is spoken.
 ///
-/// In this release access is by node id alone. [`JoinRequest::readers`](block_api::JoinRequest) and
-/// [`JoinRequest::signer`](block_api::JoinRequest) are kept with the channel and not asked yet, so
-/// every node that is admitted may have the blocks of every channel that it names.
+/// In this release access is by node id alone. [`JoinRequest::readers`](block_api::JoinRequest) are
+/// asked who a node is, and not yet what it may have: every node that is admitted may have the blocks
+/// of every channel that it names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admission {
     /// These nodes, and the static peers.
@@ -140,6 +145,9 @@ pub(crate) struct WireLimits {
     pub(crate) history: usize,
 }
 
+/// Signs of life are not further apart, whatever the limit on silence: that of others may be shorter.
+const LONGEST_BEAT: Duration = Duration::from_secs(1);
+
 /// A config block up to this size goes on the topic whole, whatever the inline limit: a channel of
 /// a hundred organisations has about half of it. A bigger one is announced like any other block.
 pub(crate) const INLINE_CONFIG: usize = 1024 * 1024;
@@ -167,6 +175,7 @@ impl Config {
         let size = |n| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
         Self {
             identity,
+            clock: Arc::new(SystemClock),
             listen: Vec::new(),
             peers: Vec::new(),
             admission: Admission::AllowList(BTreeSet::new()),
@@ -183,6 +192,7 @@ impl Config {
             event_queue: size(64),
             command_queue: size(64),
             status_interval: Duration::from_secs(1),
+            silence_limit: Duration::from_secs(3),
             ping_interval: Duration::from_secs(2),
             ping_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(10),
@@ -205,6 +215,11 @@ impl Config {
     /// The first field that does not, with the reason.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.clone().into_valid().map(drop)
+    }
+
+    /// How often this node gives a sign of life.
+    pub(crate) fn beat(&self) -> Duration {
+        (self.silence_limit / 3).min(LONGEST_BEAT)
     }
 
     pub(crate) fn wire_limits(&self) -> WireLimits {
@@ -231,6 +246,7 @@ impl Config {
             ("heartbeat", self.heartbeat),
             ("validation_timeout", self.validation_timeout),
             ("status_interval", self.status_interval),
+            ("silence_limit", self.silence_limit),
             ("ping_interval", self.ping_interval),
             ("ping_timeout", self.ping_timeout),
             ("connect_timeout", self.connect_timeout),
@@ -390,7 +406,7 @@ mod tests {
              inline_limit: 65536, max_block: 109051904, heartbeat: 700ms, \
              mesh: MeshSize { low: 4, target: 6, high: 12 }, validation_timeout: 5s, \
              max_validations: 1024, max_validation_bytes: 134217728, peer_queue: 512, event_queue: 64, command_queue: 64, \
-             status_interval: 1s, ping_interval: 2s, ping_timeout: 5s, connect_timeout: 10s, \
+             status_interval: 1s, silence_limit: 3s, ping_interval: 2s, ping_timeout: 5s, connect_timeout: 10s, \
              open_timeout: 5s, initial_timeout: 10s, idle_timeout: 10s, serve_timeout: 30s, \
              max_serving: 32, max_serving_per_peer: 8, redial_base: 200ms, redial_cap: 10s, \
              stop_timeout: 5s }"

@@ -20,6 +20,8 @@ pub(crate) const BLOCK: u8 = 2;
 pub(crate) const END: u8 = 3;
 /// The status of a node in a channel.
 pub(crate) const STATUS: u8 = 4;
+/// That the sender lives. It has no payload.
+pub(crate) const BEAT: u8 = 5;
 
 const HEAD: usize = 5;
 

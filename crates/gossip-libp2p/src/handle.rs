@@ -13,7 +13,7 @@ use block_api::{
     BlockSource, BoxError, ChannelId, Gossip, GossipChannel, GossipError, JoinRequest, Membership,
     NodeId, VerifiedBlock,
 };
-use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol};
+use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol, metrics::Registry};
 use tokio::{
     sync::{Mutex, mpsc, oneshot, watch},
     task::JoinHandle,
@@ -89,6 +89,32 @@ impl Libp2pGossip {
     ///
     /// Dropping the future stops what was started.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_in(config, None).await
+    }
+
+    /// Starts a node whose gossipsub is measured: its metrics are in the registry from here on, their
+    /// names beginning with `libp2p_gossipsub`. The number of their labels is bounded by
+    /// [`Config::max_topics`].
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with I/O and time.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops what was started. The metrics stay in the registry.
+    pub async fn start_with_metrics(
+        config: Config,
+        registry: &mut Registry,
+    ) -> Result<Self, StartError> {
+        Self::start_in(config, Some(registry)).await
+    }
+
+    async fn start_in(config: Config, registry: Option<&mut Registry>) -> Result<Self, StartError> {
         let valid = config.into_valid()?;
         let cancel = CancellationToken::new();
         let stops_when_dropped = cancel.clone().drop_guard();
@@ -99,8 +125,14 @@ impl Libp2pGossip {
             commands: commands.clone(),
             patience: config.open_timeout,
         };
-        let (mut event_loop, views) =
-            EventLoop::new(valid, wishes, opener, tasks.clone(), cancel.clone())?;
+        let (mut event_loop, views) = EventLoop::new(
+            valid,
+            wishes,
+            opener,
+            tasks.clone(),
+            cancel.clone(),
+            registry,
+        )?;
         event_loop.listen().await?;
         let event_loop = tasks.spawn(event_loop.run());
         let inner = Inner {

@@ -11,6 +11,7 @@ mod event_loop;
 mod frames;
 mod handle;
 mod identity;
+mod proof;
 mod seen;
 mod serve;
 mod source;
@@ -29,4 +30,4 @@ pub use self::{
     identity::{Keypair, node_id, peer_id},
     stats::Stats,
 };
-pub use libp2p::{Multiaddr, PeerId};
+pub use libp2p::{Multiaddr, PeerId, metrics::Registry};

@@ -8,7 +8,7 @@ use futures::{AsyncRead, AsyncWrite};
 use libp2p::PeerId;
 use tokio::{
     sync::{mpsc, watch},
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tracing::{debug, warn};
 
@@ -17,6 +17,7 @@ use crate::{
     event_loop::Report,
     frames::{self, FrameError, Patience, flush, read_frame, write_frame},
     handle::Opener,
+    proof::Examiner,
     stats::Counters,
     streams::STATUS,
     topic::TopicId,
@@ -26,6 +27,15 @@ use crate::{
 /// How long to wait before a stream is opened again that failed; doubled up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
+
+/// Why hearing on a stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// Its owner gave no sign of life for too long.
+    Silent,
+    /// It was closed, by whomever.
+    Other,
+}
 
 /// What a peer is to know: the newest status of each channel that both have. A value is replaced
 /// while the peer takes its time, so that a slow one costs no memory.
@@ -38,12 +48,23 @@ pub(crate) struct Entry {
     pub(crate) status: Bytes,
 }
 
+/// How often something is to be said, and how long is waited for it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rhythm {
+    /// How long the other side may take for what it is sent, or for the rest of a frame.
+    pub(crate) patience: Duration,
+    /// How often a sign of life is given, on a stream that is open.
+    pub(crate) beat: Duration,
+    /// After how long without one the other side counts as gone.
+    pub(crate) silence: Duration,
+}
+
 /// Tells a peer what is in its outbox, until the outbox is dropped.
 pub(crate) async fn tell(
     peer: PeerId,
     mut outbox: watch::Receiver<Outbox>,
     opener: Opener,
-    patience: Duration,
+    rhythm: Rhythm,
 ) {
     let mut pause = FIRST_PAUSE;
     loop {
@@ -51,7 +72,7 @@ pub(crate) async fn tell(
             return;
         }
         let error = match opener.open(peer, STATUS).await {
-            Ok(mut stream) => match tell_on(&mut stream, &mut outbox, patience, &mut pause).await {
+            Ok(mut stream) => match tell_on(&mut stream, &mut outbox, rhythm, &mut pause).await {
                 Ok(()) => return,
                 Err(error) => error.to_string(),
             },
@@ -63,33 +84,64 @@ pub(crate) async fn tell(
     }
 }
 
-/// Hears the statuses of a peer and reports them, until its stream ends.
+/// Hears the statuses of a peer and reports them, until its stream ends or it is silent. Where no
+/// other stream takes its place in time, that is reported too. A peer that comes back opens a new
+/// stream, because this one is closed, and tells everything on it.
 pub(crate) async fn hear<S>(
     peer: PeerId,
-    mut stream: S,
+    stream: S,
     reports: mpsc::Sender<Report>,
-    patience: Duration,
+    rhythm: Rhythm,
     counters: &Counters,
+    examiner: &mut Examiner,
 ) where
     S: AsyncRead + Unpin,
 {
-    // A peer that has nothing to tell is silent; whether it lives, ping finds out.
-    let patience = Patience {
+    if hear_on(peer, stream, &reports, rhythm, counters, examiner).await == Ended::Other {
+        sleep(rhythm.silence).await;
+    }
+    // The event loop is gone when the node stops.
+    let _ = reports.send(Report::Silent { peer }).await;
+}
+
+async fn hear_on<S>(
+    peer: PeerId,
+    mut stream: S,
+    reports: &mpsc::Sender<Report>,
+    rhythm: Rhythm,
+    counters: &Counters,
+    examiner: &mut Examiner,
+) -> Ended
+where
+    S: AsyncRead + Unpin,
+{
+    // Of one that gives no signs of life, ping finds out whether it lives.
+    let mut patience = Patience {
         first: None,
-        next: patience,
+        next: rhythm.patience,
     };
     loop {
         let frame = match read_frame(&mut stream, MAX_STATUS, patience).await {
             Ok(Some(frame)) => frame,
-            Ok(None) => return,
+            Ok(None) => return Ended::Other,
+            Err(FrameError::NothingCame { .. }) => return Ended::Silent,
             Err(error) => {
                 if matches!(error, FrameError::TooLong { .. }) {
                     counters.malformed.increment();
                 }
                 debug!(%peer, %error, "status stream broke");
-                return;
+                return Ended::Other;
             }
         };
+        if frame.kind == frames::BEAT {
+            patience.first = Some(rhythm.silence);
+            for (message, identity) in examiner.look_again() {
+                let identity = Some(identity);
+                if !report(reports, peer, message, identity).await {
+                    return Ended::Other;
+                }
+            }
+        }
         if frame.kind != frames::STATUS {
             continue;
         }
@@ -102,31 +154,46 @@ pub(crate) async fn hear<S>(
             Err(error) => {
                 counters.malformed.increment();
                 debug!(%peer, %error, "status stream closed");
-                return;
+                return Ended::Other;
             }
         };
-        // While the event loop is busy, the peer waits.
-        if reports
-            .send(Report::Status { peer, message })
-            .await
-            .is_err()
-        {
-            return;
+        let identity = examiner.identity(&message);
+        if !report(reports, peer, message, identity).await {
+            return Ended::Other;
         }
     }
 }
 
-/// Tells what is in the outbox, and what changes in it, on one stream.
+/// Reports a status; `false` when the node stops. While the event loop is busy, the peer waits.
+async fn report(
+    reports: &mpsc::Sender<Report>,
+    peer: PeerId,
+    message: StatusMessage,
+    identity: Option<Bytes>,
+) -> bool {
+    let status = Report::Status {
+        peer,
+        message,
+        identity,
+    };
+    reports.send(status).await.is_ok()
+}
+
+/// Tells what is in the outbox, and what changes in it, on one stream; while nothing does, that this
+/// node lives.
 async fn tell_on<S>(
     stream: &mut S,
     outbox: &mut watch::Receiver<Outbox>,
-    patience: Duration,
+    rhythm: Rhythm,
     pause: &mut Duration,
 ) -> Result<(), FrameError>
 where
     S: AsyncWrite + Unpin,
 {
+    let patience = rhythm.patience;
     let mut told: BTreeMap<TopicId, u64> = BTreeMap::new();
+    // The other side counts on signs of life once one came.
+    write_frame(stream, frames::BEAT, &[], patience).await?;
     loop {
         let news: Vec<Entry> = {
             let outbox = outbox.borrow_and_update();
@@ -139,11 +206,12 @@ where
         for entry in &news {
             write_frame(stream, frames::STATUS, &[&entry.status], patience).await?;
         }
-        if !news.is_empty() {
-            flush(stream, patience).await?;
-            *pause = FIRST_PAUSE;
+        if news.is_empty() {
+            write_frame(stream, frames::BEAT, &[], patience).await?;
         }
-        if outbox.changed().await.is_err() {
+        flush(stream, patience).await?;
+        *pause = FIRST_PAUSE;
+        if let Ok(Err(_)) = timeout(rhythm.beat, outbox.changed()).await {
             return Ok(());
         }
     }
@@ -151,14 +219,24 @@ where
 
 #[cfg(test)]
 mod tests {
-    use block_api::{BlockNumber, ChannelStatus, Height, testing::within};
-    use tokio::io::{DuplexStream, duplex};
+    use std::{sync::Arc, time::SystemTime};
+
+    use block_api::{BlockNumber, ChannelStatus, FixedClock, Height, testing::within};
+    use tokio::{
+        io::{DuplexStream, duplex},
+        time::Instant,
+    };
     use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
     use super::*;
-    use crate::frames::Frame;
+    use crate::{frames::Frame, proof::Judges};
 
     const SECOND: Duration = Duration::from_secs(1);
+    const RHYTHM: Rhythm = Rhythm {
+        patience: SECOND,
+        beat: SECOND,
+        silence: Duration::from_secs(3),
+    };
 
     fn message(topic: u8, height: u64) -> StatusMessage {
         let status = ChannelStatus {
@@ -170,6 +248,7 @@ mod tests {
         StatusMessage {
             topic: TopicId::new([topic; 32]),
             status,
+            proof: None,
         }
     }
 
@@ -183,12 +262,17 @@ mod tests {
             first: None,
             next: SECOND,
         };
-        let frame = within("a status", read_frame(stream, MAX_STATUS, patience))
-            .await
-            .unwrap();
-        let Frame { kind, payload } = frame.unwrap();
+        let Frame { kind, payload } = loop {
+            let frame = within("a status", read_frame(stream, MAX_STATUS, patience))
+                .await
+                .unwrap()
+                .unwrap();
+            if frame.kind != frames::BEAT {
+                break frame;
+            }
+        };
         assert_eq!(kind, frames::STATUS);
-        let StatusMessage { topic, status } = StatusMessage::parse(&payload.into()).unwrap();
+        let StatusMessage { topic, status, .. } = StatusMessage::parse(&payload.into()).unwrap();
         (topic, status.height.get())
     }
 
@@ -199,7 +283,7 @@ mod tests {
         let (mut one, mut other) = (one.compat(), other.compat());
         let (outbox, mut news) = watch::channel(Outbox::from([entry(1, 1, 10), entry(2, 2, 20)]));
         let mut pause = MAX_PAUSE;
-        let telling = tell_on(&mut one, &mut news, SECOND, &mut pause);
+        let telling = tell_on(&mut one, &mut news, RHYTHM, &mut pause);
         let hearing = async {
             let topic = |n| TopicId::new([n; 32]);
             assert_eq!(heard(&mut other).await, (topic(1), 10));
@@ -236,20 +320,82 @@ mod tests {
         drop(one);
         let (reports, mut reported) = mpsc::channel(10);
         let counters = Counters::default();
-        let peer = crate::Keypair::from_seed([1; 32]).peer_id();
-        within(
-            "the end of the stream",
-            hear(peer, other, reports, SECOND, &counters),
-        )
-        .await;
-        let mut count = 0;
-        while reported.recv().await.is_some() {
-            count += 1;
+        let (peer, mut examiner) = examiner();
+        let heard = hear(peer, other, reports, RHYTHM, &counters, &mut examiner);
+        within("the end of the stream", heard).await;
+        let (mut count, mut silent) = (0, 0);
+        while let Some(report) = reported.recv().await {
+            match report {
+                Report::Status { .. } => count += 1,
+                Report::Silent { .. } => silent += 1,
+                other @ (Report::Proof { .. } | Report::Tip { .. }) => panic!("{other:?}"),
+            }
         }
+        assert_eq!(silent, 1, "no other stream took the place of this one");
         (count, counters.snapshot().malformed)
     }
 
-    #[tokio::test]
+    fn examiner() -> (PeerId, Examiner) {
+        let peer = crate::Keypair::from_seed([1; 32]).peer_id();
+        let clock = Arc::new(FixedClock(SystemTime::UNIX_EPOCH));
+        let judges = watch::channel(Judges::default()).1;
+        (peer, Examiner::new(peer, judges, clock))
+    }
+
+    /// A node that hangs closes nothing.
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_gives_no_sign_of_life_is_reported() {
+        let (one, other) = duplex(1 << 16);
+        let (mut one, other) = (one.compat(), other.compat());
+        let (reports, mut reported) = mpsc::channel(10);
+        let (outbox, mut news) = watch::channel(Outbox::from([entry(1, 1, 10)]));
+        let (peer, mut examiner) = examiner();
+        let counters = Counters::default();
+        let mut pause = FIRST_PAUSE;
+        let hearing = async {
+            hear(peer, other, reports, RHYTHM, &counters, &mut examiner).await;
+            Instant::now()
+        };
+        let telling = async {
+            // It lives for a minute, and has nothing new to tell.
+            let told = tell_on(&mut one, &mut news, RHYTHM, &mut pause);
+            assert!(timeout(SECOND * 60, told).await.is_err());
+            let hangs = Instant::now();
+            let first = reported.recv().await;
+            assert!(matches!(first, Some(Report::Status { .. })), "{first:?}");
+            assert!(reported.try_recv().is_err(), "it lived");
+            let second = reported.recv().await;
+            assert!(matches!(second, Some(Report::Silent { .. })), "{second:?}");
+            hangs
+        };
+        let (silent, hangs) = tokio::join!(hearing, telling);
+        let after = silent - hangs;
+        assert!(after <= RHYTHM.silence && after + RHYTHM.beat >= RHYTHM.silence);
+        drop(outbox);
+        // The stream was closed: when it is told of again, that fails, and begins with a new stream.
+        let error = write_frame(&mut one, frames::BEAT, &[], SECOND).await;
+        assert!(error.is_err());
+    }
+
+    /// One of an older release gives no signs of life.
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_never_gave_a_sign_of_life_may_be_silent() {
+        let (one, other) = duplex(1 << 16);
+        let (mut one, other) = (one.compat(), other.compat());
+        let status = message(1, 1).encode();
+        write_frame(&mut one, frames::STATUS, &[&status], SECOND)
+            .await
+            .unwrap();
+        let (reports, mut reported) = mpsc::channel(10);
+        let (peer, mut examiner) = examiner();
+        let counters = Counters::default();
+        let hearing = hear(peer, other, reports, RHYTHM, &counters, &mut examiner);
+        assert!(timeout(SECOND * 600, hearing).await.is_err());
+        assert!(matches!(reported.recv().await, Some(Report::Status { .. })));
+        assert!(reported.recv().await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_is_not_understood_is_skipped_or_ends_the_stream() {
         let good = || (frames::STATUS, message(1, 1).encode());
         assert_eq!(hearing(vec![good(), good()]).await, (2, 0));

@@ -24,12 +24,16 @@ pub struct NodeConfig {
     /// How many events of a channel wait for their reader. While the queue is full, candidates are
     /// dropped and of each node's statuses the newest is kept. Default: 256.
     pub event_queue: NonZeroUsize,
-    /// How many messages are on their way to one neighbour; further ones are lost. Default: 1024.
-    pub link_queue: NonZeroUsize,
+    /// How many messages are on their way to this node; further ones are lost. Default: 1024.
+    pub inbox: NonZeroUsize,
     /// How many messages are remembered, so that a second copy is not handed on. Default: 1024.
     pub seen_messages: NonZeroUsize,
     /// How often the status is told. Default: one second.
     pub status_interval: Duration,
+    /// Whether it proves who it is. Default: it does.
+    pub proves_identity: bool,
+    /// After so long without a status a neighbour counts as gone. Default: three seconds.
+    pub silence_limit: Duration,
 }
 
 impl Default for Link {
@@ -48,9 +52,11 @@ impl Default for NodeConfig {
         Self {
             inline_limit: 64 << 10,
             event_queue: count(256),
-            link_queue: count(1024),
+            inbox: count(1024),
             seen_messages: count(1024),
             status_interval: Duration::from_secs(1),
+            proves_identity: true,
+            silence_limit: Duration::from_secs(3),
         }
     }
 }

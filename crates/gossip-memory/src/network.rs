@@ -23,7 +23,10 @@ pub struct MemoryNetwork {
 
 #[derive(Debug)]
 struct State {
-    rng: StdRng,
+    seed: u64,
+    /// The dice of each direction of each link: what one link draws does not depend on when
+    /// another one draws.
+    dice: BTreeMap<(NodeId, NodeId), StdRng>,
     nodes: BTreeMap<NodeId, Arc<Node>>,
     /// Each direction of each link.
     links: BTreeMap<(NodeId, NodeId), Link>,
@@ -35,7 +38,8 @@ impl MemoryNetwork {
     pub fn new(seed: u64) -> Self {
         Self {
             state: Arc::new(Mutex::new(State {
-                rng: StdRng::seed_from_u64(seed),
+                seed,
+                dice: BTreeMap::new(),
                 nodes: BTreeMap::new(),
                 links: BTreeMap::new(),
                 cut: BTreeSet::new(),
@@ -90,7 +94,25 @@ impl MemoryNetwork {
         }
     }
 
-    /// Heals the link between two nodes.
+    /// Cuts one direction of a link: nothing passes from the one to the other, and neither is told.
+    /// Streams in either direction break, since each needs both.
+    pub fn cut_one_way(&self, from: &NodeId, to: &NodeId) {
+        self.state().cut.insert((from.clone(), to.clone()));
+    }
+
+    /// Takes a node out without its own doing, as when its process dies: nothing reaches it any more,
+    /// streams from it break, and its neighbours hear that it left. [`node_with`](Self::node_with)
+    /// brings one of the same name back, with the same links.
+    pub fn remove(&self, node: &NodeId) {
+        let neighbours = self.neighbours(node);
+        if self.state().nodes.remove(node).is_some() {
+            for neighbour in neighbours {
+                neighbour.neighbour_left(node);
+            }
+        }
+    }
+
+    /// Heals the link between two nodes, in both directions.
     pub fn heal(&self, a: &NodeId, b: &NodeId) {
         let mut state = self.state();
         state.cut.remove(&(a.clone(), b.clone()));
@@ -116,6 +138,19 @@ impl MemoryNetwork {
             .find(|node| node.id() == to)
     }
 
+    /// Whether messages pass from one node to another.
+    pub(crate) fn passes(&self, from: &NodeId, to: &NodeId) -> bool {
+        let (state, key) = (self.state(), (from.clone(), to.clone()));
+        state.links.contains_key(&key) && !state.cut.contains(&key)
+    }
+
+    /// Whether this very node is still the one of its name.
+    pub(crate) fn is_there(&self, node: &Arc<Node>) -> bool {
+        let state = self.state();
+        let current = state.nodes.get(node.id());
+        current.is_some_and(|current| Arc::ptr_eq(current, node))
+    }
+
     /// How long the next message takes on its way; `None` when it is lost.
     pub(crate) fn draw(&self, from: &NodeId, to: &NodeId, may_be_lost: bool) -> Option<Duration> {
         let mut state = self.state();
@@ -124,10 +159,15 @@ impl MemoryNetwork {
             return None;
         }
         let link = *state.links.get(&key)?;
-        let lost = state.rng.random_bool(link.loss.clamp(0.0, 1.0));
+        let seed = state.seed;
+        let dice = state
+            .dice
+            .entry(key)
+            .or_insert_with(|| StdRng::seed_from_u64(of_link(seed, from, to)));
+        let lost = dice.random_bool(link.loss.clamp(0.0, 1.0));
         let jitter = link
             .jitter
-            .mul_f64(f64::from(state.rng.next_u32()) / f64::from(u32::MAX));
+            .mul_f64(f64::from(dice.next_u32()) / f64::from(u32::MAX));
         (!(lost && may_be_lost)).then(|| link.latency + jitter)
     }
 
@@ -136,4 +176,14 @@ impl MemoryNetwork {
             .lock()
             .expect("invariant: no holder of this lock panics")
     }
+}
+
+/// The seed of one direction of a link: FNV-1a over the names, from the seed of the network on.
+fn of_link(seed: u64, from: &NodeId, to: &NodeId) -> u64 {
+    let names = format!("{from}>{to}");
+    names
+        .bytes()
+        .fold(seed ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
 }

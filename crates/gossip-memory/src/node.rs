@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A node: the channels that it joined, and the tasks that bring its messages to the neighbours.
+//! A node: the channels that it joined, and the tasks that take in what neighbours send it.
+//!
+//! All that happens to a node happens in tasks of its own, on the runtime on which it joined its
+//! channels: the runtimes of two nodes may have clocks of their own, so that a message carries how
+//! long it takes and not when it is due.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -8,6 +12,7 @@ use std::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -48,15 +53,17 @@ pub(crate) struct Node {
 #[derive(Default)]
 struct State {
     channels: BTreeMap<Topic, Arc<Channel>>,
-    /// The queues towards the neighbours, each with the task that empties it.
-    outgoing: BTreeMap<NodeId, mpsc::Sender<(Instant, Message)>>,
+    /// What neighbours sent, towards the task that waits until it is due; none before the first
+    /// channel was joined.
+    arriving: Option<mpsc::Sender<Arrival>>,
 }
 
 /// A channel that a node joined.
 pub(crate) struct Channel {
     topic: Topic,
     pub(crate) reader: Arc<dyn BlockReader>,
-    identity: Bytes,
+    /// `None` where the node proves none.
+    identity: Option<Bytes>,
     pulling: AtomicBool,
     status_changed: Notify,
     left: CancellationToken,
@@ -69,12 +76,14 @@ struct Inbox {
     events: mpsc::Sender<GossipEvent>,
     /// The newest status of each node that found the queue full.
     parked: BTreeMap<NodeId, Parked>,
+    /// When each neighbour told its status last.
+    heard: BTreeMap<NodeId, Instant>,
     seen: BTreeSet<Bytes>,
     seen_order: VecDeque<Bytes>,
 }
 
 enum Parked {
-    Status(Bytes, ChannelStatus),
+    Status(Option<Bytes>, ChannelStatus),
     Left,
 }
 
@@ -86,9 +95,17 @@ enum Message {
     },
     Status {
         topic: Topic,
-        identity: Bytes,
+        identity: Option<Bytes>,
         status: ChannelStatus,
     },
+}
+
+/// A message, who sent it, and how long it is on its way.
+#[derive(Debug)]
+struct Arrival {
+    from: Arc<Node>,
+    takes: Duration,
+    message: Message,
 }
 
 /// The handle of a joined channel.
@@ -128,16 +145,18 @@ impl Gossip for MemoryGossip {
         }
         let topic = (request.channel.clone(), request.genesis);
         let (events, receiver) = mpsc::channel(self.node.config.event_queue.get());
+        let proves_identity = self.node.config.proves_identity;
         let channel = Arc::new(Channel {
             topic: topic.clone(),
             reader: request.reader,
-            identity: request.signer.identity(),
+            identity: proves_identity.then(|| request.signer.identity()),
             pulling: AtomicBool::new(false),
             status_changed: Notify::new(),
             left: self.node.stopped.child_token(),
             inbox: Mutex::new(Inbox {
                 events,
                 parked: BTreeMap::new(),
+                heard: BTreeMap::new(),
                 seen: BTreeSet::new(),
                 seen_order: VecDeque::new(),
             }),
@@ -151,6 +170,12 @@ impl Gossip for MemoryGossip {
                 });
             }
             state.channels.insert(topic, channel.clone());
+            if state.arriving.is_none() {
+                let (sender, arriving) = mpsc::channel(self.node.config.inbox.get());
+                state.arriving = Some(sender);
+                let (network, node) = (self.network.clone(), self.node.clone());
+                self.node.tasks.spawn(take_in(network, node, arriving));
+            }
         }
         let (network, node) = (self.network.clone(), self.node.clone());
         self.node
@@ -172,7 +197,7 @@ impl Gossip for MemoryGossip {
         self.node.stopped.cancel();
         let channels = {
             let mut state = self.node.state();
-            state.outgoing.clear();
+            state.arriving = None;
             std::mem::take(&mut state.channels)
         };
         for channel in channels.into_values() {
@@ -268,6 +293,9 @@ impl Node {
         message: &Message,
         except: Option<&NodeId>,
     ) {
+        if !network.is_there(self) {
+            return;
+        }
         for neighbour in network.neighbours(&self.id) {
             if Some(neighbour.id()) != except {
                 self.send(network, &neighbour, message.clone());
@@ -275,28 +303,22 @@ impl Node {
         }
     }
 
-    fn send(self: &Arc<Self>, network: &MemoryNetwork, to: &Arc<Self>, message: Message) {
-        let Some(delay) = network.draw(&self.id, to.id(), true) else {
-            return;
-        };
-        let due = Instant::now() + delay;
-        let mut state = self.state();
+    fn send(self: &Arc<Self>, network: &MemoryNetwork, to: &Self, message: Message) {
         if self.stopped.is_cancelled() {
             return;
         }
-        let queue = state.outgoing.entry(to.id().clone()).or_insert_with(|| {
-            let (sender, receiver) = mpsc::channel(self.config.link_queue.get());
-            self.tasks.spawn(carry(
-                network.clone(),
-                self.clone(),
-                to.id().clone(),
-                receiver,
-            ));
-            sender
-        });
-        if queue.try_send((due, message)).is_err() {
-            // The link is full: the message is lost, as on any congested link.
-            trace!(from = %self.id, to = %to.id(), "link queue is full");
+        let Some(takes) = network.draw(&self.id, to.id(), true) else {
+            return;
+        };
+        let arrival = Arrival {
+            from: self.clone(),
+            takes,
+            message,
+        };
+        let arriving = to.state().arriving.clone();
+        if arriving.is_some_and(|arriving| arriving.try_send(arrival).is_err()) {
+            // Too much is on its way: the message is lost, as on any congested link.
+            trace!(from = %self.id, to = %to.id(), "inbox is full");
         }
     }
 
@@ -351,6 +373,7 @@ impl Node {
         // As many such tasks as candidates wait in the bounded queue or are being judged.
         self.tasks.spawn(async move {
             let answer = tokio::select! {
+                biased;
                 () = left.cancelled() => return,
                 answer = answer => answer.unwrap_or(Answer::Ignore),
             };
@@ -385,8 +408,31 @@ impl Channel {
 
     /// Queues the newest word of a node, in place of an older one that was not read.
     fn park(&self, node: NodeId, news: Parked) {
-        self.inbox().parked.insert(node, news);
+        let mut inbox = self.inbox();
+        match &news {
+            Parked::Status(..) => drop(inbox.heard.insert(node.clone(), Instant::now())),
+            Parked::Left => drop(inbox.heard.remove(&node)),
+        }
+        inbox.parked.insert(node, news);
+        drop(inbox);
         self.room.notify_one();
+    }
+
+    /// Waits until a neighbour has been silent for so long. While there is none, or none is left, it
+    /// is to be called again after every status that is told.
+    async fn fell_silent(&self, limit: Duration) -> NodeId {
+        loop {
+            let oldest = {
+                let inbox = self.inbox();
+                let oldest = inbox.heard.iter().min_by_key(|(_, heard)| **heard);
+                oldest.map(|(node, heard)| (node.clone(), *heard + limit))
+            };
+            match oldest {
+                Some((node, until)) if until <= Instant::now() => return node,
+                Some((_, until)) => sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// Ends the events: the sender goes, and the queue is closed once it was read.
@@ -427,12 +473,14 @@ impl Channel {
 async fn unpark(channel: Arc<Channel>) {
     loop {
         tokio::select! {
+            biased;
             () = channel.left.cancelled() => return,
             () = channel.room.notified() => {}
         }
         loop {
             let events = channel.inbox().events.clone();
             let permit = tokio::select! {
+                biased;
                 () = channel.left.cancelled() => return,
                 permit = events.reserve() => permit,
             };
@@ -443,8 +491,8 @@ async fn unpark(channel: Arc<Channel>) {
             permit.send(match news {
                 Parked::Status(identity, status) => GossipEvent::Status {
                     from,
-                    // In one process nobody lies about who he is.
-                    identity: Some(identity),
+                    // In one process nobody lies about who they are.
+                    identity,
                     status,
                 },
                 Parked::Left => GossipEvent::Left(from),
@@ -459,9 +507,14 @@ async fn tell_status(network: MemoryNetwork, node: Arc<Node>, channel: Arc<Chann
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            biased;
             () = channel.left.cancelled() => return,
             _ = ticks.tick() => {}
             () = channel.status_changed.notified() => {}
+            silent = channel.fell_silent(node.config.silence_limit) => {
+                channel.park(silent, Parked::Left);
+                continue;
+            }
         }
         let status = channel.status().await;
         node.send_to_all(
@@ -476,29 +529,45 @@ async fn tell_status(network: MemoryNetwork, node: Arc<Node>, channel: Arc<Chann
     }
 }
 
-/// Carries messages over one direction of a link, in order.
-async fn carry(
-    network: MemoryNetwork,
-    node: Arc<Node>,
-    to: NodeId,
-    mut queue: mpsc::Receiver<(Instant, Message)>,
-) {
+/// Takes in what neighbours sent when it is due; what one neighbour sent, in order.
+async fn take_in(network: MemoryNetwork, node: Arc<Node>, mut arriving: mpsc::Receiver<Arrival>) {
+    let mut on_their_way: BTreeMap<(Instant, u64), (Arc<Node>, Message)> = BTreeMap::new();
+    let mut latest: BTreeMap<NodeId, Instant> = BTreeMap::new();
+    let mut count = 0;
     loop {
-        let (due, message) = tokio::select! {
-            () = node.stopped.cancelled() => return,
-            next = queue.recv() => match next {
-                Some(next) => next,
-                None => return,
-            },
-        };
+        let next = on_their_way.first_key_value().map(|((due, _), _)| *due);
+        let room = on_their_way.len() < node.config.inbox.get();
         tokio::select! {
+           biased;
             () = node.stopped.cancelled() => return,
-            () = sleep_until(due) => {}
+            arrival = arriving.recv(), if room => {
+                let Some(Arrival { from, takes, message }) = arrival else {
+                    return;
+                };
+                let latest = latest.entry(from.id.clone()).or_insert_with(Instant::now);
+                *latest = (*latest).max(Instant::now() + takes);
+                on_their_way.insert((*latest, count), (from, message));
+                count += 1;
+            }
+            () = until(next) => {
+                // The link may have been cut, or the sender removed, while it was on its way: who
+                // was said to have left is not heard after that.
+                if let Some((_, (from, message))) = on_their_way.pop_first()
+                    && network.passes(&from.id, node.id())
+                    && network.is_there(&from)
+                {
+                    node.receive(&network, &from.id, message);
+                }
+            }
         }
-        // The link may have been cut, or the node replaced, while the message was on its way.
-        if let Some(neighbour) = network.neighbour(&node.id, &to) {
-            neighbour.receive(&network, &node.id, message);
-        }
+    }
+}
+
+/// Waits until a moment, for ever if there is none.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

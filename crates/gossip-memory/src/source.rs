@@ -16,7 +16,8 @@ use crate::{
     node::{Node, Topic},
 };
 
-/// Serves ranges from the reader of a neighbour, with the latency of the link.
+/// Serves ranges from the reader of a neighbour, with the latency of the link. What takes time takes
+/// it by the clock of the node that asks; the neighbour's reader is called there, too.
 #[derive(Debug, Clone)]
 pub(crate) struct PeerSource {
     network: MemoryNetwork,
@@ -49,11 +50,11 @@ impl PeerSource {
     /// The block of this number, as it arrives; a status when it is not there.
     async fn fetch(&self, number: BlockNumber, content: Content) -> Result<Delivery, SourceError> {
         let endpoint = Endpoint::of_node(self.peer.id());
-        if self
+        let is_cut = self
             .network
             .draw(self.peer.id(), &self.here, false)
-            .is_none()
-        {
+            .is_none();
+        if is_cut || !self.network.is_there(&self.peer) {
             return Err(SourceError::Broken {
                 endpoint,
                 source: "the link is cut".into(),
@@ -120,6 +121,13 @@ impl BlockSource for PeerSource {
                 });
             };
             sleep(latency).await;
+        }
+        if !self.network.is_there(&self.peer) {
+            let endpoint = endpoint.clone();
+            return Err(SourceError::Connect {
+                endpoint,
+                source: "the node is gone".into(),
+            });
         }
         let Some(channel) = self.peer.channel(&self.topic) else {
             return Ok(stream::iter([Ok(Delivery::Status(DeliverStatus::NotFound))]).boxed());

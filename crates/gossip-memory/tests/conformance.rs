@@ -9,10 +9,10 @@
 use std::{future::ready, sync::Arc, time::Duration};
 
 use block_api::{
-    BlockStore, Gossip, GossipEvent, JoinRequest, Membership, NodeId,
+    BlockNumber, BlockStore, Gossip, GossipEvent, JoinRequest, Membership, NodeId, StreamRequest,
     testing::{MemoryStore, OpenReaders, TestChain, TestSigner, gossip_conformance, within},
 };
-use blockcast_gossip_memory::{Link, MemoryGossip, MemoryNetwork};
+use blockcast_gossip_memory::{Link, MemoryGossip, MemoryNetwork, NodeConfig};
 use tokio::time::Instant;
 
 fn network(nodes: usize, links: Vec<(usize, usize)>, link: Link) -> Vec<Arc<dyn Gossip>> {
@@ -175,4 +175,99 @@ async fn a_cut_link_carries_nothing_until_it_is_healed() {
         }
     }
     assert!(pair.members[0].channel.source(&b).is_some());
+}
+
+/// A node that hangs closes no connection.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_falls_silent_leaves_and_comes_back_with_its_status() {
+    let mut pair = pair(1, Link::default()).await;
+    let (a, b): (NodeId, NodeId) = (pair.nodes[0].node_id(), pair.nodes[1].node_id());
+    let hears = async |events: &mut Membership, left: bool| loop {
+        let event = within("news of a", events.events.recv()).await.unwrap();
+        match event {
+            GossipEvent::Left(node) if left => {
+                assert_eq!(node, a);
+                return;
+            }
+            GossipEvent::Status { from, .. } if !left => {
+                assert_eq!(from, a);
+                return;
+            }
+            GossipEvent::Left(_) | GossipEvent::Status { .. } | GossipEvent::Candidate(_) => {}
+        }
+    };
+    hears(&mut pair.members[1], false).await;
+    let cut = Instant::now();
+    pair.network.cut_one_way(&a, &b);
+    hears(&mut pair.members[1], true).await;
+    let limit = NodeConfig::default().silence_limit;
+    assert!(cut.elapsed() <= limit && cut.elapsed() + Duration::from_secs(1) >= limit);
+    pair.network.heal(&a, &b);
+    hears(&mut pair.members[1], false).await;
+    // The other one was heard all the time.
+    let mut left = 0;
+    while let Ok(event) = pair.members[0].events.try_recv() {
+        left += usize::from(matches!(event, GossipEvent::Left(_)));
+    }
+    assert_eq!(left, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_is_cut_one_way_carries_the_other_way() {
+    let mut pair = pair(1, Link::default()).await;
+    let (a, b): (NodeId, NodeId) = (pair.nodes[0].node_id(), pair.nodes[1].node_id());
+    pair.network.cut_one_way(&b, &a);
+    let lost = TestChain::verified(&pair.chain.data(10));
+    pair.members[1].channel.publish(&lost).await.unwrap();
+    let passed = TestChain::verified(&pair.chain.data(10));
+    pair.members[0].channel.publish(&passed).await.unwrap();
+    assert_eq!(next_candidate(&mut pair.members[1]).await, passed.number());
+    pair.network.heal(&a, &b);
+    let again = TestChain::verified(&pair.chain.data(10));
+    pair.members[1].channel.publish(&again).await.unwrap();
+    assert_eq!(next_candidate(&mut pair.members[0]).await, again.number());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_removed_is_missed_and_may_come_back() {
+    let mut pair = pair(1, Link::default()).await;
+    let (a, b): (NodeId, NodeId) = (pair.nodes[0].node_id(), pair.nodes[1].node_id());
+    let source = pair.members[1].channel.source(&a).unwrap();
+    pair.network.remove(&a);
+    loop {
+        let event = within("the end of a", pair.members[1].events.recv()).await;
+        if let GossipEvent::Left(node) = event.unwrap() {
+            assert_eq!(node, a);
+            break;
+        }
+    }
+    let range = StreamRequest::range(pair.chain.channel(), 0.into(), 0.into());
+    let endpoint = source.endpoints().remove(0);
+    assert!(source.open(&endpoint, &range).await.is_err());
+    assert!(pair.members[1].channel.source(&a).is_none());
+
+    let back = pair.network.node("a");
+    let request = JoinRequest {
+        channel: pair.chain.channel(),
+        genesis: TestChain::verified(&TestChain::new("ch").config()).header_hash(),
+        reader: pair.stores[0].clone(),
+        readers: Arc::new(OpenReaders),
+        signer: Arc::new(TestSigner("node")),
+    };
+    let mut member = back.join(request).await.unwrap();
+    let block = TestChain::verified(&pair.chain.data(10));
+    pair.members[1].channel.publish(&block).await.unwrap();
+    assert_eq!(next_candidate(&mut member).await, block.number());
+    assert!(member.channel.source(&b).is_some());
+}
+
+async fn next_candidate(member: &mut Membership) -> BlockNumber {
+    let candidate = async {
+        loop {
+            if let GossipEvent::Candidate(candidate) = member.events.recv().await.unwrap() {
+                return candidate.block().number();
+            }
+        }
+    };
+    within("a candidate", candidate).await
 }

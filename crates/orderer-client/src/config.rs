@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a client is told: its endpoints, its TLS, its limits.
 
-use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use block_api::Endpoint;
 use protos::grpc::MAX_MESSAGE_BYTES;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use signer::envelope::tls_cert_hash;
 
 /// The shortest keepalive interval: an orderer answers faster pings with GOAWAY.
 pub(crate) const SHORTEST_KEEPALIVE: Duration = Duration::from_secs(60);
@@ -220,6 +221,21 @@ impl NotTaken {
             | Self::Endpoint { reason, .. }
             | Self::Change { reason, .. } => reason,
         }
+    }
+}
+
+/// The endpoint, and the beginning of the SHA-256 of each of its TLS roots.
+impl fmt::Display for OrdererEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 8;
+        write!(f, "{}", self.endpoint)?;
+        for (position, root) in self.tls_roots.iter().enumerate() {
+            f.write_str(if position == 0 { " (TLS roots " } else { ", " })?;
+            for byte in tls_cert_hash(root).iter().take(SHOWN) {
+                write!(f, "{byte:02x}")?;
+            }
+        }
+        f.write_str(if self.tls_roots.is_empty() { "" } else { ")" })
     }
 }
 

@@ -36,6 +36,7 @@ where
     config_blocks_travel_whole(pair().await).await;
     ranges_are_served(pair().await).await;
     statuses_follow_the_chain(pair().await).await;
+    nodes_are_known_by_their_identities(pair().await).await;
     chains_stay_apart(pair().await).await;
     a_receiver_that_does_not_read_costs_nothing(pair().await).await;
     leaving_and_stopping_end_everything(pair().await).await;
@@ -332,6 +333,26 @@ async fn statuses_follow_the_chain(network: Vec<Arc<dyn Gossip>>) {
             !status.pulling
         })
         .await;
+    stop(nodes).await;
+}
+
+async fn nodes_are_known_by_their_identities(network: Vec<Arc<dyn Gossip>>) {
+    let (mut nodes, _) = joined(&network, &[(0, 1)]).await;
+    let [first, second] = nodes.as_mut_slice() else {
+        unreachable!("two nodes were started")
+    };
+    first.membership.channel.set_pulling(true);
+    // It may be told before it is proven, and is told again then.
+    loop {
+        if let GossipEvent::Status {
+            identity: Some(identity),
+            ..
+        } = second.event("a status with an identity").await
+        {
+            assert_eq!(identity.as_ref(), b"node", "it is the one of the signer");
+            break;
+        }
+    }
     stop(nodes).await;
 }
 

@@ -109,6 +109,11 @@ impl LiveChain {
         self.0.send_modify(|all| all.extend(blocks));
     }
 
+    /// How many blocks there are.
+    pub fn height(&self) -> usize {
+        self.0.borrow().len()
+    }
+
     /// What an orderer of this manner answers.
     pub(crate) fn answer(&self, request: &StreamRequest, manner: Manner) -> BlockStream {
         let (chain, request) = (self.0.subscribe(), request.clone());

@@ -27,6 +27,8 @@ struct Chain {
     info: ChainInfo,
     blocks: Vec<Bytes>,
     configs: BTreeSet<BlockNumber>,
+    /// The config block in force where the chain begins, which is kept beside it.
+    start_config: Option<(BlockNumber, Bytes)>,
     failures: usize,
     batches: Vec<usize>,
     closed: bool,
@@ -47,6 +49,16 @@ impl MemoryStore {
             height,
             tip_hash: Some(hash),
         })
+    }
+
+    /// The same, where this config block is in force.
+    pub fn after_under(number: BlockNumber, hash: HeaderHash, config: &VerifiedBlock) -> Self {
+        let store = Self::after(number, hash);
+        let mut chain = store.chain();
+        chain.configs.insert(config.number());
+        chain.start_config = Some((config.number(), config.block().raw().clone()));
+        drop(chain);
+        store
     }
 
     /// A store with these blocks in it.
@@ -86,6 +98,7 @@ impl MemoryStore {
                 info,
                 blocks: Vec::new(),
                 configs: BTreeSet::new(),
+                start_config: None,
                 failures: 0,
                 batches: Vec::new(),
                 closed: false,
@@ -110,6 +123,9 @@ impl BlockReader for MemoryStore {
         let chain = self.chain();
         let first = chain.info.first;
         let Some(skip) = from.get().checked_sub(first.get()) else {
+            if let Some((_, config)) = chain.start_config.as_ref().filter(|(at, _)| *at == from) {
+                return Ok(vec![config.clone()]);
+            }
             return Err(ReadError::Gone {
                 number: from,
                 first,

@@ -66,6 +66,14 @@ impl TestVerifier {
         }
     }
 
+    /// The same, for a chain that begins under a config block that is trusted.
+    pub fn trusting(config: BlockNumber) -> Self {
+        Self {
+            newest_config: Mutex::new(config),
+            ..Self::strict()
+        }
+    }
+
     /// What stands for the signatures of a block: that the newest config block is `last_config`, by
     /// the orderers who are in force after the config block `signed_under`.
     pub fn mark(block: &Block, last_config: BlockNumber, signed_under: BlockNumber) -> Vec<u8> {

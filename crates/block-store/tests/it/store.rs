@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The store as its callers see it.
 
-use std::{num::NonZeroU16, sync::Arc};
+use std::{fs, num::NonZeroU16, sync::Arc};
 
 use block_api::{
     Acceptance, AppendError, Block, BlockNumber, BlockReader, BlockStore, BlockVerifier, ChainInfo,
     HeaderHash, Height, ReadError, ReadLimits, Rejection, Standing, Verdict, VerifiedBlock,
-    testing::{TestChain, store_conformance, within},
+    testing::{GullibleVerifier, TestChain, store_conformance, within},
 };
-use blockcast_block_store::{Config, HeadState, OpenError, SegmentStore, Start};
+use blockcast_block_store::{
+    Config, HeadState, OpenError, Retention, SegmentStore, Start, StartConfig, StoreSnapshot,
+};
 use tokio::task::JoinSet;
 
 use crate::common::{channel, files, memory_dir, open, open_error, raw, read_all, small, verified};
@@ -91,8 +93,7 @@ async fn a_chain_of_a_real_orderer_is_kept_as_it_came() {
         ("bft", 70, [0, 1, 21, 37, 46]),
     ] {
         let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/");
-        let file =
-            |number: u64| std::fs::read(format!("{fixtures}{folder}/block_{number}.pb")).unwrap();
+        let file = |number: u64| fs::read(format!("{fixtures}{folder}/block_{number}.pb")).unwrap();
         let blocks: Vec<_> = (0..count)
             .map(|number| {
                 VerifiedBlock::new(
@@ -130,7 +131,7 @@ async fn a_chain_of_a_real_orderer_is_kept_as_it_came() {
                 "{folder} {number}"
             );
         }
-        let table = std::fs::read_to_string(format!("{fixtures}{folder}/blocks.txt")).unwrap();
+        let table = fs::read_to_string(format!("{fixtures}{folder}/blocks.txt")).unwrap();
         let tip = store.info().tip_hash.unwrap();
         assert!(
             table
@@ -225,7 +226,7 @@ async fn config_blocks_are_found_after_opening_again() {
     check(&store);
     store.close().await;
     for index in files(dir.path(), ".idx") {
-        std::fs::remove_file(index).unwrap();
+        fs::remove_file(index).unwrap();
     }
     let (store, report) = open(dir.path(), small(1500));
     assert_eq!(
@@ -282,6 +283,80 @@ async fn a_chain_may_begin_behind_a_known_block() {
     let (store, report) = open(dir.path(), config);
     assert!(report.is_clean());
     assert_eq!(read_all(&store).await, raw(&blocks[7..]));
+}
+
+/// The first block is judged by a config block that the store was given.
+#[tokio::test]
+async fn a_chain_may_begin_with_a_config_block_that_is_known() {
+    let mut chain = TestChain::new("ch");
+    let blocks: Vec<_> = (0..24)
+        .map(|number| match number {
+            0 | 4 | 15 => chain.config(),
+            _ => chain.data(100),
+        })
+        .collect();
+    let trusting = |config: usize| Config {
+        genesis: Some(blocks[0].header_hash()),
+        start: Start::After {
+            number: BlockNumber::new(6),
+            hash: blocks[6].header_hash(),
+        },
+        start_config: Some(StartConfig::new(&TestChain::verified(&blocks[config])).unwrap()),
+        retention: Retention::Blocks(3.try_into().unwrap()),
+        ..small(600)
+    };
+    let number = BlockNumber::new;
+    let dir = memory_dir();
+    // Nothing is bound by a beginning from which no block was stored.
+    for config in [trusting(0), small(600), trusting(0), trusting(4)] {
+        open(dir.path(), config).0.close().await;
+    }
+    let (store, _) = open(dir.path(), trusting(4));
+    assert_eq!(store.config_at(number(6)), Some(number(4)));
+    assert_eq!(store.config_at(number(3)), None);
+    let read = store.read(number(4), ReadLimits::new(9, 1 << 20)).await;
+    assert_eq!(read.unwrap(), raw(&blocks[4..5]), "alone");
+    let gone = store.read(number(5), ReadLimits::one()).await;
+    assert!(matches!(gone, Err(ReadError::Gone { first, .. }) if first == number(7)));
+    // Judged by another configuration, the first block is refused.
+    let other = GullibleVerifier::default();
+    let other = VerifiedBlock::new(blocks[7].clone(), &other, Standing::Linked).unwrap();
+    let refused = store.append(vec![other]).await.unwrap_err();
+    assert!(
+        matches!(refused, AppendError::OtherJudge { in_force, .. } if in_force == number(4)),
+        "{refused}"
+    );
+    for block in verified(&blocks[7..]) {
+        store.append(vec![block]).await.unwrap();
+    }
+    assert!(store.info().first > number(15), "{:?}", store.info());
+    store.close().await;
+
+    let (store, report) = open(dir.path(), trusting(4));
+    assert!(report.is_clean(), "{report:?}");
+    let snapshot = StoreSnapshot::open(dir.path()).unwrap();
+    for reader in [&store as &dyn BlockReader, &snapshot] {
+        assert_eq!(reader.config_at(number(23)), Some(number(15)));
+        assert_eq!(reader.config_at(number(14)), Some(number(4)));
+        for config in [4, 15] {
+            let read = reader.read(number(config), ReadLimits::one()).await;
+            let at = config as usize;
+            assert_eq!(read.unwrap(), raw(&blocks[at..=at]));
+        }
+    }
+    store.close().await;
+    let checked = blockcast_block_store::repair::check(dir.path()).unwrap();
+    assert_eq!(checked.damages, []);
+
+    let error = open_error(dir.path(), trusting(0));
+    assert!(
+        matches!(error, OpenError::OtherStartConfig { kept, asked, .. }
+            if kept == Some(number(4)) && asked == number(0)),
+        "{error}"
+    );
+    fs::remove_file(dir.path().join("configs")).unwrap();
+    let error = open_error(dir.path(), trusting(4));
+    assert!(matches!(error, OpenError::DamagedConfigs { .. }), "{error}");
 }
 
 #[tokio::test]

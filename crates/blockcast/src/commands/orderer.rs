@@ -20,7 +20,7 @@ use tracing::info;
 
 use self::folder::Folder;
 use crate::{
-    commands::recorded::{OpenReaders, endpoints, read_chain},
+    commands::recorded::{Follower, OpenReaders, endpoints, read_chain},
     error::CommandError,
     output,
     signals::StopSignals,
@@ -94,6 +94,10 @@ pub(crate) struct Args {
     /// Serves the recorded chain in this folder (block_0.pb, block_1.pb …) instead of ordering
     #[arg(long, value_name = "DIR")]
     replay: Option<PathBuf>,
+    /// Serves further blocks of the recorded chain as their files come into the folder, each of them
+    /// whole, as by a rename; several orderers may follow one folder
+    #[arg(long, requires = "replay", conflicts_with = "rate")]
+    follow: bool,
     /// How many blocks of its own making, or of the recorded chain, come in a second; all at once
     /// if it is not given
     #[arg(long, value_name = "BLOCKS_PER_S")]
@@ -130,7 +134,7 @@ enum KeyArg {
 pub(crate) async fn run(args: Args) -> Result<(), CommandError> {
     let mut signals = StopSignals::listen()?;
     let folder = Folder::prepare(&args.dir, args.force)?;
-    let orderer = start(&args).await?;
+    let (orderer, follower) = start(&args).await?;
     let written = match &args.replay {
         Some(recorded) => {
             let endpoints = endpoints(&read_chain(recorded)?)?;
@@ -147,6 +151,7 @@ pub(crate) async fn run(args: Args) -> Result<(), CommandError> {
                     Ok(())
                 }
                 error = generate(&orderer, &args) => Err(error),
+                error = follow(follower) => Err(error),
             }
         }
         Err(error) => Err(error),
@@ -155,7 +160,7 @@ pub(crate) async fn run(args: Args) -> Result<(), CommandError> {
     ended
 }
 
-async fn start(args: &Args) -> Result<DevOrderer, CommandError> {
+async fn start(args: &Args) -> Result<(DevOrderer, Option<Follower>), CommandError> {
     let clock = Arc::new(SystemClock);
     let nodes = NodesConfig {
         count: args.orderers,
@@ -165,6 +170,12 @@ async fn start(args: &Args) -> Result<DevOrderer, CommandError> {
         ..NodesConfig::new(clock.clone())
     };
     let started = match &args.replay {
+        Some(recorded) if args.follow => {
+            let chain = read_chain(recorded)?;
+            let (follower, further) = Follower::new(recorded, chain.blocks().len() as u64);
+            let orderer = DevOrderer::follow(chain, further, Arc::new(OpenReaders), nodes).await?;
+            return Ok((orderer, Some(follower)));
+        }
         Some(recorded) => {
             let pace = args.rate.map_or(Pace::AllAtOnce, Pace::At);
             DevOrderer::replay(read_chain(recorded)?, pace, Arc::new(OpenReaders), nodes).await
@@ -183,7 +194,15 @@ async fn start(args: &Args) -> Result<DevOrderer, CommandError> {
             DevOrderer::start(config).await
         }
     };
-    Ok(started?)
+    Ok((started?, None))
+}
+
+/// Has the orderer follow its folder, if it is to; it returns only when that fails.
+async fn follow(follower: Option<Follower>) -> CommandError {
+    match follower {
+        Some(follower) => follower.run().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Orders what it was told to; then there is nothing more to do, and it never returns.

@@ -14,6 +14,9 @@ const SMALLEST_SEGMENT: ByteSize = ByteSize::mib(1);
 /// The first pause of the pull loop.
 const SHORTEST_BACK_OFF: HumanDuration = HumanDuration::from_millis(100);
 
+/// Whoever takes over sooner does so from nodes that had no time to speak.
+const SHORTEST_TAKEOVER: HumanDuration = HumanDuration::from_secs(1);
+
 /// A configuration whose values are out of range or contradict each other.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -70,6 +73,7 @@ pub(super) fn check(config: &NodeConfig) -> Result<(), InvalidConfig> {
     check_channels(config)?;
     check_orderer(config)?;
     check_bounds(config)?;
+    config.operations.check()?;
     config.orderer_client()?;
     config.delivery_service()?.validate()?;
     // Neither the key nor the channel matters to whether the settings hold together.
@@ -90,6 +94,7 @@ fn check_channels(config: &NodeConfig) -> Result<(), InvalidConfig> {
                 channel: channel.id.clone(),
             });
         }
+        channel.joining()?;
         if config.orderer.tls != OrdererTls::None
             && channel.orderers.iter().any(|orderer| orderer.ca.is_none())
         {
@@ -186,6 +191,16 @@ fn check_bounds(config: &NodeConfig) -> Result<(), InvalidConfig> {
             "it must be 1 block at least",
         ));
     }
+    if delivery.takeover < SHORTEST_TAKEOVER {
+        let reason = format!(
+            "it must be {SHORTEST_TAKEOVER} at least: nodes tell each other how they stand every second or so"
+        );
+        return Err(out_of_range(
+            "delivery.takeover",
+            delivery.takeover,
+            &reason,
+        ));
+    }
     if store.segment < SMALLEST_SEGMENT {
         let reason = format!("it must be {SMALLEST_SEGMENT} at least");
         return Err(out_of_range("store.segment", store.segment, &reason));
@@ -212,6 +227,12 @@ impl NodeConfig {
             topic_buffer_bytes: size("delivery.topic_buffer", delivery.topic_buffer)?,
             window: delivery.window,
             catch_up_patience: delivery.catch_up_patience.get(),
+            health_grace: self.operations.grace.get(),
+            pullers: NonZeroUsize::new(delivery.pullers).ok_or_else(|| {
+                let reason = "it must be 1 at least; write pull = \"never\" in a [[channel]] that this node does not pull";
+                out_of_range("delivery.pullers", 0, reason)
+            })?,
+            takeover: delivery.takeover.get(),
             provider: blocks_provider::Config {
                 longest_back_off: self.orderer.longest_back_off.get(),
                 censorship_timeout: self.orderer.censorship_timeout.get(),
@@ -255,6 +276,7 @@ impl NodeConfig {
         config.max_peers = NonZeroUsize::new(gossip.max_peers)
             .ok_or_else(|| out_of_range("gossip.max_peers", 0, "it must be 1 at least"))?;
         config.status_interval = gossip.status_interval.get();
+        config.silence_limit = self.delivery.takeover.get();
         Ok(config)
     }
 
@@ -295,7 +317,7 @@ fn size(key: &str, value: ByteSize) -> Result<NonZeroUsize, InvalidConfig> {
         .ok_or_else(|| out_of_range(key, value, "it must be 1 byte at least"))
 }
 
-fn out_of_range(key: &str, value: impl Display, reason: &str) -> InvalidConfig {
+pub(super) fn out_of_range(key: &str, value: impl Display, reason: &str) -> InvalidConfig {
     InvalidConfig::Value {
         key: key.to_owned(),
         value: value.to_string(),

@@ -90,7 +90,8 @@ impl NodeConfig {
                 .orderers
                 .iter_mut()
                 .filter_map(|entry| entry.ca.as_mut());
-            roots.chain([&mut channel.genesis])
+            let trusted = channel.genesis.iter_mut().chain(&mut channel.config_block);
+            roots.chain(trusted)
         });
         let paths = [&mut node.data_dir]
             .into_iter()

@@ -29,7 +29,7 @@ fn uncommented() -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Covers: CFG-02
+/// Covers: CFG-02, GSV-12
 #[test]
 fn the_defaults_are_these() {
     let config = NodeConfig::from_toml(MINIMAL).unwrap();
@@ -40,9 +40,12 @@ fn the_defaults_are_these() {
         orderer: OrdererSection { tls: Server, client_cert: None, client_key: None, overrides: [], \
         connect_timeout: 3s, initial_timeout: 30s, keepalive_interval: 1min, max_message: 100MiB, \
         longest_back_off: 10s, censorship_timeout: 30s, idle_limit: 30s }, \
-        delivery: DeliverySection { buffer: 256MiB, total_buffer: 1GiB, topic_buffer: 64MiB, window: 1024, catch_up_patience: 1s }, \
+        delivery: DeliverySection { buffer: 256MiB, total_buffer: 1GiB, topic_buffer: 64MiB, window: 1024, \
+         catch_up_patience: 1s, pullers: 1, takeover: 3s, puller_role: None }, \
         store: StoreSection { sync: EveryBatch, segment: 256MiB, keep: All }, log: LogSection { filter: \"info\" }, \
-        channels: [ChannelSection { id: ChannelId(ch), genesis: \"ch.block\", pull: true, \
+         operations: OperationsSection { listen: None, grace: 5s, ready_lag: 10 }, \
+         channels: [ChannelSection { id: ChannelId(ch), genesis: Some(\"ch.block\"), \
+             genesis_hash: None, config_block: None, start_after: None, pull: Elected, \
              data_hash: Fabric, orderers: [] }] }";
     assert_eq!(format!("{config:?}"), expected);
     config.validate().unwrap();
@@ -72,7 +75,7 @@ fn the_defaults_are_those_of_the_parts() {
         format!("{:?}", orderer_client::Config::default())
     );
     let channel: ChannelId = "ch".parse().unwrap();
-    let genesis = block_api::HeaderHash::new([1; 32]);
+    let genesis = HeaderHash::new([1; 32]);
     let store = config.block_store(&channel, genesis).unwrap();
     let default = block_store::Config::new(channel);
     assert_eq!(
@@ -84,7 +87,7 @@ fn the_defaults_are_those_of_the_parts() {
     );
 }
 
-/// Covers: CFG-01
+/// Covers: CFG-01, GSV-12
 #[test]
 fn explicit_values_reach_the_parts() {
     let text = format!(
@@ -104,6 +107,9 @@ fn explicit_values_reach_the_parts() {
         topic_buffer = \"3MiB\"
         window = 17
         catch_up_patience = \"110ms\"
+        pullers = 2
+        takeover = \"4s\"
+        puller_role = \"admin\"
         [gossip]
         inline_limit = \"1KiB\"
         max_block = \"5MiB\"
@@ -113,7 +119,11 @@ fn explicit_values_reach_the_parts() {
         [store]
         sync = \"never\"
         segment = \"2MiB\"
-        keep = \"1000 blocks\""
+        keep = \"1000 blocks\"
+        [operations]
+        listen = \"[::1]:9443\"
+        grace = \"9s\"
+        ready_lag = 3"
     );
     let config = NodeConfig::from_toml(&text).unwrap();
     config.validate().unwrap();
@@ -127,6 +137,9 @@ fn explicit_values_reach_the_parts() {
     assert_eq!(delivery.provider.longest_back_off, millis(25_000));
     assert_eq!(delivery.provider.censorship_timeout, millis(45_000));
     assert_eq!(delivery.provider.idle_limit, millis(15_000));
+    assert_eq!(delivery.health_grace, millis(9000));
+    assert_eq!(config.operations.ready_lag, 3);
+    assert!(config.operations.listen.is_some());
     let bytes = (
         delivery.buffer_bytes.get(),
         delivery.total_buffer_bytes.get(),
@@ -137,6 +150,11 @@ fn explicit_values_reach_the_parts() {
         (delivery.window, delivery.catch_up_patience),
         (17, millis(110))
     );
+    assert_eq!(
+        (delivery.pullers.get(), delivery.takeover),
+        (2, millis(4000))
+    );
+    assert_eq!(config.delivery.puller_role, Some(PullerRole::Admin));
     let gossip = config
         .libp2p(gossip_libp2p::Keypair::from_seed([7; 32]))
         .unwrap();
@@ -150,9 +168,10 @@ fn explicit_values_reach_the_parts() {
         (gossip.status_interval, gossip.listen.len()),
         (millis(2000), 1)
     );
+    assert_eq!(gossip.silence_limit, delivery.takeover);
     let channel = config.channels[0].id.clone();
     let store = config
-        .block_store(&channel, block_api::HeaderHash::new([1; 32]))
+        .block_store(&channel, HeaderHash::new([1; 32]))
         .unwrap();
     assert_eq!(
         (store.sync, store.segment_bytes.get()),
@@ -167,10 +186,16 @@ fn the_example_serves_as_it_is_and_shows_the_defaults() {
     let example = NodeConfig::from_toml(EXAMPLE).unwrap();
     example.validate().unwrap();
     let mut full = NodeConfig::from_toml(&uncommented()).unwrap();
+    // These show another way to join.
+    let channel = &mut full.channels[0];
+    assert!(channel.genesis_hash.take().is_some() && channel.config_block.take().is_some());
+    assert!(channel.start_after.take().is_some());
     full.validate().unwrap();
-    // These two have no default to show.
+    // These have no default to show.
+    full.operations.listen = None;
     full.gossip.allow.clear();
     full.gossip.key_file = None;
+    full.delivery.puller_role = None;
     assert_eq!(full, example);
 }
 
@@ -236,7 +261,7 @@ fn paths_are_meant_from_the_folder_of_the_file() {
         config.orderer.overrides[0].ca.as_deref(),
         Some(&*at("tls/other-ca.pem"))
     );
-    assert_eq!(config.channels[0].genesis, at("mychannel.block"));
+    assert_eq!(config.channels[0].genesis, Some(at("mychannel.block")));
     assert_eq!(
         config.channels[0].orderers[0].ca.as_deref(),
         Some(&*at("tls/orderer9-ca.pem"))
@@ -343,6 +368,22 @@ fn mistakes_are_named_with_their_remedy() {
         ),
         ("[delivery]\nwindow = 0", &["delivery.window", "1 block"]),
         (
+            "[delivery]\npullers = 0",
+            &["delivery.pullers", "\"never\""],
+        ),
+        (
+            "[delivery]\ntakeover = \"10ms\"",
+            &["delivery.takeover", "1s at least"],
+        ),
+        (
+            "[delivery]\npuller_role = \"king\"",
+            &["king", "`peer`", "`member`"],
+        ),
+        (
+            "[[channel]]\nid = \"b\"\ngenesis = \"g\"\npull = \"maybe\"",
+            &["maybe", "`elected`", "`always`", "`never`"],
+        ),
+        (
             "[store]\nsegment = \"1KiB\"",
             &["store.segment", "1MiB at least"],
         ),
@@ -358,7 +399,42 @@ fn mistakes_are_named_with_their_remedy() {
             "[[channel]]\nid = \"Ch\"\ngenesis = \"g\"",
             &["\"Ch\"", "lower-case letter"],
         ),
-        ("[[channel]]\nid = \"b\"", &["missing field `genesis`"]),
+        (
+            "[[channel]]\nid = \"b\"",
+            &["channel.genesis is missing", "channel.config_block"],
+        ),
+        (
+            "[[channel]]\nid = \"b\"\nconfig_block = \"c\"",
+            &["channel.genesis_hash is missing", "header hash"],
+        ),
+        (
+            "[[channel]]\nid = \"b\"\nstart_after = { number = 1, hash = \"HASH\" }",
+            &["channel.genesis_hash is missing"],
+        ),
+        (
+            "[[channel]]\nid = \"b\"\ngenesis_hash = \"HASH\"",
+            &["channel.config_block is missing", "you trust"],
+        ),
+        (
+            "[[channel]]\nid = \"b\"\ngenesis = \"g\"\ngenesis_hash = \"HASH\"",
+            &["channel.genesis_hash has no effect", "leave one"],
+        ),
+        (
+            "[[channel]]\nid = \"b\"\ngenesis = \"g\"\nconfig_block = \"c\"",
+            &["channel.config_block has no effect", "leave one"],
+        ),
+        (
+            "[[channel]]\nid = \"b\"\ngenesis_hash = \"12\"",
+            &["64 hexadecimal digits", "\"12\""],
+        ),
+        (
+            "[[channel]]\nid = \"b\"\nstart_after = { number = 1 }",
+            &["missing field `hash`"],
+        ),
+        (
+            "[[channel]]\nid = \"b\"\nstart_after = { number = -1, hash = \"HASH\" }",
+            &["-1"],
+        ),
         (
             "[[channel]]\nid = \"b\"\ngenesis = \"g\"\norderers = [{ endpoint = \"a:1\" }]",
             &["channel.orderers.ca is missing", "TLS roots"],
@@ -367,10 +443,23 @@ fn mistakes_are_named_with_their_remedy() {
             "[identity]\nmsp_id = \"Org1MSP\"",
             &["missing field `msp_dir`"],
         ),
+        (
+            "[operations]\nlisten = \"0.0.0.0:9443\"",
+            &["operations.listen", "0.0.0.0:9443", "127.0.0.1:9443", "TLS"],
+        ),
+        (
+            "[operations]\nlisten = \"localhost\"",
+            &["line 2", "socket address"],
+        ),
+        (
+            "[operations]\ngrace = \"1s\"",
+            &["operations.grace", "3s at least"],
+        ),
         ("[log", &["line 1"]),
     ];
     let mut wrong = Vec::new();
     for (addition, words) in rows {
+        let addition = addition.replace("HASH", &"5a".repeat(32));
         let text = format!("{addition}\n{MINIMAL}");
         let error = match NodeConfig::from_toml(&text) {
             Ok(config) => config

@@ -14,3 +14,12 @@ where
     let text = Cow::<'de, str>::deserialize(deserializer)?;
     text.parse().map_err(D::Error::custom)
 }
+
+/// The same for a key that may be left out.
+pub(super) fn parse_some<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: FromStr<Err: Display>,
+    D: Deserializer<'de>,
+{
+    parse(deserializer).map(Some)
+}

@@ -1,21 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Puts a node together from its configuration and from what is plugged in.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use block_api::{BlockReader, Clock, Gossip, Signer, SystemClock};
 use deliver_service::DeliverService;
 use gossip_libp2p::Libp2pGossip;
 use gossip_memory::MemoryNetwork;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
 use tracing::info;
 
 use super::{
     Node, StartError,
     channel::{self, Identity, OpenedChannel},
-    gossip_key,
+    gossip_key, metrics,
+    operations::Operations,
     stored::StoreCheck,
+    view::{Seen, View},
 };
-use crate::config::{GossipBackend, NodeConfig};
+use crate::config::{GossipBackend, NodeConfig, Pull};
 
 /// What a node is made of. What is not given here is built from the configuration.
 #[derive(Debug)]
@@ -26,11 +30,13 @@ pub struct NodeBuilder {
     gossip: Option<Arc<dyn Gossip>>,
     clock: Arc<dyn Clock>,
     check: StoreCheck,
+    registry: Registry,
 }
 
 /// The gossip network, and where others reach this node in it.
 struct Network {
     gossip: Arc<dyn Gossip>,
+    libp2p: Option<Libp2pGossip>,
     addresses: Vec<String>,
 }
 
@@ -42,6 +48,7 @@ impl NodeBuilder {
             gossip: None,
             clock: Arc::new(SystemClock),
             check: StoreCheck::default(),
+            registry: Registry::default(),
         }
     }
 
@@ -66,6 +73,11 @@ impl NodeBuilder {
         Self { clock, ..self }
     }
 
+    /// Adds the metrics of the node to those in this registry, which the node shows then.
+    pub fn registry(self, registry: Registry) -> Self {
+        Self { registry, ..self }
+    }
+
     /// Judges so much of what is in the stores before it starts; a spot check by default.
     pub fn check_stores(self, check: StoreCheck) -> Self {
         Self { check, ..self }
@@ -82,13 +94,14 @@ impl NodeBuilder {
     /// # Cancel safety
     ///
     /// Not safe: let it finish.
-    pub async fn start(self) -> Result<Node, StartError> {
+    pub async fn start(mut self) -> Result<Node, StartError> {
         self.config.validate()?;
         let delivery = self.config.delivery_service()?;
         let identity = Identity {
             signer: self.load_signer()?,
             clock: self.clock.clone(),
         };
+        let listener = self.listen().await?;
         let mut opened = Vec::new();
         for section in &self.config.channels {
             let channel = Box::pin(channel::open(&self.config, section, &identity, self.check));
@@ -96,7 +109,23 @@ impl NodeBuilder {
         }
         let network = Box::pin(self.network()).await?;
         let service = DeliverService::new(delivery, network.gossip.clone())?;
-        let node = Node {
+        let seen = |channel: &OpenedChannel| Seen {
+            store: channel.store.clone(),
+            verifier: channel.verifier.clone(),
+        };
+        let view = Arc::new(View {
+            service: service.clone(),
+            channels: opened
+                .iter()
+                .map(|channel| (channel.parts.channel.clone(), seen(channel)))
+                .collect(),
+            identity: identity.signer.identity(),
+            clock: identity.clock,
+            gossip: network.libp2p,
+            ready_lag: self.config.operations.ready_lag,
+        });
+        metrics::register(&mut self.registry, view.clone());
+        let mut node = Node {
             name: self.config.node.name,
             service,
             gossip: network.gossip,
@@ -105,6 +134,9 @@ impl NodeBuilder {
                 .iter()
                 .map(|channel| (channel.parts.channel.clone(), channel.store.clone()))
                 .collect::<BTreeMap<_, _>>(),
+            view,
+            registry: Arc::new(self.registry),
+            operations: None,
         };
         info!(name = %node.name, id = %node.gossip.node_id(), addresses = ?node.addresses, "node started");
         for channel in opened {
@@ -112,6 +144,11 @@ impl NodeBuilder {
                 node.stop().await;
                 return Err(error);
             }
+        }
+        if let Some((listener, address)) = listener {
+            info!(%address, "operations service started");
+            let (view, registry) = (node.view.clone(), node.registry.clone());
+            node.operations = Some(Operations::start(listener, address, view, registry));
         }
         Ok(node)
     }
@@ -127,24 +164,41 @@ impl NodeBuilder {
         }
     }
 
-    async fn network(&self) -> Result<Network, StartError> {
+    /// Listens for the operations service, if there shall be one.
+    async fn listen(&self) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
+        let Some(address) = self.config.operations.listen else {
+            return Ok(None);
+        };
+        let failed = |source| StartError::Operations { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Some((listener, address)))
+    }
+
+    async fn network(&mut self) -> Result<Network, StartError> {
         if let Some(gossip) = &self.gossip {
             return Ok(Network {
                 gossip: gossip.clone(),
+                libp2p: None,
                 addresses: Vec::new(),
             });
         }
         match self.config.gossip.backend {
             GossipBackend::Libp2p => {
                 let key = gossip_key::load_or_make(&self.config.gossip_key_file())?;
-                let gossip = Libp2pGossip::start(self.config.libp2p(key)?).await?;
+                let config = gossip_libp2p::Config {
+                    clock: self.clock.clone(),
+                    ..self.config.libp2p(key)?
+                };
+                let gossip = Libp2pGossip::start_with_metrics(config, &mut self.registry).await?;
                 let addresses = gossip
                     .peer_addrs()
                     .iter()
                     .map(ToString::to_string)
                     .collect();
                 Ok(Network {
-                    gossip: Arc::new(gossip),
+                    gossip: Arc::new(gossip.clone()),
+                    libp2p: Some(gossip),
                     addresses,
                 })
             }
@@ -153,6 +207,7 @@ impl NodeBuilder {
                 let node = MemoryNetwork::new(0).node(&self.config.node.name);
                 Ok(Network {
                     gossip: Arc::new(node),
+                    libp2p: None,
                     addresses: Vec::new(),
                 })
             }
@@ -165,9 +220,11 @@ impl Node {
         let OpenedChannel { parts, pull, .. } = channel;
         let (id, ledger) = (parts.channel.clone(), parts.store.clone());
         self.service.join_channel(parts).await?;
-        if pull {
-            let ledger: Arc<dyn BlockReader> = ledger;
-            self.service.start_deliver_for_channel(&id, ledger).await?;
+        let ledger: Arc<dyn BlockReader> = ledger;
+        match pull {
+            Pull::Elected => self.service.elect_for_channel(&id, ledger).await?,
+            Pull::Always => self.service.start_deliver_for_channel(&id, ledger).await?,
+            Pull::Never => {}
         }
         Ok(())
     }

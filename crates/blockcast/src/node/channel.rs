@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Opens a channel: its genesis block, its verifier, its store, and the client of its orderers.
+//! Opens a channel: the block that is trusted, its verifier, its store, and the client of its orderers.
 
 use std::{fs, path::Path, sync::Arc};
 
 use block_api::{
-    Block, BlockReader as _, BlockStore as _, Clock, Height, Signer, Standing, VerifiedBlock,
+    BlockReader as _, BlockStore as _, ChannelId, Clock, Height, Kinship, OwnOrganisation as _,
+    Signer,
 };
 use block_store::{Config as StoreConfig, OpenError, SegmentStore};
-use channel_config::{ChannelAccess, ChannelConfig, ChannelVerifier};
+use channel_config::{ChannelAccess, ChannelConfig, ChannelVerifier, OwnMsp};
 use deliver_service::ChannelParts;
 use orderer_client::{
     AddressOverride, OrdererClient, OrdererEndpoint, PemError, Tls, parse_pem_certificates,
@@ -19,15 +20,17 @@ use tracing::{info, warn};
 use super::{
     StartError,
     stored::{StoreCheck, check_store},
+    trust::Trust,
     verifier::{EndpointFollower, endpoints, follow},
 };
-use crate::config::{ChannelSection, NodeConfig, OrdererTls};
+use crate::config::{ChannelSection, NodeConfig, OrdererTls, Pull};
 
 /// A channel that is ready to be joined.
 pub(super) struct OpenedChannel {
     pub(super) store: SegmentStore,
+    pub(super) verifier: ChannelVerifier,
     pub(super) parts: ChannelParts,
-    pub(super) pull: bool,
+    pub(super) pull: Pull,
 }
 
 /// Who a node is, as far as channels need it.
@@ -44,9 +47,9 @@ pub(super) async fn open(
     check: StoreCheck,
 ) -> Result<OpenedChannel, StartError> {
     let channel = section.id.clone();
-    let (genesis, verifier) = read_genesis(section)?;
+    let (trust, verifier) = Trust::read(section)?;
     let client = orderer_client(config, section, &[&verifier.config()], identity)?;
-    let store_config = config.block_store(&channel, genesis.header_hash())?;
+    let store_config = trust.store_config(config)?;
     let dir = config.channel_dir(&channel);
     let store = open_store(&dir, store_config)
         .await
@@ -54,12 +57,10 @@ pub(super) async fn open(
             channel: channel.clone(),
             source: Box::new(source),
         })?;
-    let hash = genesis.header_hash();
     if store.info().height == Height::ZERO {
-        store_genesis(&store, genesis, &verifier).await?;
+        store_genesis(&store, &trust, &channel).await?;
     } else {
-        let (genesis, hashing) = (genesis, section.data_hash.hashing());
-        let checked = check_store(Arc::new(store.clone()), genesis, hashing, check).await;
+        let checked = check_store(Arc::new(store.clone()), trust.verifier(), check).await;
         let blocks = checked.map_err(|source| StartError::Stored {
             channel: channel.clone(),
             dir: dir.clone(),
@@ -68,51 +69,44 @@ pub(super) async fn open(
         info!(%channel, blocks, ?check, "stored blocks judged");
     }
     let readers = Arc::new(ChannelAccess::readers(&verifier));
+    let organisation = organisation(config, &verifier, identity);
     let extra = extra_orderers(section)?;
-    let follower = EndpointFollower::new(verifier, client.clone(), extra);
+    let follower = EndpointFollower::new(verifier.clone(), client.clone(), extra);
     let parts = ChannelParts {
         channel,
-        genesis: hash,
+        genesis: trust.genesis(),
         store: Arc::new(store.clone()),
         verifier: Arc::new(follower),
         readers,
         signer: identity.signer.clone(),
+        organisation: Arc::new(organisation),
         source: Arc::new(client),
     };
     Ok(OpenedChannel {
         store,
+        verifier,
         parts,
         pull: section.pull,
     })
 }
 
-/// Reads the genesis block of a channel, and makes the verifier that trusts it.
-pub(super) fn read_genesis(
-    section: &ChannelSection,
-) -> Result<(Block, ChannelVerifier), StartError> {
-    let (channel, path) = (|| section.id.clone(), || section.genesis.clone());
-    let bytes = read_file("channel.genesis", &section.genesis)?;
-    let block = Block::parse(bytes.into()).map_err(|source| StartError::NoBlock {
-        channel: channel(),
-        path: path(),
-        source,
-    })?;
-    let hashing = section.data_hash.hashing();
-    let verifier = ChannelVerifier::from_genesis_hashing(&block, hashing).map_err(|source| {
-        StartError::Genesis {
-            channel: channel(),
-            path: path(),
-            source: Box::new(source),
-        }
-    })?;
-    if *verifier.channel() != section.id {
-        return Err(StartError::OtherChannel {
-            channel: channel(),
-            path: path(),
-            found: verifier.channel().clone(),
-        });
+/// Who is of the organisation of this node, and may pull for it.
+fn organisation(config: &NodeConfig, verifier: &ChannelVerifier, identity: &Identity) -> OwnMsp {
+    let identity = identity.signer.identity();
+    let organisation = OwnMsp::of_identity(verifier, &identity);
+    let organisation = match config.delivery.puller_role {
+        Some(role) => organisation.pulled_by(role.into()),
+        None => organisation,
+    };
+    let kinship = organisation.kinship(&identity);
+    if kinship != Kinship::Puller {
+        // It pulls all the same where it is told to, or knows of nobody who may.
+        info!(
+            channel = %verifier.channel(), ?kinship,
+            "the identity of this node is none of those that pull for its organisation"
+        );
     }
-    Ok((block, verifier))
+    organisation
 }
 
 /// Opens the store beside the runtime: it reads what is there.
@@ -135,19 +129,12 @@ async fn open_store(dir: &Path, config: StoreConfig) -> Result<SegmentStore, Ope
 /// Keeps the genesis block as block 0, judged by itself.
 async fn store_genesis(
     store: &SegmentStore,
-    genesis: Block,
-    verifier: &ChannelVerifier,
+    trust: &Trust,
+    channel: &ChannelId,
 ) -> Result<(), StartError> {
-    let channel = || verifier.channel().clone();
-    let verified = VerifiedBlock::new(genesis, verifier, Standing::Linked).map_err(|source| {
-        StartError::GenesisRejected {
-            channel: channel(),
-            source,
-        }
-    })?;
-    let appended = store.append(vec![verified]).await;
+    let appended = store.append(vec![trust.verified()?]).await;
     appended.map(drop).map_err(|source| StartError::Append {
-        channel: channel(),
+        channel: channel.clone(),
         source,
     })
 }
@@ -162,7 +149,7 @@ pub(super) fn orderer_client(
     let extra = extra_orderers(section)?;
     let named = named_by.iter().rev();
     let endpoints = named.fold(extra.clone(), |more, named| endpoints(named, &more));
-    if section.pull && endpoints.is_empty() {
+    if section.pull != Pull::Never && endpoints.is_empty() {
         return Err(StartError::NoOrderer {
             channel: section.id.clone(),
         });
@@ -235,7 +222,7 @@ fn read_pem<T>(
     })
 }
 
-fn read_file(key: &'static str, path: &Path) -> Result<Vec<u8>, StartError> {
+pub(super) fn read_file(key: &'static str, path: &Path) -> Result<Vec<u8>, StartError> {
     fs::read(path).map_err(|source| StartError::File {
         key,
         path: path.to_owned(),
@@ -266,7 +253,7 @@ mod tests {
         }
     }
 
-    /// Covers: CFG-07, CFG-10, CFG-12
+    /// Covers: CFG-07, CFG-09, CFG-10, CFG-12
     #[test]
     fn overrides_bring_their_roots_or_keep_those_of_the_endpoint() {
         let mut config = NodeConfig::new("data");

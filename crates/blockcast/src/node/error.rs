@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Why a node did not start, or a subscription ended.
 
-use std::{io, path::PathBuf};
+use std::{io, net::SocketAddr, path::PathBuf};
 
-use block_api::{AppendError, BlockNumber, ChannelId, ParseBlockError, ReadError, VerifyError};
+use block_api::{
+    AppendError, BlockNumber, ChannelId, HeaderHash, ParseBlockError, ReadError, VerifyError,
+};
 
 use super::stored::StoredBlockError;
 use crate::config::InvalidConfig;
@@ -43,46 +45,76 @@ pub enum StartError {
         /// What is wrong with it.
         source: orderer_client::PemError,
     },
-    /// The file of a genesis block does not hold a block.
+    /// The file of a genesis or config block does not hold a block.
     #[error(
-        "the genesis block of channel {channel}, {}, is no block: {source}; it must be block 0 as the ordering \
-         service gives it",
+        "{key} of channel {channel} names {}, which is no block: {source}; it must be the block as the ordering service \
+         gives it",
         path.display()
     )]
     NoBlock {
         /// The channel.
         channel: ChannelId,
+        /// The key that names it.
+        key: &'static str,
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         source: ParseBlockError,
     },
-    /// The genesis block cannot be trusted to judge blocks by.
-    #[error("the genesis block of channel {channel}, {}, cannot be used: {source}", path.display())]
-    Genesis {
+    /// The genesis or config block cannot be trusted to judge blocks by.
+    #[error("{key} of channel {channel} names {}, which cannot be used: {source}", path.display())]
+    TrustedBlock {
         /// The channel.
         channel: ChannelId,
+        /// The key that names it.
+        key: &'static str,
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         source: Box<channel_config::ConfigError>,
     },
-    /// The genesis block is of another channel.
+    /// The genesis or config block is of another channel.
     #[error(
-        "the genesis block of channel {channel}, {}, is that of channel {found}: correct the id or the file",
+        "{key} of channel {channel} names {}, which is that of channel {found}: correct the id or the file",
         path.display()
     )]
     OtherChannel {
         /// The channel.
         channel: ChannelId,
+        /// The key that names it.
+        key: &'static str,
         /// The file.
         path: PathBuf,
         /// The channel that the block names.
         found: ChannelId,
     },
-    /// The genesis block does not satisfy its own rules.
-    #[error("the genesis block of channel {channel} is not accepted: {source}")]
-    GenesisRejected {
+    /// The config block is block 0, and another one than the hash says.
+    #[error(
+        "channel.config_block of channel {channel} names {}, which is the genesis block with the hash {found}, but \
+         channel.genesis_hash is {given}: correct the one or the other",
+        path.display()
+    )]
+    OtherGenesisHash {
+        /// The channel.
+        channel: ChannelId,
+        /// The file.
+        path: PathBuf,
+        /// The header hash of the block.
+        found: HeaderHash,
+        /// What was given.
+        given: HeaderHash,
+    },
+    /// The channel cannot start where it shall.
+    #[error("channel.start_after of channel {channel}: {source}")]
+    StartAfter {
+        /// The channel.
+        channel: ChannelId,
+        /// What is wrong.
+        source: block_store::ConfigError,
+    },
+    /// The trusted block does not satisfy its own rules.
+    #[error("the trusted block of channel {channel} is not accepted: {source}")]
+    NotAccepted {
         /// The channel.
         channel: ChannelId,
         /// What the verifier said.
@@ -91,7 +123,7 @@ pub enum StartError {
     /// There is nobody to pull from.
     #[error(
         "channel {channel} shall be pulled, but its configuration names no orderer: list some under \
-         [[channel.orderers]], or set pull to false"
+         [[channel.orderers]], or set pull to \"never\""
     )]
     NoOrderer {
         /// The channel.
@@ -146,6 +178,16 @@ pub enum StartError {
     /// The gossip network did not start.
     #[error("gossip: {0}")]
     Gossip(#[from] gossip_libp2p::StartError),
+    /// The address of the operations service cannot be listened on.
+    #[error(
+        "operations.listen is {address}, which cannot be listened on: {source}; give a free port, or 0"
+    )]
+    Operations {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The delivery service was not set up.
     #[error("delivery: {0}")]
     Delivery(#[from] deliver_service::ConfigError),
@@ -167,9 +209,11 @@ impl StartError {
             | Self::File { .. }
             | Self::Pem { .. }
             | Self::NoBlock { .. }
-            | Self::Genesis { .. }
+            | Self::TrustedBlock { .. }
             | Self::OtherChannel { .. }
-            | Self::GenesisRejected { .. }
+            | Self::OtherGenesisHash { .. }
+            | Self::StartAfter { .. }
+            | Self::NotAccepted { .. }
             | Self::NoOrderer { .. }
             | Self::Orderer { .. }
             | Self::GossipKey { .. }
@@ -177,6 +221,7 @@ impl StartError {
             Self::Store { .. }
             | Self::Stored { .. }
             | Self::Append { .. }
+            | Self::Operations { .. }
             | Self::Gossip(_)
             | Self::Join(_)
             | Self::Pull(_) => false,

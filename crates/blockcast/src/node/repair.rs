@@ -20,8 +20,9 @@ use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
     StartError,
-    channel::{Identity, orderer_client, read_genesis},
+    channel::{Identity, orderer_client},
     stored::{StoredBlockError, parse},
+    trust::Trust,
 };
 use crate::config::{ChannelSection, NodeConfig};
 
@@ -144,10 +145,8 @@ impl ChannelRepair {
             .iter()
             .find(|section| section.id == *channel);
         let section = section.ok_or_else(unknown)?.clone();
-        let (genesis, verifier) = read_genesis(&section).map_err(Box::new)?;
-        let store_config = config
-            .block_store(channel, genesis.header_hash())
-            .map_err(|error| Box::new(error.into()))?;
+        let (trust, verifier) = Trust::read(&section).map_err(Box::new)?;
+        let store_config = trust.store_config(config).map_err(Box::new)?;
         let dir = config.channel_dir(channel);
         let opened = blocking(move || StoreRepair::open(dir, store_config)).await;
         let store = opened.map_err(|source| RepairStoreError::Store {

@@ -4,8 +4,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use block_api::{
-    Block, BlockNumber, BlockReader, BlockVerifier as _, ChainInfo, DataHashing, HeaderHash,
-    ParseBlockError, ReadError, ReadLimits, Rejection, Standing, VerifiedBlock, VerifyError,
+    Block, BlockNumber, BlockReader, BlockVerifier as _, ChainInfo, HeaderHash, ParseBlockError,
+    ReadError, ReadLimits, Rejection, Standing, VerifiedBlock, VerifyError,
 };
 use channel_config::{ChainWalk, ChannelVerifier, verify_chain_step};
 use tokio::task::spawn_blocking;
@@ -82,16 +82,13 @@ impl StoredBlockError {
     }
 }
 
-/// Judges what a store holds, from the genesis block on, and gives the number of blocks that it
-/// judged.
+/// Judges what a store holds, by a verifier that knows nothing but what is trusted, and gives the
+/// number of blocks that it judged.
 pub(super) async fn check_store(
     store: Arc<dyn BlockReader>,
-    genesis: Block,
-    hashing: DataHashing,
+    verifier: ChannelVerifier,
     check: StoreCheck,
 ) -> Result<u64, StoredBlockError> {
-    let verifier = ChannelVerifier::from_genesis_hashing(&genesis, hashing)
-        .expect("invariant: a verifier was made of this block before");
     match check {
         StoreCheck::Spots => check_spots(&*store, verifier).await,
         StoreCheck::Whole => check_whole(&*store, verifier).await,
@@ -235,6 +232,10 @@ mod tests {
         Block::parse(bytes.into()).unwrap()
     }
 
+    fn trusting(genesis: &Block) -> ChannelVerifier {
+        ChannelVerifier::from_genesis(genesis).unwrap()
+    }
+
     /// A store with the recorded chain, but for one block.
     async fn store(changed: Option<Block>) -> Arc<dyn BlockReader> {
         let verifier = ChannelVerifier::from_genesis(&fixture(0)).unwrap();
@@ -264,8 +265,7 @@ mod tests {
     }
 
     async fn checked(changed: Option<Block>, check: StoreCheck) -> Result<u64, String> {
-        let hashing = DataHashing::default();
-        let checked = check_store(store(changed).await, fixture(0), hashing, check).await;
+        let checked = check_store(store(changed).await, trusting(&fixture(0)), check).await;
         checked.map_err(|error| error.to_string())
     }
 
@@ -313,8 +313,8 @@ mod tests {
         let first = kept.info().first.get();
         assert!(first > 37, "{first}: a config block was dropped");
         for check in [StoreCheck::Spots, StoreCheck::Whole] {
-            let hashing = DataHashing::default();
-            let checked = check_store(Arc::new(kept.clone()), fixture(0), hashing, check).await;
+            let verifier = trusting(&fixture(0));
+            let checked = check_store(Arc::new(kept.clone()), verifier, check).await;
             assert!(checked.unwrap() >= 70 - first, "{check:?}");
         }
     }
@@ -326,8 +326,7 @@ mod tests {
         let genesis = Block::parse(genesis.into()).unwrap();
         for check in [StoreCheck::Spots, StoreCheck::Whole] {
             let store = store(None).await;
-            let hashing = DataHashing::default();
-            let error = check_store(store, genesis.clone(), hashing, check).await;
+            let error = check_store(store, trusting(&genesis), check).await;
             let error = error.unwrap_err().to_string();
             assert!(
                 error.contains("block 0 breaks the rule `genesis`"),
@@ -340,7 +339,7 @@ mod tests {
     async fn an_empty_store_holds_nothing_to_judge() {
         for check in [StoreCheck::Spots, StoreCheck::Whole] {
             let store = Arc::new(MemoryStore::default());
-            let checked = check_store(store, fixture(0), DataHashing::default(), check).await;
+            let checked = check_store(store, trusting(&fixture(0)), check).await;
             assert_eq!(checked.unwrap(), 0);
         }
     }

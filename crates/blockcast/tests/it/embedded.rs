@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use block_api::{BlockNumber, ChannelId, Height, NodeId, SignError, Signer, SystemClock};
 use blockcast::{
     Node, NodeConfig, StartError, SubscribeError,
-    config::{ChannelSection, GossipBackend},
+    config::{ChannelSection, GossipBackend, Pull},
 };
 use blocks_provider::PullState;
 use bytes::Bytes;
@@ -89,7 +89,11 @@ async fn blocks_are_streamed_from_a_node_that_pulls_and_from_one_that_does_not()
     let mut nodes = Vec::new();
     for (index, (name, gossip)) in ["a", "b"].into_iter().zip(gossips).enumerate() {
         let mut config = config(&orderer, dir.path(), name);
-        config.channels[0].pull = index == 0;
+        config.channels[0].pull = if index == 0 {
+            Pull::Always
+        } else {
+            Pull::Never
+        };
         let builder = Node::builder(config)
             .signer(signer.clone())
             .gossip(Arc::new(gossip));

@@ -3,13 +3,18 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::print_stdout,
     reason = "clippy.toml allows them in test functions, and these are their helpers"
 )]
 
+mod clock;
 mod config;
 mod demo;
+mod disk;
 mod embedded;
+mod join;
 mod node;
+mod operations;
 mod process;
 mod store;
 mod trust;

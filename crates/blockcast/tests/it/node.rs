@@ -195,7 +195,7 @@ async fn a_node_that_does_not_pull_is_fed_by_one_that_does() {
     let second = text
         .replace("[gossip]", &gossip)
         .replace("data_dir = \"node\"", "data_dir = \"second/node\"")
-        .replace("[[channel]]", "[[channel]]\npull = false");
+        .replace("[[channel]]", "[[channel]]\npull = \"never\"");
     fs::write(dir.path().join("second.toml"), second).unwrap();
     let mut second = node(&dir.path().join("second.toml"));
     stores(&mut second, 69).await;
@@ -205,6 +205,41 @@ async fn a_node_that_does_not_pull_is_fed_by_one_that_does() {
     for node in [dir.path().to_owned(), dir.path().join("second")] {
         assert_eq!(kept(&node, "ch-bft").await, 70);
     }
+}
+
+/// Two orderers of one chain, which grows while they serve it: the one goes on where the other was
+/// killed.
+#[tokio::test]
+async fn orderers_that_follow_one_folder_serve_one_chain() {
+    let dir = TempDir::new().unwrap();
+    let chain = dir.path().join("chain");
+    fs::create_dir(&chain).unwrap();
+    let add = |number: u64| {
+        let name = format!("block_{number}.pb");
+        fs::copy(fixtures("raft").join(&name), chain.join("new")).unwrap();
+        fs::rename(chain.join("new"), chain.join(name)).unwrap();
+    };
+    (0..5).for_each(add);
+    let options = ["--follow", "--replay", chain.to_str().unwrap()];
+    let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+    let killed = orderer(&first, &options).await;
+    let other = orderer(&second, &options).await;
+    let mut fed = node(&first.join("node.toml"));
+    stores(&mut fed, 4).await;
+    (5..8).for_each(add);
+    stores(&mut fed, 7).await;
+    killed.signal("-KILL").await;
+    ends_well(fed).await;
+
+    let mut fed = node(&second.join("node.toml"));
+    stores(&mut fed, 7).await;
+    (8..10).for_each(add);
+    stores(&mut fed, 9).await;
+    ends_well(fed).await;
+    fs::write(chain.join("block_10.pb"), b"no block").unwrap();
+    let ended = other.end().await;
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("block_10.pb"), "{}", ended.stderr);
 }
 
 #[tokio::test]

@@ -228,7 +228,7 @@ impl Tampered {
             "[node]\ndata_dir = \"node\"\n\
              [identity]\nmsp_id = \"Org1MSP\"\nmsp_dir = \"org1/user1/msp\"\n\
              [gossip]\nbackend = \"memory\"\n\
-             [[channel]]\nid = \"trust\"\ngenesis = \"genesis.block\"\npull = false\n",
+             [[channel]]\nid = \"trust\"\ngenesis = \"genesis.block\"\npull = \"never\"\n",
         )
         .unwrap();
 

@@ -1,10 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The loop against scripted sources, in paused time.
 
+mod attempts;
 mod refusals;
 mod withholding;
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use block_api::{
@@ -33,6 +40,8 @@ struct Keeper {
     store: MemoryStore,
     verifier: TestVerifier,
     seen: Mutex<Vec<(u64, Endpoint)>>,
+    /// How often it was asked how far the chain is.
+    asked: AtomicU64,
     /// While it is set, blocks wait for it.
     gate: Mutex<Option<Arc<Notify>>>,
 }
@@ -40,6 +49,7 @@ struct Keeper {
 #[async_trait]
 impl BlockHandler for Keeper {
     fn position(&self) -> ChainInfo {
+        self.asked.fetch_add(1, Ordering::SeqCst);
         self.store.info()
     }
 
@@ -57,8 +67,8 @@ impl BlockHandler for Keeper {
             Err(VerifyError::Rejected(rejection)) => return Err(rejection.into()),
             Err(other) => return Err(HandleError::Failed(other.into())),
         };
-        match self.store.append(vec![block]).await {
-            Ok(_) => Ok(()),
+        match self.store.append(vec![block.clone()]).await {
+            Ok(_) => Ok(self.verifier.apply_config(&block)?),
             Err(AppendError::Closed) => Err(HandleError::Closed),
             Err(error) => Err(HandleError::Failed(error.into())),
         }
@@ -100,13 +110,14 @@ fn start_in(source: ScriptedSource, proof: HeaderProof, config: Config) -> Rig {
     let source = Arc::new(source);
     let keeper = Arc::new(Keeper {
         store: MemoryStore::default(),
-        verifier: TestVerifier::default(),
+        verifier: TestVerifier::strict(),
         seen: Mutex::default(),
+        asked: AtomicU64::default(),
         gate: Mutex::default(),
     });
     keeper.verifier.set_header_proof(proof);
     let config = Config {
-        seed: Some(1),
+        seed: config.seed.or(Some(1)),
         ..config
     };
     let provider = BlocksProvider::new(
@@ -252,7 +263,7 @@ async fn given_up(bad: Opening, what: &str) {
     rig.end().await;
 }
 
-/// Covers: CFT-10, CFT-12, CFT-21, CFT-25, CFT-27, CFT-30, CFT-31, VER-16, VER-18, BFT-06, BFT-11, BFT-15, NEW-01
+/// Covers: CFT-10, CFT-12, CFT-19, CFT-21, CFT-25, CFT-27, CFT-30, CFT-31, VER-16, VER-18, BFT-06, BFT-11, BFT-15, NEW-01
 #[tokio::test(start_paused = true)]
 async fn every_failure_leads_to_another_attempt() {
     let blocks = blocks(3);

@@ -149,6 +149,7 @@ fn orderers_have_the_channel_to_themselves_in_maintenance() {
     }
 }
 
+/// Covers: GSV-11
 #[test]
 fn sessions_hear_of_new_configurations() {
     let blocks = chain("raft", 8);

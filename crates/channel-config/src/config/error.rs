@@ -55,6 +55,17 @@ pub enum ConfigError {
         /// The block.
         number: BlockNumber,
     },
+    /// A config block cannot be in force before it is there.
+    #[error(
+        "config block {number} is not in force at block {start}: start after block {number} or a later one, or trust \
+         an earlier config block"
+    )]
+    StartBelow {
+        /// The config block.
+        number: BlockNumber,
+        /// The block to start after.
+        start: BlockNumber,
+    },
     /// The data of the block is not what its header says.
     #[error("the data of block {number} has the hash {actual}, its header says {claimed}")]
     DataHash {

@@ -79,6 +79,11 @@ impl Msp {
         self.version
     }
 
+    /// Whether it tells peers from its other identities.
+    pub fn tells_peers(&self) -> bool {
+        self.node_units.enforced && self.node_units.peer.is_some()
+    }
+
     /// The certificates of the authorities that sign the organisation's TLS certificates, roots
     /// first.
     pub fn tls_authorities(&self) -> &[CertificateDer<'static>] {

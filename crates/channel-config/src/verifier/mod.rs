@@ -6,6 +6,7 @@ mod envelope;
 mod history;
 mod rule;
 mod signatures;
+mod start;
 mod walk;
 
 use std::sync::Arc;
@@ -48,6 +49,8 @@ pub struct ChannelVerifier {
     channel: ChannelId,
     hashing: DataHashing,
     history: SharedHistory,
+    /// Up to this block the trusted one is the newest config block, by the word of whoever trusts it.
+    start: Option<BlockNumber>,
 }
 
 /// Why a block was not accepted.
@@ -110,6 +113,7 @@ impl ChannelVerifier {
             channel: history.snapshot().newest().config.channel().clone(),
             hashing,
             history,
+            start: None,
         })
     }
 
@@ -210,6 +214,7 @@ impl ChannelVerifier {
             }
         }
         let signed_config = metadata.last_config();
+        self.check_start(number, signed_config, &history)?;
         let in_force = match history.judge(number, signed_config, standing)? {
             Judge::Here(in_force) => in_force,
             Judge::Awaited(config) => return Err(Refusal::AwaitsConfig(config)),
@@ -318,6 +323,7 @@ impl ChannelVerifier {
                 actual,
             });
         }
+        self.check_first_change(block, &config, previous)?;
         Ok(InForce::new(block, config)?)
     }
 }

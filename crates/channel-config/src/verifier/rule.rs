@@ -144,6 +144,34 @@ pub enum BlockError {
         /// The newest config block below the block.
         known: BlockNumber,
     },
+    /// The block names a config block that the trusted one is said to have outlived.
+    #[error(
+        "the block names config block {index} as the newest one, but config block {trusted} is trusted to be the newest \
+         one up to block {start}: trust config block {index} instead"
+    )]
+    OtherStartConfig {
+        /// The number that it names.
+        index: BlockNumber,
+        /// The trusted config block.
+        trusted: BlockNumber,
+        /// The block up to which no other is said to come.
+        start: BlockNumber,
+    },
+    /// The first config block after the trusted one is not its successor.
+    #[error(
+        "the configuration in the block has the sequence {sequence}, that of the trusted config block {trusted} has \
+         {known}, so that one between them is missing: trust the newest config block up to block {start} instead"
+    )]
+    MissedConfig {
+        /// The sequence of the configuration.
+        sequence: u64,
+        /// That of the trusted one.
+        known: u64,
+        /// The trusted config block.
+        trusted: BlockNumber,
+        /// The block up to which it is said to be the newest one.
+        start: BlockNumber,
+    },
     /// The configuration in a config block cannot be taken.
     #[error("the configuration in the block cannot be taken into force: {0}")]
     Config(Box<ConfigError>),
@@ -197,7 +225,9 @@ impl BlockError {
             | Self::MalformedSignatureHeader { .. }
             | Self::PolicyNotSatisfied { .. } => "signatures",
             Self::OtherGenesis { .. } | Self::BeforeTrusted { .. } => "genesis",
-            Self::LastConfigBehind { .. } => "last-config",
+            Self::LastConfigBehind { .. }
+            | Self::OtherStartConfig { .. }
+            | Self::MissedConfig { .. } => "last-config",
             Self::NotKept { .. } => "not-kept",
             Self::Config(_) | Self::OtherConfigBlock { .. } | Self::ConfigBehind { .. } => "config",
             Self::Number { .. } => "number",

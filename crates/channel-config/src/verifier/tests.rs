@@ -6,6 +6,7 @@ mod hostile;
 mod oracle;
 mod position;
 mod rules;
+mod start;
 
 use block_api::{Block, BlockVerifier, ChainInfo, Standing, Verdict, VerifiedBlock};
 

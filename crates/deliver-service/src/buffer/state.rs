@@ -37,6 +37,15 @@ impl State {
         }
     }
 
+    /// Drops everything, and begins anew with this number.
+    pub(super) fn restart(&mut self, next: BlockNumber) {
+        self.next = next;
+        self.blocks.clear();
+        self.taken.clear();
+        self.used = Used::default();
+        self.account.give(usize::MAX);
+    }
+
     pub(super) fn waiting(&self, number: BlockNumber, hash: &HeaderHash) -> Option<Waiting> {
         if let Some((taken, waiting)) = self.taken.get(&number)
             && taken == hash

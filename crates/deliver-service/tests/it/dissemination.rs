@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The way of a block from one puller to every node.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use block_api::{
-    Gossip, Standing, VerifiedBlock,
-    testing::{GullibleVerifier, Step, TestChain, within},
+    BlockReader as _, Gossip, Standing, VerifiedBlock,
+    testing::{GullibleVerifier, MemoryStore, Step, TestChain, within},
 };
 use blockcast_deliver_service::Config;
 use gossip_memory::{Link, MemoryNetwork};
@@ -137,6 +137,41 @@ async fn newcomers_and_returners_catch_up_from_peers() {
     }
 }
 
+/// A chain may begin behind a block that is known, under a config block that is trusted.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_begins_later_catches_up_from_there_and_feeds_whoever_needs_no_more() {
+    let blocks = chain(60, 200);
+    let (net, nodes) = network(1, &blocks[0], LINK).await;
+    fill(&nodes[0].store, &blocks[1..40]).await;
+    let begun = async |name, after: usize| {
+        let config = TestChain::verified(&blocks[after / 5 * 5]);
+        let (number, hash) = (blocks[after].number(), blocks[after].header_hash());
+        let store = Arc::new(MemoryStore::after_under(number, hash, &config));
+        Node::restart(&net, name, &blocks[0], Config::default(), store).await
+    };
+    let later = begun("later", 22).await;
+    net.link(&later.id(), &nodes[0].id(), LINK);
+    later.reaches(40).await;
+    assert_eq!(later.store.info().first.get(), 23);
+    assert_eq!(later.state().await.stats.from_catch_up, 17);
+    net.cut(&later.id(), &nodes[0].id());
+
+    // It alone has what these want: one has its start, the other does not find it here.
+    let latest = begun("latest", 37).await;
+    let whole = Node::start(&net, "whole", &blocks[0], Config::default()).await;
+    for node in [&latest, &whole] {
+        net.link(&later.id(), &node.id(), LINK);
+    }
+    latest.reaches(40).await;
+    later.orders(&blocks[40..], Step::Hang);
+    later.pull().await;
+    latest.reaches(60).await;
+    assert_eq!(whole.state().await.chain.height.get(), 1);
+    for node in nodes.into_iter().chain([later, latest, whole]) {
+        node.stop().await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_partition_heals() {
     let blocks = chain(30, 200);
@@ -167,7 +202,7 @@ async fn a_forged_block_is_rejected_and_hides_nothing() {
     let victim = Node::start(&net, "victim", &blocks[0], Config::default()).await;
     let attacker = net.node("attacker");
     net.link_all(LINK);
-    let store = std::sync::Arc::new(block_api::testing::MemoryStore::default());
+    let store = Arc::new(MemoryStore::default());
     fill(&store, &blocks[..1]).await;
     let parts = victim.parts(&blocks[0]);
     let membership = attacker

@@ -6,8 +6,8 @@ use std::{num::NonZeroUsize, sync::Arc};
 use block_api::{
     Block, BlockReader, BlockStore, BlockVerifier, ChannelId, Endpoint, Gossip, Height, NodeId,
     testing::{
-        MemoryStore, OpenReaders, Opening, ScriptedSource, Step, TestChain, TestSigner,
-        TestVerifier, within,
+        MemoryStore, OpenReaders, Opening, ScriptedSource, Step, TestChain, TestOrganisation,
+        TestSigner, TestVerifier, within,
     },
 };
 use blockcast_deliver_service::{ChannelParts, ChannelState, Config, DeliverService, Equivocation};
@@ -23,6 +23,7 @@ pub(crate) struct Node {
     pub(crate) orderer: Arc<ScriptedSource>,
     pub(crate) service: DeliverService,
     pub(crate) channel: ChannelId,
+    pub(crate) identity: &'static str,
 }
 
 impl Node {
@@ -46,9 +47,23 @@ impl Node {
         store: Arc<MemoryStore>,
     ) -> Self {
         let gossip = network.node(name);
+        Self::with(gossip, "node", genesis, config, store).await
+    }
+
+    /// Starts a node with this identity on a node of the network.
+    pub(crate) async fn with(
+        gossip: MemoryGossip,
+        identity: &'static str,
+        genesis: &Block,
+        config: Config,
+        store: Arc<MemoryStore>,
+    ) -> Self {
         let service = DeliverService::new(config, Arc::new(gossip.clone())).unwrap();
         let channel = TestChain::new("ch").channel();
-        let verifier = Arc::new(TestVerifier::strict());
+        let below = store.info().first.previous();
+        let trusted = below.and_then(|below| store.config_at(below));
+        let verifier = trusted.map_or_else(TestVerifier::strict, TestVerifier::trusting);
+        let verifier = Arc::new(verifier);
         let orderer = Arc::new(ScriptedSource::new(&[ORDERER]));
         let node = Self {
             gossip,
@@ -57,6 +72,7 @@ impl Node {
             orderer,
             service,
             channel,
+            identity,
         };
         node.service
             .join_channel(node.parts(genesis))
@@ -72,7 +88,8 @@ impl Node {
             store: self.store.clone(),
             verifier: self.verifier.clone() as Arc<dyn BlockVerifier>,
             readers: Arc::new(OpenReaders),
-            signer: Arc::new(TestSigner("node")),
+            signer: Arc::new(TestSigner(self.identity)),
+            organisation: Arc::new(TestOrganisation("node")),
             source: self.orderer.clone(),
         }
     }
@@ -95,6 +112,14 @@ impl Node {
     pub(crate) async fn pull(&self) {
         self.service
             .start_deliver_for_channel(&self.channel, self.store.clone())
+            .await
+            .unwrap();
+    }
+
+    /// Has it pull while its place asks for it.
+    pub(crate) async fn elect(&self) {
+        self.service
+            .elect_for_channel(&self.channel, self.store.clone())
             .await
             .unwrap();
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use block_api::{
-    Gossip, GossipError, Height,
+    Gossip, GossipError, HeaderProof, Height,
     testing::{MemoryStore, Step, TestChain, TestVerifier, within},
 };
 use blockcast_deliver_service::{ChannelParts, Config, JoinError, StartError, StopError};
@@ -113,13 +113,18 @@ async fn start_and_stop_say_what_does_not_fit() {
     assert!(matches!(joined, Err(JoinError::Stopping { .. })));
 }
 
-/// Covers: SVC-10
+/// Covers: SVC-10, SVC-11
 #[tokio::test(start_paused = true)]
 async fn stopping_ends_every_task_and_is_safe_to_repeat() {
     let blocks = chain(40, 2000);
-    for stop_at in [1, 2, 7, 20, 39] {
+    let proofs = [HeaderProof::OneSigner, HeaderProof::Quorum];
+    for (stop_at, proof) in [1, 2, 7, 20, 39]
+        .into_iter()
+        .flat_map(|stop_at| proofs.map(|proof| (stop_at, proof)))
+    {
         let (_, mut nodes) = network(2, &blocks[0], Link::default()).await;
         let (other, node) = (nodes.pop().unwrap(), nodes.pop().unwrap());
+        node.verifier.set_header_proof(proof);
         let joined = TestChain::new("second");
         node.orders(&blocks[1..], Step::Hang);
         node.pull().await;

@@ -34,6 +34,8 @@ pub enum Mutation {
     /// The first two transactions are one entry, so that the data hash is the same. Of a block with
     /// one transaction, it is there twice.
     JoinedEnvelopes,
+    /// There is no header.
+    NoHeader,
     /// There is no data.
     NoData,
     /// The last byte is missing.
@@ -106,6 +108,7 @@ impl Mutation {
                     data.data = std::iter::once(joined.into()).chain(entries).collect();
                 }
             }
+            Self::NoHeader => block.header = None,
             Self::NoData => block.data = None,
             Self::Truncated => {}
         }
@@ -173,12 +176,18 @@ mod tests {
             DuplicateSigner,
             Slots(1),
             JoinedEnvelopes,
+            NoHeader,
             NoData,
         ] {
             let changed = mutated(mutation, &raw);
             assert_ne!(changed, block, "{mutation:?}");
             let of = |wanted: &[Mutation]| wanted.contains(&mutation);
-            let header = of(&[FlipDataHash, FlipPreviousHash, Number(BlockNumber::new(9))]);
+            let header = of(&[
+                FlipDataHash,
+                FlipPreviousHash,
+                Number(BlockNumber::new(9)),
+                NoHeader,
+            ]);
             assert_eq!(changed.header != block.header, header, "{mutation:?}");
             assert_eq!(
                 changed.data != block.data,
@@ -239,7 +248,7 @@ mod tests {
             let raw = Bytes::from(bytes);
             for mutation in [
                 FlipData, FlipDataHash, FlipPreviousHash, FlipSignature, Number(BlockNumber::new(9)), HighS,
-                NoSignatures, DuplicateSigner, Slots(1), JoinedEnvelopes, NoData, Truncated,
+                NoSignatures, DuplicateSigner, Slots(1), JoinedEnvelopes, NoHeader, NoData, Truncated,
             ] {
                 let _ = mutation.apply(&raw);
             }

@@ -10,7 +10,8 @@ use tokio::{sync::watch, time};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::{Fault, Script, When};
+use super::{Fault, Mutation, Script, When};
+use crate::service::Tally;
 
 type Item = Result<RawDeliverResponse, Status>;
 
@@ -26,6 +27,10 @@ struct Faulty<S> {
     stop: CancellationToken,
     blocks_sent: usize,
     unset_sent: bool,
+    /// The last block that was sent, for a fault that sends it again, unless it did.
+    last: Option<RawDeliverResponse>,
+    repeated: bool,
+    tally: Tally,
     /// A message that is ready and held up.
     held: Option<Item>,
     ended: bool,
@@ -50,6 +55,7 @@ pub(crate) fn faulty<S>(
     index: u64,
     cut: CancellationToken,
     stop: CancellationToken,
+    tally: Tally,
 ) -> impl Stream<Item = Item> + Send
 where
     S: Stream<Item = Item> + Send + 'static,
@@ -64,6 +70,9 @@ where
         stop,
         blocks_sent: 0,
         unset_sent: false,
+        last: None,
+        repeated: false,
+        tally,
         held: None,
         ended: false,
     };
@@ -138,6 +147,13 @@ impl<S: Stream<Item = Item> + Send> Faulty<S> {
                     self.unset_sent = true;
                     return Turn::Send(Ok(RawDeliverResponse::from_bytes(bytes::Bytes::new())));
                 }
+                Fault::Stall { after } if self.blocks_sent >= *after => return Turn::Wait,
+                Fault::Repeat { after } if self.blocks_sent >= *after && !self.repeated => {
+                    if let Some(last) = self.last.clone() {
+                        self.repeated = true;
+                        return Turn::Send(Ok(last));
+                    }
+                }
                 Fault::RefuseConnection
                 | Fault::RefuseTls
                 | Fault::Refuse { .. }
@@ -146,7 +162,10 @@ impl<S: Stream<Item = Item> + Send> Faulty<S> {
                 | Fault::Cut { .. }
                 | Fault::Status { .. }
                 | Fault::Unset { .. }
-                | Fault::Corrupt { .. } => {}
+                | Fault::Stall { .. }
+                | Fault::Repeat { .. }
+                | Fault::Corrupt { .. }
+                | Fault::CorruptAll { .. } => {}
             }
         }
         let Some(item) = self.held.take() else {
@@ -160,7 +179,12 @@ impl<S: Stream<Item = Item> + Send> Faulty<S> {
             return Turn::Wait;
         }
         self.blocks_sent += 1;
-        Turn::Send(corrupted(faults, &block).map_or(item, Ok))
+        if block.has_data() {
+            self.tally.sent(block.number());
+        }
+        let item = corrupted(faults, &block).map_or(item, Ok);
+        self.last = item.as_ref().ok().cloned();
+        Turn::Send(item)
     }
 
     async fn changed(&mut self) {
@@ -181,19 +205,26 @@ fn withholds(fault: &Fault, block: &Block) -> bool {
 }
 
 fn corrupted(faults: &[Fault], block: &Block) -> Option<RawDeliverResponse> {
-    let of_this = |number: &BlockNumber| *number == block.number();
     let mut raw = None;
     for fault in faults {
-        if let Fault::Corrupt {
-            block: number,
-            mutation,
-        } = fault
-            && of_this(number)
-        {
+        if let Some(mutation) = mutation_of(fault, block.number()) {
             raw = Some(mutation.apply(raw.as_ref().unwrap_or(block.raw())));
         }
     }
     raw.map(RawDeliverResponse::block)
+}
+
+/// What a fault does to the block of a number.
+fn mutation_of(fault: &Fault, number: BlockNumber) -> Option<Mutation> {
+    if let Fault::CorruptAll { mutation } = fault {
+        return Some(*mutation);
+    }
+    if let Fault::Corrupt { block, mutation } = fault
+        && *block == number
+    {
+        return Some(*mutation);
+    }
+    None
 }
 
 fn delay(faults: &[Fault]) -> Option<std::time::Duration> {
@@ -225,7 +256,6 @@ mod tests {
     use futures::{FutureExt as _, StreamExt as _};
 
     use super::*;
-    use crate::faults::Mutation;
 
     fn block(number: u64) -> Block {
         Block::assemble::<_, &[u8]>(BlockNumber::new(number), &[7; 32], &[b"data"], &[])
@@ -251,6 +281,7 @@ mod tests {
                 index,
                 cut.clone(),
                 CancellationToken::new(),
+                Tally::default(),
             )),
             cut,
         )
@@ -281,7 +312,7 @@ mod tests {
     #[tokio::test]
     async fn each_fault_happens_where_it_shall() {
         let after = |n| BlockNumber::new(n);
-        let rows: [(Fault, &[&str]); 9] = [
+        let rows: [(Fault, &[&str]); 14] = [
             (Fault::RefuseTls, &["1", "2", "3"]),
             (Fault::Refuse { status: 503 }, &["status 503", "end"]),
             (Fault::Refuse { status: -7 }, &["status -7", "end"]),
@@ -302,6 +333,21 @@ mod tests {
                 &["status 0", "end"],
             ),
             (Fault::Unset { after: 1 }, &["1", "unset", "2", "3"]),
+            (Fault::Stall { after: 2 }, &["1", "2"]),
+            (Fault::Repeat { after: 2 }, &["1", "2", "2", "3"]),
+            (Fault::Repeat { after: 0 }, &["1", "1", "2", "3"]),
+            (
+                Fault::CorruptAll {
+                    mutation: Mutation::NoHeader,
+                },
+                &["malformed", "malformed", "malformed"],
+            ),
+            (
+                Fault::CorruptAll {
+                    mutation: Mutation::Number(after(9)),
+                },
+                &["9", "9", "9"],
+            ),
             (
                 Fault::Corrupt {
                     block: after(2),
@@ -380,6 +426,7 @@ mod tests {
             0,
             CancellationToken::new(),
             CancellationToken::new(),
+            Tally::default(),
         ));
         assert_eq!(ready(&mut stream), ["5", "end"]);
     }
@@ -394,6 +441,7 @@ mod tests {
             0,
             CancellationToken::new(),
             stop.clone(),
+            Tally::default(),
         ));
         assert!(stream.next().now_or_never().is_none());
         stop.cancel();

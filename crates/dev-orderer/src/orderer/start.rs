@@ -6,15 +6,15 @@ use std::{
     sync::Arc,
 };
 
-use block_api::{Block, Readers};
+use block_api::{Block, BlockNumber, Readers};
 use channel_config::ChannelVerifier;
 use tokio::{
-    sync::Mutex,
+    sync::{Mutex, mpsc},
     task::JoinSet,
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, info_span};
+use tracing::{Instrument as _, error, info_span};
 
 use super::{DevOrderer, Mode, OrderingMode, tls_roots};
 use crate::{
@@ -120,15 +120,33 @@ impl DevOrderer {
             Pace::AllAtOnce => chain.blocks().len(),
             Pace::At(_) => 1,
         };
-        Self::serve_recorded(
-            chain,
-            at_once,
-            pace,
-            future::ready(()),
-            readers,
-            nodes_config,
-        )
-        .await
+        let growing = |blocks, chains| replay(blocks, at_once, pace, chains);
+        Self::serve_recorded(chain, at_once, growing, readers, nodes_config).await
+    }
+
+    /// Serves a recorded chain as [`replay`](Self::replay) does, all of it at once, and then each
+    /// block of `further`, as it comes. Several ordering services that follow one chain serve one
+    /// channel, and any of them may begin again.
+    ///
+    /// A block that is not the next one ends it: the chain grows no more, and is served as it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`replay`](Self::replay).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future starts nothing.
+    pub async fn follow(
+        chain: RecordedChain,
+        further: mpsc::Receiver<Block>,
+        readers: Arc<dyn Readers>,
+        nodes_config: NodesConfig,
+    ) -> Result<Self, StartError> {
+        let at_once = chain.blocks().len();
+        let next = BlockNumber::new(at_once as u64);
+        let growing = |_, chains| follow(next, further, chains);
+        Self::serve_recorded(chain, at_once, growing, readers, nodes_config).await
     }
 
     /// Serves a recorded chain as [`replay`](Self::replay) does, except that until `begin` is done
@@ -148,17 +166,24 @@ impl DevOrderer {
         readers: Arc<dyn Readers>,
         nodes_config: NodesConfig,
     ) -> Result<Self, StartError> {
-        Self::serve_recorded(chain, 1, pace, begin, readers, nodes_config).await
+        let growing = |blocks, chains| async move {
+            begin.await;
+            replay(blocks, 1, pace, chains).await;
+        };
+        Self::serve_recorded(chain, 1, growing, readers, nodes_config).await
     }
 
-    async fn serve_recorded(
+    /// Serves the first blocks of a chain at once, and lets `growing` append the others.
+    async fn serve_recorded<G>(
         chain: RecordedChain,
         at_once: usize,
-        pace: Pace,
-        begin: impl Future<Output = ()> + Send + 'static,
+        growing: impl FnOnce(Vec<Block>, Vec<Arc<MemoryChain>>) -> G,
         readers: Arc<dyn Readers>,
         nodes_config: NodesConfig,
-    ) -> Result<Self, StartError> {
+    ) -> Result<Self, StartError>
+    where
+        G: Future<Output = ()> + Send + 'static,
+    {
         let bound = Bound::all(&nodes_config, 0, nodes_config.count.get()).await?;
         let spec = OrganizationSpec::new(ORDERER_ORGANIZATION, []);
         let pki = |err| StartError::Network(crate::NetworkError::Pki(err));
@@ -199,15 +224,8 @@ impl DevOrderer {
             append(&chains, block);
         }
         let nodes = open(&common, bound, members.iter(), chains.clone(), &mut tasks).await?;
-        let replaying = replay(blocks, at_once, pace, chains.clone());
-        tasks.spawn(until_stopped(
-            async {
-                begin.await;
-                replaying.await
-            },
-            chains,
-            stop.clone(),
-        ));
+        let growing = growing(blocks, chains.clone());
+        tasks.spawn(until_stopped(growing, chains, stop.clone()));
         Ok(Self {
             channel,
             genesis,
@@ -256,21 +274,38 @@ async fn replay(blocks: Vec<Block>, from: usize, pace: Pace, chains: Vec<Arc<Mem
     }
 }
 
-/// Replays until told to stop, and closes the chains then.
+/// Puts blocks on the chains as they come, from the one with this number on.
+async fn follow(
+    mut next: BlockNumber,
+    mut further: mpsc::Receiver<Block>,
+    chains: Vec<Arc<MemoryChain>>,
+) {
+    while let Some(block) = further.recv().await {
+        let number = block.number();
+        let Some(after) = next.next().filter(|_| number == next) else {
+            error!(block.number = %number, %next, "this block is not the next one; the chain grows no more");
+            return;
+        };
+        append(&chains, &block);
+        next = after;
+    }
+}
+
+/// Lets the chains grow until told to stop, and closes them then.
 async fn until_stopped(
-    replaying: impl Future<Output = ()>,
+    growing: impl Future<Output = ()>,
     chains: Vec<Arc<MemoryChain>>,
     stop: CancellationToken,
 ) {
-    let replaying = async {
-        replaying.await;
+    let growing = async {
+        growing.await;
         // A chain that has come to its end stays open, as that of an orderer without work does.
         future::pending::<()>().await;
     };
     tokio::select! {
         biased;
         () = stop.cancelled() => {}
-        () = replaying => {}
+        () = growing => {}
     }
     for chain in &chains {
         chain.close();

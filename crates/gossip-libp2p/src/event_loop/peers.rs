@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use block_api::ChannelStatus;
+use bytes::Bytes;
 use libp2p::{
     Multiaddr, PeerId,
     swarm::{
@@ -23,8 +23,10 @@ use tracing::{Instrument, debug, debug_span, info, warn};
 
 use super::EventLoop;
 use crate::{
+    channels::Heard,
+    proof::Examiner,
     serve::{refuse, serve},
-    status::{Outbox, hear, tell},
+    status::{Outbox, Rhythm, hear, tell},
     streams::{Incoming, STATUS},
     topic::TopicId,
     wire::StatusMessage,
@@ -44,7 +46,7 @@ pub(super) struct Peer {
     pub(super) topics: BTreeSet<TopicId>,
     /// Statuses of channels that it did not subscribe to yet: the two ways race. They are told
     /// when the subscription comes, so that whoever hears of a node reaches it by the topic.
-    pub(super) early: BTreeMap<TopicId, ChannelStatus>,
+    pub(super) early: BTreeMap<TopicId, Heard>,
     pub(super) outbox: watch::Sender<Outbox>,
     /// Ends the task that hears its statuses.
     hearing: Option<CancellationToken>,
@@ -71,7 +73,8 @@ impl EventLoop {
         self.dialer.connected(&peer, now);
         let (outbox, news) = watch::channel(Outbox::new());
         let gone = self.cancel.child_token();
-        let told = tell(peer, news, self.opener.clone(), self.config.idle_timeout);
+        let rhythm = self.rhythm();
+        let told = tell(peer, news, self.opener.clone(), rhythm);
         let told = gone.clone().run_until_cancelled_owned(told);
         self.tasks
             .spawn(told.instrument(debug_span!("tell", %peer)));
@@ -127,6 +130,7 @@ impl EventLoop {
             protocol,
             mut stream,
         } = incoming;
+        let rhythm = self.rhythm();
         // Its connection closed meanwhile.
         let Some(state) = self.peers.get_mut(&peer) else {
             return;
@@ -134,13 +138,16 @@ impl EventLoop {
         let counters = self.counters.clone();
         if protocol == STATUS {
             let reporting = self.reporting.clone();
-            let patience = self.config.idle_timeout;
+            let (judges, clock) = (self.judges.subscribe(), self.config.clock.clone());
+            let mut examiner = Examiner::new(peer, judges, clock);
             // One stream at a time: a new one means that the peer gave the old one up.
             let hearing = state.gone.child_token();
             if let Some(old) = state.hearing.replace(hearing.clone()) {
                 old.cancel();
             }
-            let heard = async move { hear(peer, stream, reporting, patience, &counters).await };
+            let heard = async move {
+                hear(peer, stream, reporting, rhythm, &counters, &mut examiner).await
+            };
             let heard = hearing.run_until_cancelled_owned(heard);
             self.tasks
                 .spawn(heard.instrument(debug_span!("hear", %peer)));
@@ -180,9 +187,16 @@ impl EventLoop {
     }
 
     /// A peer told how it stands.
-    pub(super) fn handle_status(&mut self, peer: PeerId, message: StatusMessage) {
+    pub(super) fn handle_status(
+        &mut self,
+        peer: PeerId,
+        message: StatusMessage,
+        identity: Option<Bytes>,
+    ) {
         self.counters.statuses.increment();
-        let StatusMessage { topic, mut status } = message;
+        let StatusMessage {
+            topic, mut status, ..
+        } = message;
         let Some(state) = self.peers.get_mut(&peer) else {
             return;
         };
@@ -190,13 +204,38 @@ impl EventLoop {
             return;
         };
         if state.topics.contains(&topic) {
-            channel.tell(peer, status);
+            channel.tell(peer, Heard { identity, status });
             self.wait_for_room(topic);
         } else {
             if state.early.len() >= EARLY_TIPS {
                 status.tip = None;
             }
-            state.early.insert(topic, status);
+            state.early.insert(topic, Heard { identity, status });
+        }
+    }
+
+    /// Nothing is heard of a peer, though it may be connected: its channels do without it until it
+    /// tells them how it stands.
+    pub(super) fn handle_silence(&mut self, peer: PeerId) {
+        let Some(state) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        info!(%peer, "peer is silent");
+        state.early.clear();
+        let topics: Vec<TopicId> = state.topics.iter().copied().collect();
+        for topic in topics {
+            if let Some(channel) = self.channels.get_mut(&topic) {
+                channel.tell_left(peer);
+                self.wait_for_room(topic);
+            }
+        }
+    }
+
+    fn rhythm(&self) -> Rhythm {
+        Rhythm {
+            patience: self.config.idle_timeout,
+            beat: self.config.beat(),
+            silence: self.config.silence_limit,
         }
     }
 }

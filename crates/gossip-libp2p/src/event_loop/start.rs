@@ -9,7 +9,9 @@ use std::{
 };
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use libp2p::{Multiaddr, TransportError, multiaddr::Protocol, swarm::SwarmEvent};
+use libp2p::{
+    Multiaddr, TransportError, metrics::Registry, multiaddr::Protocol, swarm::SwarmEvent,
+};
 use rand::{
     SeedableRng,
     rngs::{StdRng, SysRng},
@@ -42,8 +44,9 @@ impl EventLoop {
         opener: Opener,
         tasks: TaskTracker,
         cancel: CancellationToken,
+        registry: Option<&mut Registry>,
     ) -> Result<(Self, Views), StartError> {
-        let swarm = swarm(&valid, tasks.clone())?;
+        let swarm = swarm(&valid, tasks.clone(), registry)?;
         let config = Arc::new(valid.config);
         let rng = StdRng::try_from_rng(&mut SysRng).map_err(|error| StartError::Setup {
             part: "the random generator",
@@ -77,6 +80,7 @@ impl EventLoop {
             addresses,
             channels: BTreeMap::new(),
             library: watch::Sender::default(),
+            judges: watch::Sender::default(),
             seen: Seen::new(SEEN),
             validations: FuturesUnordered::new(),
             validation_bytes: 0,

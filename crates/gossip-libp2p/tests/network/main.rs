@@ -5,6 +5,7 @@ mod access;
 mod blocks;
 #[cfg(test)]
 mod hostile;
+mod identity;
 mod life;
 #[cfg(test)]
 mod member;

@@ -13,7 +13,7 @@ use rustls::pki_types::CertificateDer;
 use crate::support::{
     clock, endpoint, fixture,
     pki::{certificates, mutual_client_tls, orderer_roots, other_roots},
-    test_signer,
+    plain, test_signer,
 };
 
 fn secured(tls_roots: Vec<CertificateDer<'static>>) -> Config {
@@ -365,6 +365,26 @@ fn when_nothing_can_be_used_only_endpoints_still_named_stay() {
     );
     assert_eq!(client.set_endpoints(&[]), []);
     assert_eq!(client.endpoints(), [], "named by nobody");
+}
+
+/// Covers: SRC-03
+#[test]
+fn an_endpoint_shows_with_what_is_trusted_there() {
+    let shown = plain(&endpoint("one:1")).to_string();
+    assert_eq!(shown, "one:1");
+    let mut secure = OrdererEndpoint {
+        endpoint: endpoint("one:1"),
+        tls_roots: orderer_roots(),
+    };
+    let one = secure.to_string();
+    let begins = |text: &str| text.starts_with("one:1 (TLS roots ") && text.ends_with(')');
+    assert!(begins(&one), "{one}");
+    assert_eq!(one.len(), "one:1 (TLS roots 0123456789abcdef)".len());
+    secure.tls_roots.extend(other_roots());
+    let two = secure.to_string();
+    let first = one.trim_end_matches(')');
+    assert!(begins(&two) && two.starts_with(first), "{two}");
+    assert_ne!(two.len(), one.len());
 }
 
 /// What counts as a change is where an endpoint is dialled and whom it must be, overrides applied

@@ -10,6 +10,7 @@
 extern crate blockcast_orderer_client as orderer_client;
 
 mod broadcast;
+mod clock;
 mod config;
 mod connect;
 mod keepalive;

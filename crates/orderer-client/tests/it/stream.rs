@@ -22,7 +22,7 @@ use crate::support::{
     CHANNEL, block, blocks_from, channel, client_of, client_with, endpoint,
     net::{MemoryNet, Served},
     next, now, plain, range,
-    raw::{GOAWAY, RawServer},
+    raw::{GOAWAY, HEADERS, RST_STREAM, RawServer},
     recorded,
     script::{Script, Step},
     within,
@@ -97,7 +97,7 @@ fn number(position: Option<protos::orderer::SeekPosition>) -> u64 {
     }
 }
 
-/// Covers: SVC-02, REQ-01, REQ-05
+/// Covers: SVC-02, CFT-04, CFT-11, REQ-01, REQ-05
 #[tokio::test]
 async fn a_request_for_blocks_is_as_fabric_makes_it() {
     const BLOCK: i32 = 0;
@@ -310,6 +310,40 @@ async fn a_killed_orderer_breaks_the_stream() {
         text.contains(endpoint.as_str()) && text.contains("was lost"),
         "{text}"
     );
+}
+
+/// An orderer that takes the call and does not take the request.
+///
+/// Covers: CFT-19, REQ-04
+#[tokio::test]
+async fn a_request_that_cannot_be_sent_ends_the_stream_and_the_connection() {
+    const INTERNAL_ERROR: [u8; 4] = [0, 0, 0, 2];
+    const FIRST_STREAM: u8 = 1;
+    let scene = Scene::new(Config::default());
+    let far = scene.net.pipe(&scene.endpoint);
+    let request = blocks_from(1);
+    let orderer = async {
+        let mut server = RawServer::accept(far).await;
+        while server.receive().await.unwrap().kind != HEADERS {}
+        server
+            .send_on(FIRST_STREAM, RST_STREAM, 0, &INTERNAL_ERROR)
+            .await;
+        server
+    };
+    let (opened, mut server) = tokio::join!(scene.client.open(&scene.endpoint, &request), orderer);
+    // Whether the attempt failed or its stream does, the loop hears of it and tries another.
+    let error = match opened {
+        Ok(mut stream) => next(&mut stream).await.unwrap_err(),
+        Err(error) => error,
+    };
+    assert!(
+        matches!(error, SourceError::Broken { .. }) && error.is_retryable(),
+        "{error:?}"
+    );
+    within("the end of the connection", async {
+        while server.receive().await.is_some() {}
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use super::{
     *,
 };
 use crate::{
-    Retention, SegmentFault,
+    Retention, SegmentFault, Start, StartConfig,
     repair::{self, StoreRepair},
 };
 
@@ -58,14 +58,34 @@ fn chain() -> Vec<Block> {
         .collect()
 }
 
+/// The configuration of a chain that begins behind block 5, by the rules of config block 4.
+fn joined(blocks: &[Block]) -> Config {
+    Config {
+        start: Start::After {
+            number: blocks[5].number(),
+            hash: blocks[5].header_hash(),
+        },
+        start_config: Some(StartConfig::new(&TestChain::verified(&blocks[4])).unwrap()),
+        ..config()
+    }
+}
+
 /// A life of a store: batches, segments that are sealed and dropped, and an end and a beginning
 /// between.
 async fn life(blocks: &[Block]) -> (TempDir, Log) {
+    let batches = [&[1, 2, 1, 3, 2][..], &[1, 1, 3, 2], &[2, 1]];
+    life_of(blocks, config(), &batches).await
+}
+
+async fn life_of(blocks: &[Block], config: Config, lives: &[&[usize]]) -> (TempDir, Log) {
     let dir = memory_dir();
     let recorder = Recorder::default();
-    let mut height = 0;
-    for batches in [&[1, 2, 1, 3, 2][..], &[1, 1, 3, 2], &[2, 1]] {
-        let store = recorder.open(dir.path(), config());
+    let mut height = match config.start {
+        Start::Genesis => 0,
+        Start::After { number, .. } => number.get() as usize + 1,
+    };
+    for &batches in lives {
+        let store = recorder.open(dir.path(), config.clone());
         for batch in batches {
             let next = height + batch;
             recorder.note(Op::Submit(next as u64));
@@ -81,32 +101,53 @@ async fn life(blocks: &[Block]) -> (TempDir, Log) {
 /// Opens what a crash left, and checks that it is a chain with everything that was acknowledged,
 /// which goes on.
 async fn check(files: &BTreeMap<PathBuf, Vec<u8>>, blocks: &[Block], facts: (u64, u64)) {
-    let (submitted, acknowledged) = facts;
+    check_of(files, blocks, facts, &config()).await;
+}
+
+async fn check_of(
+    files: &BTreeMap<PathBuf, Vec<u8>>,
+    blocks: &[Block],
+    facts: (u64, u64),
+    config: &Config,
+) {
+    let began = match config.start {
+        Start::Genesis => 0,
+        Start::After { number, .. } => number.get() + 1,
+    };
+    let oldest = config.start_config.as_ref().map(StartConfig::number);
+    let oldest = oldest.unwrap_or_default().get();
+    let (submitted, acknowledged) = (facts.0.max(began), facts.1.max(began));
     let dir = made(files);
-    let (store, _) = SegmentStore::open(dir.path(), config()).unwrap();
+    let (store, _) = SegmentStore::open(dir.path(), config.clone()).unwrap();
     let info = store.info();
     let height = info.height.get();
     assert!(
         (acknowledged..=submitted).contains(&height),
         "{acknowledged} of {submitted} were acknowledged, {height} are there"
     );
-    assert!(info.first.get() <= height.saturating_sub(KEPT));
-    check_content(&store, blocks).await;
+    assert!(info.first.get() <= height.saturating_sub(KEPT).max(began));
+    check_content_from(&store, blocks, oldest).await;
     let next = height as usize;
     store
         .append(verified(&blocks[next..next + 2]))
         .await
         .unwrap();
     store.close().await;
-    let (store, report) = SegmentStore::open(dir.path(), config()).unwrap();
+    let (store, report) = SegmentStore::open(dir.path(), config.clone()).unwrap();
     assert!(report.is_clean(), "{report:?}");
     assert_eq!(store.info().height.get(), height + 2);
-    check_content(&store, blocks).await;
+    check_content_from(&store, blocks, oldest).await;
     store.close().await;
+    assert_eq!(repair::check(dir.path()).unwrap().damages, []);
 }
 
 /// Checks that a store has the blocks of a chain from the first one on, and every config block.
 pub(super) async fn check_content(store: &SegmentStore, blocks: &[Block]) {
+    check_content_from(store, blocks, 0).await;
+}
+
+/// Checks the same of a store that knows the config blocks from this one on.
+async fn check_content_from(store: &SegmentStore, blocks: &[Block], oldest: u64) {
     let info = store.info();
     let mut next = info.first.get() as usize;
     while next < info.height.get() as usize {
@@ -134,7 +175,7 @@ pub(super) async fn check_content(store: &SegmentStore, blocks: &[Block]) {
     }
     let expected = [0, 4, 11]
         .into_iter()
-        .filter(|number| *number < info.height.get());
+        .filter(|number| (oldest..info.height.get()).contains(number));
     assert_eq!(configs, expected.collect::<Vec<_>>());
 }
 
@@ -182,6 +223,28 @@ async fn whatever_a_crash_leaves_is_a_chain_with_everything_acknowledged() {
         for torn in tears(length).map(Fate::Torn).chain([Fate::Zeroed]) {
             let fate = |op, _: &str| if op == cut - 1 { torn } else { Fate::Done };
             check(&log.crashed(cut, fate), &blocks, facts).await;
+        }
+    }
+}
+
+/// A chain that begins with a config block that was given is there, or begins anew.
+#[tokio::test]
+async fn a_crash_leaves_the_config_block_that_a_chain_began_with() {
+    let blocks = chain();
+    let config = joined(&blocks);
+    let lives = [&[1, 2][..], &[1, 3, 2], &[2, 1]];
+    let (_dir, log) = life_of(&blocks, config.clone(), &lives).await;
+    for cut in 0..=log.len() {
+        let facts = log.facts(cut);
+        for fate in fates() {
+            check_of(&log.crashed(cut, fate), &blocks, facts, &config).await;
+        }
+        let Some(length) = cut.checked_sub(1).and_then(|last| log.written(last)) else {
+            continue;
+        };
+        for torn in tears(length).map(Fate::Torn).chain([Fate::Zeroed]) {
+            let fate = |op, _: &str| if op == cut - 1 { torn } else { Fate::Done };
+            check_of(&log.crashed(cut, fate), &blocks, facts, &config).await;
         }
     }
 }

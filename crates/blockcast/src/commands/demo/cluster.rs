@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Duration};
 use block_api::{BlockReader, ChannelId, Height, NodeId};
 use blockcast::{
     ChannelState, Node, NodeConfig,
-    config::{ChannelSection, OrdererTls, OverrideSection},
+    config::{ChannelSection, OrdererTls, OverrideSection, Pull},
 };
 use blocks_provider::PullState;
 use futures::future::try_join_all;
@@ -97,7 +97,12 @@ impl Cluster {
             });
         config.orderer.overrides.extend(overrides);
         config.channels.push(ChannelSection {
-            pull: index == 0,
+            // Each run is to show the same, and begin at once.
+            pull: if index == 0 {
+                Pull::Always
+            } else {
+                Pull::Never
+            },
             ..ChannelSection::new(self.channel.clone(), folder.join("genesis.block"))
         });
         config
@@ -160,7 +165,7 @@ impl Cluster {
             if *height < heights.orderer {
                 let state = self.state(node).await.ok();
                 let reason = state.and_then(|state| match (state.storage_failure, state.pull) {
-                    (Some(failure), _) => Some(failure),
+                    (Some(failure), _) => Some(failure.message),
                     (None, Some(PullState::BackingOff { last_failure, .. })) => last_failure,
                     (None, _) => None,
                 });

@@ -216,6 +216,10 @@ fn node_toml(
          [orderer]\n\
          tls = \"{tls}\"\n\
          {client}{overrides}\n\
+         [delivery]\n\
+         # The identity above is a client's; without this, only peers are elected to pull.\n\
+         puller_role = \"member\"\n\
+         \n\
          [[channel]]\n\
          id = \"{channel}\"\n\
          genesis = \"{GENESIS}\"\n",

@@ -3,6 +3,8 @@
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const SETTINGS: u8 = 4;
 pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
@@ -31,8 +33,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> RawServer<T> {
     }
 
     pub(crate) async fn send(&mut self, kind: u8, flags: u8, payload: &[u8]) {
+        self.send_on(0, kind, flags, payload).await;
+    }
+
+    pub(crate) async fn send_on(&mut self, stream: u8, kind: u8, flags: u8, payload: &[u8]) {
         let length = (payload.len() as u32).to_be_bytes();
-        let mut frame = vec![length[1], length[2], length[3], kind, flags, 0, 0, 0, 0];
+        let mut frame = vec![
+            length[1], length[2], length[3], kind, flags, 0, 0, 0, stream,
+        ];
         frame.extend_from_slice(payload);
         self.0.write_all(&frame).await.unwrap();
     }

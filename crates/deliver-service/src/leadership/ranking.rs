@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Decides whether this node pulls, from what is known of the others and from the time.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use block_api::Height;
+use tokio::time::Instant;
+
+use super::{Leadership, Role, rank::Rank};
+
+/// How often the time that a node pulls beside others doubles at most.
+const MOST_DOUBLINGS: u32 = 4;
+
+/// By which numbers it is decided.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    /// How many nodes pull.
+    pub(crate) pullers: usize,
+    /// How long a node may take to begin.
+    pub(crate) takeover: Duration,
+    /// How long nothing may come before a standby looks for itself.
+    pub(crate) censorship: Duration,
+}
+
+/// Another node that may pull.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    pub(crate) rank: Rank,
+    /// Whether it says that it has a stream.
+    pub(crate) pulling: bool,
+    pub(crate) height: Height,
+}
+
+/// What to do, until something is known anew or this time comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Decision {
+    pub(crate) leadership: Leadership,
+    /// Whether an orderer is to be asked for the next block.
+    pub(crate) probe: bool,
+    pub(crate) wake: Option<Instant>,
+}
+
+/// The others, and how this node stands among them.
+///
+/// A node that comes before this one in the order counts as one that pulls while it has a stream,
+/// and while it has not had the time to open one. Whoever pulls goes on until enough better ones
+/// have streams, so that a handover never leaves the channel without; and nodes that reach no orderer
+/// keep no other from trying.
+#[derive(Debug)]
+pub(crate) struct Ranking {
+    settings: Settings,
+    own: Rank,
+    began: Instant,
+    others: BTreeMap<Rank, Other>,
+    /// Whether this node pulls by its place.
+    leads: bool,
+    height: Height,
+    grown_at: Instant,
+    /// Since when a probe would be for this node to make; put off by each.
+    looking_since: Option<Instant>,
+    beside: Option<Beside>,
+    /// How often others kept a block back since they last brought one by themselves.
+    withheld: u32,
+}
+
+#[derive(Debug)]
+struct Other {
+    pulling: bool,
+    height: Height,
+    appeared: Instant,
+    /// By when it should have a stream, while it should have one and has none.
+    begin_by: Option<Instant>,
+}
+
+/// Pulling beside others that kept a block back.
+#[derive(Debug)]
+struct Beside {
+    /// The others follow when they have reached this height soon after this node.
+    mark: Height,
+    marked_at: Instant,
+    /// Since when they follow.
+    level_since: Instant,
+    /// How long they have to.
+    period: Duration,
+}
+
+impl Ranking {
+    pub(crate) fn new(settings: Settings, own: Rank, height: Height, now: Instant) -> Self {
+        Self {
+            settings,
+            own,
+            began: now,
+            others: BTreeMap::new(),
+            leads: false,
+            height,
+            grown_at: now,
+            looking_since: None,
+            beside: None,
+            withheld: 0,
+        }
+    }
+
+    /// Takes this node's place, and all other nodes that may pull, as they are known.
+    pub(crate) fn see(&mut self, own: Rank, seen: Vec<Seen>, now: Instant) {
+        self.own = own;
+        let mut known = std::mem::take(&mut self.others);
+        for Seen {
+            rank,
+            pulling,
+            height,
+        } in seen
+        {
+            let old = known.remove(&rank);
+            let other = Other {
+                pulling,
+                height,
+                appeared: old.as_ref().map_or(now, |old| old.appeared),
+                begin_by: old.and_then(|old| old.begin_by),
+            };
+            self.others.insert(rank, other);
+        }
+    }
+
+    /// Takes the height of the chain.
+    pub(crate) fn grew(&mut self, height: Height, now: Instant) {
+        if height <= self.height {
+            return;
+        }
+        self.height = height;
+        self.grown_at = now;
+        if self.beside.is_none() {
+            self.withheld = 0;
+        }
+    }
+
+    /// A probe was made, or is under way.
+    pub(crate) fn probed(&mut self, now: Instant) {
+        self.looking_since = Some(now);
+    }
+
+    /// A probe found a block that the ones who pull did not bring.
+    pub(crate) fn found_withheld(&mut self, now: Instant) {
+        let factor = 1 << self.withheld.min(MOST_DOUBLINGS);
+        self.withheld = self.withheld.saturating_add(1);
+        self.beside = Some(Beside {
+            mark: self.height,
+            marked_at: now,
+            level_since: now,
+            period: self.settings.censorship * factor,
+        });
+    }
+
+    /// Decides by what is known.
+    pub(crate) fn decide(&mut self, now: Instant) -> Decision {
+        let Settings {
+            pullers, takeover, ..
+        } = self.settings;
+        let mut wake = Wake(None);
+        // Those before this node that count as pulling, and of them those that have a stream.
+        let (mut active, mut streaming) = (0, 0);
+        // Those that would take over before it, and all that come before it.
+        let (mut standbys, mut rank) = (0, 0);
+        let mut lowest: Option<Height> = None;
+        for (_, other) in self.others.range_mut(..&self.own) {
+            rank += 1;
+            if active >= pullers {
+                other.begin_by = None;
+                standbys += 1;
+                continue;
+            }
+            if other.pulling {
+                other.begin_by = None;
+                active += 1;
+                streaming += 1;
+                lowest = Some(lowest.map_or(other.height, |lowest| lowest.min(other.height)));
+                continue;
+            }
+            // A node that has begun itself a moment ago waits whether better ones appear.
+            let begin_by = *other
+                .begin_by
+                .get_or_insert((now + takeover).max(other.appeared + takeover * 2));
+            if now < begin_by && !self.leads {
+                active += 1;
+                wake.at(begin_by);
+            }
+        }
+        let is_due = active < pullers;
+        let grace_ends = self.began + takeover;
+        self.leads = is_due && (self.leads || now >= grace_ends);
+        if self.leads {
+            self.beside = None;
+        } else if is_due {
+            wake.at(grace_ends);
+        }
+        self.stay_beside(lowest, now, &mut wake);
+        let role = match (self.leads, &self.beside) {
+            (true, _) => Role::Puller,
+            (false, Some(_)) => Role::Beside,
+            (false, None) if is_due => Role::Waiting,
+            (false, None) => Role::Standby,
+        };
+        let looks = role == Role::Standby && standbys == 0 && streaming >= pullers;
+        Decision {
+            leadership: Leadership {
+                role,
+                rank,
+                candidates: self.others.len() + 1,
+            },
+            probe: self.probe_due(looks, now, &mut wake),
+            wake: wake.0,
+        }
+    }
+
+    /// Whether it is time for this node to look for itself.
+    fn probe_due(&mut self, looks: bool, now: Instant, wake: &mut Wake) -> bool {
+        if !looks {
+            self.looking_since = None;
+            return false;
+        }
+        let since = *self.looking_since.get_or_insert(now);
+        let patience = self.settings.censorship;
+        // Up to a quarter more, so that the channels of a node do not ask in step.
+        let patience = patience + patience * u32::from(self.own.share()) / (4 * 255);
+        let due = since.max(self.grown_at) + patience;
+        if now < due {
+            wake.at(due);
+        }
+        now >= due
+    }
+
+    /// Ends the pulling beside others once they have followed for long enough.
+    fn stay_beside(&mut self, lowest: Option<Height>, now: Instant, wake: &mut Wake) {
+        let Some(beside) = &mut self.beside else {
+            return;
+        };
+        let follow_by = beside.marked_at + self.settings.takeover;
+        if lowest.is_none_or(|lowest| lowest >= beside.mark) {
+            beside.mark = self.height;
+            beside.marked_at = now;
+        } else if now >= follow_by {
+            beside.level_since = now;
+        } else {
+            wake.at(follow_by);
+        }
+        let ends = beside.level_since + beside.period;
+        if now >= ends {
+            self.beside = None;
+            // The others have their time before they are looked after again.
+            self.looking_since = Some(now);
+        } else {
+            wake.at(ends);
+        }
+    }
+}
+
+/// The earliest of some times.
+struct Wake(Option<Instant>);
+
+impl Wake {
+    fn at(&mut self, time: Instant) {
+        self.0 = Some(self.0.map_or(time, |earliest| earliest.min(time)));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the nodes of a channel say of themselves.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use block_api::{BlockNumber, ChannelStatus, Height, NodeId};
+use bytes::Bytes;
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
+
+use crate::health::Neighbours;
+
+/// The nodes of a channel, by what they said last.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    known: Mutex<Known>,
+    changed: Notify,
+    changes: watch::Sender<()>,
+}
+
+/// What is known of a node that may pull.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    pub(crate) node: NodeId,
+    /// Its identity, where it is proven.
+    pub(crate) identity: Option<Bytes>,
+    pub(crate) pulling: bool,
+    pub(crate) height: Height,
+}
+
+#[derive(Debug)]
+struct Known {
+    peers: BTreeMap<NodeId, Peer>,
+    neighbours: Neighbours,
+}
+
+#[derive(Debug)]
+struct Peer {
+    identity: Option<Bytes>,
+    status: ChannelStatus,
+}
+
+impl Peers {
+    pub(crate) fn new() -> Self {
+        Self {
+            known: Mutex::new(Known {
+                peers: BTreeMap::new(),
+                neighbours: Neighbours::None(Instant::now()),
+            }),
+            changed: Notify::new(),
+            changes: watch::Sender::default(),
+        }
+    }
+
+    pub(crate) fn all(&self) -> BTreeMap<NodeId, ChannelStatus> {
+        let known = self.known();
+        let entries = known.peers.iter();
+        entries
+            .map(|(node, peer)| (node.clone(), peer.status.clone()))
+            .collect()
+    }
+
+    /// The same, without the tips and with what is proven of each.
+    pub(crate) fn candidates(&self) -> Vec<Candidate> {
+        let known = self.known();
+        let candidates = known.peers.iter().map(|(node, peer)| Candidate {
+            node: node.clone(),
+            identity: peer.identity.clone(),
+            pulling: peer.status.pulling,
+            height: peer.status.height,
+        });
+        candidates.collect()
+    }
+
+    /// What each of them says to have, and its identity where that is proven.
+    pub(crate) fn ranges(&self) -> BTreeMap<NodeId, (BlockNumber, Height, Option<Bytes>)> {
+        let known = self.known();
+        let ranges = known.peers.iter().map(|(node, Peer { identity, status })| {
+            let range = (status.first, status.height, identity.clone());
+            (node.clone(), range)
+        });
+        ranges.collect()
+    }
+
+    pub(crate) fn neighbours(&self) -> Neighbours {
+        self.known().neighbours
+    }
+
+    /// Tells of every change.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    pub(crate) fn heard(&self, from: NodeId, identity: Option<Bytes>, status: ChannelStatus) {
+        self.change(|peers| drop(peers.insert(from, Peer { identity, status })));
+    }
+
+    pub(crate) fn left(&self, node: &NodeId) {
+        self.change(|peers| drop(peers.remove(node)));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<NodeId, Peer>)) {
+        let mut known = self.known();
+        change(&mut known.peers);
+        let pulls = known.peers.values().any(|peer| peer.status.pulling);
+        known.neighbours = match (pulls, known.peers.is_empty(), known.neighbours) {
+            (true, ..) => Neighbours::Pulling,
+            (false, true, same @ Neighbours::None(_))
+            | (false, false, same @ Neighbours::Idle(_)) => same,
+            (false, true, _) => Neighbours::None(Instant::now()),
+            (false, false, _) => Neighbours::Idle(Instant::now()),
+        };
+        drop(known);
+        self.changed.notify_one();
+        self.changes.send_replace(());
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Whatever a panic left behind is what nodes said.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Who pulls, among nodes that find it out by themselves.
+
+mod claims;
+mod order;
+mod outages;
+
+use std::{sync::Arc, time::Duration};
+
+use block_api::{
+    Block, BlockReader, Endpoint, Gossip as _, Height, NodeId, Start, Stop,
+    testing::{LiveChain, Manner, MemoryStore, ScriptedSource, Step, TestChain, within},
+};
+use blockcast_deliver_service::{
+    ChannelParts, Config, Leadership, Origin, Role, StartError, StopError,
+};
+use blocks_provider::PullState;
+use gossip_memory::{Link, MemoryNetwork, NodeConfig};
+use tokio::time::{Instant, sleep};
+
+use crate::harness::{Node, ORDERER, chain, count, endpoint, has};
+
+const SECOND: Duration = Duration::from_secs(1);
+const STEP: Duration = Duration::from_millis(50);
+
+/// Nodes of one organisation whose orderer serves one chain. They have one identity, so that their
+/// names are their order.
+struct Group {
+    network: MemoryNetwork,
+    chain: LiveChain,
+    blocks: Vec<Block>,
+    nodes: Vec<Node>,
+}
+
+impl Group {
+    /// So many nodes that know each other and have begun to find out who pulls.
+    async fn start(names: usize) -> Self {
+        let mut group = Self::prepare(names).await;
+        group.elect().await;
+        group
+    }
+
+    async fn prepare(names: usize) -> Self {
+        let blocks = chain(60, 100);
+        let mut group = Self {
+            network: MemoryNetwork::new(7),
+            chain: LiveChain::new(blocks[..1].to_vec()),
+            blocks,
+            nodes: Vec::new(),
+        };
+        for index in 0..names {
+            group.add(&format!("node-{index}"), Config::default()).await;
+        }
+        group
+    }
+
+    async fn add(&mut self, name: &str, config: Config) {
+        let node = Node::start(&self.network, name, &self.blocks[0], config).await;
+        node.orderer.serve(ORDERER, &self.chain, Manner::HONEST);
+        self.nodes.push(node);
+        self.network.link_all(Link::default());
+    }
+
+    async fn elect(&mut self) {
+        for node in &self.nodes {
+            node.elect().await;
+        }
+    }
+
+    /// Has the orderer make the next blocks, up to this height.
+    fn order_up_to(&self, height: usize) {
+        let made = self.made();
+        self.chain.grow(self.blocks[made..height].iter().cloned());
+    }
+
+    fn made(&self) -> usize {
+        self.chain.height()
+    }
+
+    async fn all_reach(&self, height: usize) {
+        for node in &self.nodes {
+            node.reaches(height as u64).await;
+        }
+    }
+
+    /// The nodes that have a stream of blocks.
+    async fn streaming(&self) -> Vec<usize> {
+        let mut streaming = Vec::new();
+        for (index, node) in self.nodes.iter().enumerate() {
+            if matches!(node.state().await.pull, Some(PullState::Streaming(_))) {
+                streaming.push(index);
+            }
+        }
+        streaming
+    }
+
+    async fn settles(&self, expected: &[usize]) {
+        let what = format!("streams of {expected:?}");
+        let settled = async {
+            while self.streaming().await != expected {
+                sleep(STEP).await;
+            }
+        };
+        within(&what, settled).await;
+    }
+
+    /// For so long, these nodes have streams and no others.
+    async fn stays(&self, expected: &[usize], time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            assert_eq!(self.streaming().await, expected);
+            sleep(STEP).await;
+        }
+    }
+
+    /// Nothing is heard of a node any more, and nobody is told why: it hangs, or its machine is gone.
+    fn silence(&self, node: usize) {
+        let silent = self.nodes[node].id();
+        for other in &self.nodes {
+            if other.id() != silent {
+                self.network.cut_one_way(&silent, &other.id());
+                self.network.cut_one_way(&other.id(), &silent);
+            }
+        }
+    }
+
+    async fn stop(self) {
+        for node in &self.nodes {
+            has(
+                node,
+                &self.blocks[..node.store.info().height.get() as usize],
+            )
+            .await;
+        }
+        for node in self.nodes {
+            node.stop().await;
+        }
+    }
+}
+
+async fn leadership(node: &Node) -> Leadership {
+    node.state().await.leadership.unwrap()
+}
+
+fn requests(node: &Node) -> usize {
+    node.orderer.requests().len()
+}
+
+/// How often a node opened a stream to pull.
+fn pulls(node: &Node) -> usize {
+    let requests = node.orderer.requests();
+    requests
+        .iter()
+        .filter(|(_, request)| request.stop == Stop::Never)
+        .count()
+}

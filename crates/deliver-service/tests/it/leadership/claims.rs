@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What others withhold, and what they claim.
+
+use super::*;
+
+/// The orderer of the puller keeps blocks back, and no header of them is seen anywhere.
+#[tokio::test(start_paused = true)]
+async fn a_standby_finds_what_the_puller_does_not_bring() {
+    let group = Group::start(3).await;
+    let withholding = Manner::withholding_blocks(5);
+    group.nodes[0]
+        .orderer
+        .serve(ORDERER, &group.chain, withholding);
+    group.settles(&[0]).await;
+    group.order_up_to(5);
+    group.all_reach(5).await;
+    group.order_up_to(20);
+    let patience = Config::default().provider.censorship_timeout;
+    let kept_back = Instant::now();
+    sleep(patience - SECOND).await;
+    assert_eq!(group.nodes[1].state().await.chain.height, Height::new(5));
+    group.all_reach(20).await;
+    let took = kept_back.elapsed();
+    assert!(
+        took >= patience && took <= patience * 5 / 4 + SECOND * 2,
+        "{took:?}"
+    );
+    assert_eq!(leadership(&group.nodes[1]).await.role, Role::Beside);
+    assert_eq!(group.streaming().await, [0, 1]);
+    assert_eq!(requests(&group.nodes[2]), 0, "the first standby alone");
+    // While it pulls beside, blocks come at once.
+    group.order_up_to(30);
+    let began = Instant::now();
+    group.all_reach(30).await;
+    assert!(began.elapsed() < SECOND);
+    // The puller follows, and is trusted again after a while.
+    group.nodes[0]
+        .orderer
+        .serve(ORDERER, &group.chain, Manner::HONEST);
+    group.nodes[0].orderer.set_endpoints(vec![]);
+    group.nodes[0].orderer.set_endpoints(vec![endpoint()]);
+    let settled = async {
+        while leadership(&group.nodes[1]).await.role != Role::Standby {
+            sleep(SECOND).await;
+        }
+    };
+    tokio::time::timeout(patience * 3, settled).await.unwrap();
+    group.settles(&[0]).await;
+    group.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_of_an_idle_channel_asks_seldom_and_pulls_nothing() {
+    let group = Group::start(3).await;
+    group.settles(&[0]).await;
+    group.order_up_to(5);
+    group.all_reach(5).await;
+    let patience = Config::default().provider.censorship_timeout;
+    group.stays(&[0], patience * 20).await;
+    let asked = group.nodes[1].orderer.requests();
+    assert!((15..=20).contains(&asked.len()), "{} times", asked.len());
+    assert!(
+        asked
+            .iter()
+            .all(|(_, request)| request.start == Start::At(5.into()))
+    );
+    assert_eq!(requests(&group.nodes[2]), 0);
+    group.stop().await;
+}
+
+/// Each probe goes to the next endpoint, and what is no next block proves nothing.
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_brings_a_bad_block_changes_nothing() {
+    let group = Group::prepare(2).await;
+    let [first, second] = group.nodes.as_slice() else {
+        unreachable!("two nodes were started")
+    };
+    let names = ["bad:1", "far:2", "silent:3", "good:4"];
+    let endpoints: Vec<Endpoint> = names.iter().map(|name| name.parse().unwrap()).collect();
+    second.orderer.set_endpoints(endpoints.clone());
+    let forged = TestChain::forged(&group.blocks[1]);
+    let script = |name, block: &Block| {
+        let steps = vec![Step::Block(block.clone())];
+        second
+            .orderer
+            .script(name, block_api::testing::Opening::Stream(steps));
+    };
+    script("bad:1", &forged);
+    script("far:2", &group.blocks[40]);
+    first.elect().await;
+    sleep(SECOND * 5).await;
+    second.elect().await;
+    let patience = Config::default().provider.censorship_timeout;
+    sleep(patience * 5).await;
+    let asked = second.orderer.requests();
+    let asked: Vec<&Endpoint> = asked.iter().map(|(endpoint, _)| endpoint).collect();
+    assert_eq!(asked[..3], [&endpoints[0], &endpoints[1], &endpoints[2]]);
+    assert_eq!(leadership(second).await.role, Role::Standby);
+    assert_eq!(second.state().await.stats.rejected, 1);
+    group.stop().await;
+}
+
+/// What strangers say, and what nobody proved, keeps no one from pulling, whatever their place.
+#[tokio::test(start_paused = true)]
+async fn claims_of_strangers_and_without_proof_count_for_nothing() {
+    let blocks = chain(6, 100);
+    let (network, orders) = (MemoryNetwork::new(3), LiveChain::new(blocks.clone()));
+    let unproven = NodeConfig {
+        proves_identity: false,
+        ..NodeConfig::default()
+    };
+    let mut claimants = Vec::new();
+    let gossips = [
+        (network.node_with("0-unproven", unproven), "node"),
+        (network.node("0-stranger"), "another organisation"),
+    ];
+    for (gossip, identity) in gossips {
+        let store = Arc::new(MemoryStore::with(vec![TestChain::verified(&blocks[0])]).await);
+        let node = Node::with(gossip, identity, &blocks[0], Config::default(), store).await;
+        // It has a stream, and nothing comes on it.
+        node.pull().await;
+        claimants.push(node);
+    }
+    let store = Arc::new(MemoryStore::with(vec![TestChain::verified(&blocks[0])]).await);
+    let gossip = network.node("node-9");
+    let node = Node::with(gossip, "node", &blocks[0], Config::default(), store).await;
+    node.orderer.serve(ORDERER, &orders, Manner::HONEST);
+    network.link_all(Link::default());
+    let told = async {
+        while node
+            .state()
+            .await
+            .peers
+            .values()
+            .filter(|peer| peer.pulling)
+            .count()
+            < 2
+        {
+            sleep(STEP).await;
+        }
+    };
+    within("the claims", told).await;
+    node.elect().await;
+    node.reaches(6).await;
+    let alone = Leadership {
+        role: Role::Puller,
+        rank: 0,
+        candidates: 1,
+    };
+    assert_eq!(leadership(&node).await, alone);
+    node.stop().await;
+    for node in claimants {
+        node.stop().await;
+    }
+}
+
+/// Where one identity satisfies BlockValidation, anybody of the orderers' organisation may sign a
+/// header of any number: it is a hint, and takes nobody's channel over.
+#[tokio::test(start_paused = true)]
+async fn a_header_out_of_nowhere_makes_nobody_pull() {
+    let group = Group::start(2).await;
+    group.settles(&[0]).await;
+    let ahead = chain(60, 5);
+    let liar = MemoryStore::after(49.into(), ahead[49].header_hash());
+    let store = Arc::new(liar);
+    block_api::BlockStore::append(&*store, vec![TestChain::verified(&ahead[50])])
+        .await
+        .unwrap();
+    let parts = group.nodes[0].parts(&group.blocks[0]);
+    let gossip = group.network.node("node-liar");
+    let membership = gossip
+        .join(block_api::JoinRequest {
+            channel: parts.channel,
+            genesis: parts.genesis,
+            reader: store,
+            readers: parts.readers,
+            signer: parts.signer,
+        })
+        .await
+        .unwrap();
+    group.network.link_all(Link::default());
+    let claim = TestChain::verified(&ahead[50]);
+    membership.channel.publish(&claim).await.unwrap();
+    group.stays(&[0], SECOND * 25).await;
+    let state = group.nodes[1].state().await;
+    assert_eq!(
+        state.peers[&NodeId::new("node-liar")].height,
+        Height::new(51)
+    );
+    assert_eq!(state.leadership.unwrap().role, Role::Standby);
+    assert_eq!(requests(&group.nodes[1]), 0);
+    gossip.stop().await;
+    group.stop().await;
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `recovery`: how soon a node is back after it was stopped or the one that pulls was killed, and
+//! what it costs to wait for blocks on many channels.
+//!
+//! Nodes whose memory is measured, or which are killed, are processes of their own: this program
+//! again, which then is a node of the file that it is told.
+#![expect(
+    clippy::print_stdout,
+    reason = "the rows are what a benchmark is for, and a node tells its benchmark how far it is"
+)]
+
+mod idle;
+mod process;
+mod restart;
+
+use std::env;
+
+use anyhow::Result;
+use clap::Parser;
+use e2e_tests::bench::table;
+
+#[derive(Debug, Parser)]
+struct Args {
+    /// A few blocks and channels, to see that it runs.
+    #[arg(long)]
+    smoke: bool,
+    /// Rows as JSON.
+    #[arg(long)]
+    json: bool,
+    /// How many rounds; the medians are printed.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// How many channels the idle node has.
+    #[arg(long, default_value_t = 200)]
+    channels: usize,
+    /// How many blocks the larger of two stores has; the smaller one has a hundredth.
+    #[arg(long, default_value_t = 100_000)]
+    blocks: u64,
+    /// The cases to run, by a part of their names; all by default.
+    #[arg(long)]
+    case: Option<String>,
+    /// What cargo passes to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    if let [command, config] = arguments.as_slice()
+        && command == process::COMMAND
+    {
+        return Box::pin(process::run(config.as_ref())).await;
+    }
+    let args = Args::parse();
+    let wanted = |name: &str| {
+        args.case
+            .as_ref()
+            .is_none_or(|case| name.contains(case.as_str()))
+    };
+    let (rounds, blocks, channels, seconds) = if args.smoke {
+        (1, 500, 3, 1)
+    } else {
+        (args.rounds, args.blocks, args.channels, 20)
+    };
+    let mut rows = Vec::new();
+    if wanted("restart") {
+        rows.push(Box::pin(restart::case(rounds, blocks)).await?);
+    }
+    if wanted("idle") {
+        rows.extend(Box::pin(idle::case(channels, seconds)).await?);
+    }
+    match args.json {
+        true => println!("{}", serde_json::to_string_pretty(&rows)?),
+        false => print!("{}", table(&rows)),
+    }
+    Ok(())
+}
