@@ -82,6 +82,7 @@ impl Channel {
             counters: Counters::default(),
             applied: watch::Sender::new(applied),
             storage_failure: watch::Sender::new(None),
+            appending: watch::Sender::new(None),
             lag: Lag::default(),
             supervision: Supervision::default(),
             awaiting: WaitingRoom::new(config.candidates_at_work),
@@ -192,6 +193,7 @@ impl Channel {
             pull: pull_report.as_ref(),
             neighbours: self.peers.neighbours(),
             storage: storage_failure.as_ref(),
+            appending: *intake.appending.borrow(),
             contradicted: !evidence.is_empty(),
             dying: intake.supervision.dying(now),
         };

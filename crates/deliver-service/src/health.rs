@@ -54,6 +54,8 @@ pub(crate) struct Signs<'a> {
     pub(crate) pull: Option<&'a PullReport>,
     pub(crate) neighbours: Neighbours,
     pub(crate) storage: Option<&'a StorageFailure>,
+    /// Since when an append is under way.
+    pub(crate) appending: Option<Instant>,
     /// Whether orderers signed two blocks of one number.
     pub(crate) contradicted: bool,
     /// A task that dies again and again.
@@ -78,7 +80,7 @@ pub(crate) struct Patience {
     pub(crate) grace: Duration,
     /// With a block that was stored although the own source fails, for the next one.
     pub(crate) quiet: Duration,
-    /// With a block that is proven, and that nobody gives.
+    /// With a block that is proven and that nobody gives, and with one append.
     pub(crate) withheld: Duration,
 }
 
@@ -138,7 +140,7 @@ impl fmt::Display for Health {
 
 /// The health of a channel, with what is worst and what an operator can mend first.
 pub(crate) fn judge(signs: &Signs<'_>, patience: &Patience, now: Instant) -> Health {
-    if let Some(stuck) = cannot_store(signs) {
+    if let Some(stuck) = cannot_store(signs, patience, now) {
         return stuck;
     }
     let lacks = match signs.pull {
@@ -165,7 +167,7 @@ pub(crate) fn judge(signs: &Signs<'_>, patience: &Patience, now: Instant) -> Hea
     lacks.unwrap_or(Health::AtTip)
 }
 
-fn cannot_store(signs: &Signs<'_>) -> Option<Health> {
+fn cannot_store(signs: &Signs<'_>, patience: &Patience, now: Instant) -> Option<Health> {
     if let Some(failure) = signs.storage {
         return Some(Health::Stuck {
             reason: match failure.kind {
@@ -176,6 +178,10 @@ fn cannot_store(signs: &Signs<'_>) -> Option<Health> {
             },
             detail: Some(failure.message.clone()),
         });
+    }
+    let hangs = |began| now.saturating_duration_since(began) >= patience.withheld;
+    if signs.appending.is_some_and(hangs) {
+        return Some(stuck(StuckReason::StoreHangs));
     }
     signs
         .dying

@@ -47,6 +47,8 @@ pub(crate) struct Intake {
     pub(crate) applied: watch::Sender<Applied>,
     /// What the storage said when the last append failed; `None` while it works.
     pub(crate) storage_failure: watch::Sender<Option<StorageFailure>>,
+    /// Since when an append is under way.
+    pub(crate) appending: watch::Sender<Option<Instant>>,
     /// The blocks that are proven and not stored.
     pub(crate) lag: Lag,
     pub(crate) supervision: Supervision,

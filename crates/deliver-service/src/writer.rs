@@ -21,6 +21,7 @@ use crate::{
 /// not, and its configuration may not be in force. What waited is dropped and comes again. `false`
 /// when the configuration cannot be taken into force, which ends the channel.
 async fn recover(intake: &Intake) -> bool {
+    intake.appending.send_replace(None);
     let in_force = intake.applied().height;
     let restored = restore_config(&intake.channel, &*intake.store, &*intake.verifier, in_force);
     if let Err(error) = restored.await {
@@ -181,7 +182,10 @@ async fn append(intake: &Intake, batch: &[Buffered]) -> Option<ChainInfo> {
             .filter(|block| block.number() >= due)
             .collect();
         let began = Instant::now();
-        match intake.store.append(blocks).await {
+        intake.appending.send_replace(Some(began));
+        let appended = intake.store.append(blocks).await;
+        intake.appending.send_replace(None);
+        match appended {
             Ok(tip) => {
                 intake.counters.appended(began.elapsed());
                 if intake.storage_failure.send_replace(None).is_some() {

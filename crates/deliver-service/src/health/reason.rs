@@ -15,6 +15,8 @@ pub enum StuckReason {
     DiskFull,
     /// The block store failed; it is tried again.
     StoreFailed,
+    /// The block store has not returned from an append for a long time.
+    StoreHangs,
     /// The block store takes no more blocks until it is opened anew.
     StoreUnusable,
     /// A stored configuration cannot be taken into force.
@@ -69,9 +71,10 @@ pub enum StuckReason {
 
 impl StuckReason {
     /// Every reason once; what those carry that carry something has no meaning here.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::DiskFull,
         Self::StoreFailed,
+        Self::StoreHangs,
         Self::StoreUnusable,
         Self::ConfigNotApplied,
         Self::TaskDies { task: Task::Writer },
@@ -137,6 +140,11 @@ impl StuckReason {
                 "store-failed",
                 "the block store fails",
                 "check the disk and the rights on the store's folder; it is tried again",
+            ),
+            Self::StoreHangs => (
+                "store-hangs",
+                "the block store does not return from an append",
+                "check the disk and the file system; the node cannot be stopped in order before it returns",
             ),
             Self::StoreUnusable => (
                 "store-unusable",

@@ -47,6 +47,7 @@ fn signs(pull: Option<&PullReport>, grown_at: Instant) -> Signs<'_> {
         pull,
         neighbours: Neighbours::Pulling,
         storage: None,
+        appending: None,
         contradicted: false,
         dying: None,
     }
@@ -247,6 +248,14 @@ fn what_keeps_blocks_from_being_stored_is_worst() {
         );
         assert_eq!(reason(health), expected);
     }
+    let hanging = Signs {
+        appending: Some(late - PATIENCE.withheld),
+        ..signs(Some(&report), start)
+    };
+    assert_eq!(
+        reason(judge(&hanging, &PATIENCE, late)),
+        StuckReason::StoreHangs
+    );
     for task in Task::ALL {
         let signs = Signs {
             dying: Some(task),

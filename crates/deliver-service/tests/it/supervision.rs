@@ -337,6 +337,12 @@ async fn stopping_a_channel_waits_for_no_other_one() {
     })
     .await;
 
+    sleep(Duration::from_secs(30)).await;
+    until("the health", || {
+        let health = service.state(&node.channel).unwrap().health;
+        matches!(health, Health::Stuck { reason, .. } if reason == StuckReason::StoreHangs)
+    })
+    .await;
     let hanging = service.leave_channel(&node.channel);
     tokio::pin!(hanging);
     assert!(futures::poll!(&mut hanging).is_pending());
