@@ -121,11 +121,11 @@ pub(crate) async fn run(intake: &Intake, suspects: &mut mpsc::Receiver<Block>) {
             changed = applied.changed() => if changed.is_err() { return },
         }
         let height = intake.applied().height;
-        let (due, early) = waiting
+        let due: VecDeque<Block>;
+        (due, waiting) = waiting
             .into_iter()
             .partition(|suspect: &Block| suspect.number() < height.next_block());
-        waiting = early;
-        for suspect in VecDeque::from(due) {
+        for suspect in due {
             examine(intake, suspect).await;
         }
     }
