@@ -13,6 +13,7 @@ mod each_crate;
 mod findings;
 mod layers;
 mod lint;
+mod sim;
 mod test;
 mod tidy;
 mod workspace;
@@ -74,7 +75,16 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// All of the above in order, as CI runs it
+    /// Run the simulated network in release
+    Sim {
+        /// How many seeds
+        #[arg(long, default_value_t = 100)]
+        seeds: u64,
+        /// The first of them; the others follow it
+        #[arg(long, default_value_t = 1)]
+        first_seed: u64,
+    },
+    /// All of the above in order, as CI runs it; of benchmarks and simulation a short round
     Ci,
 }
 
@@ -100,6 +110,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::EachCrate => each_crate::run(&workspace),
         Command::Deny { advisories } => deny::run(&workspace, advisories),
         Command::Bench { name, json, args } => bench::run(&workspace, &name, json, &args),
+        Command::Sim { seeds, first_seed } => sim::run(&workspace, seeds, first_seed),
         Command::Ci => ci::run(&workspace),
     }
 }

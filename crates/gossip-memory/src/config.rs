@@ -8,8 +8,8 @@ use std::{num::NonZeroUsize, time::Duration};
 pub struct Link {
     /// How long a message takes at least. Default: nothing.
     pub latency: Duration,
-    /// How much longer it may take, drawn evenly for each message. Messages of one link keep their
-    /// order. Default: nothing.
+    /// How much longer it may take, drawn evenly for each message. Blocks that it holds up are
+    /// overtaken, statuses of a channel are not. Default: nothing.
     pub jitter: Duration,
     /// The share of gossip messages that is lost, from 0 to 1. Streams lose nothing. Default: 0.
     pub loss: f64,

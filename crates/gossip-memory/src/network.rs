@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use block_api::NodeId;
+use block_api::{BlockNumber, ChannelId, NodeId};
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 
 use crate::{
@@ -24,13 +24,24 @@ pub struct MemoryNetwork {
 #[derive(Debug)]
 struct State {
     seed: u64,
-    /// The dice of each direction of each link: what one link draws does not depend on when
-    /// another one draws.
-    dice: BTreeMap<(NodeId, NodeId), StdRng>,
+    /// How many messages of each kind went over each direction of each link, for each channel. The
+    /// fate of a message follows from its place in this count and not from what else was sent
+    /// before: tasks that wait for one thing send in any order.
+    sent: BTreeMap<(NodeId, NodeId, ChannelId, Kind), u64>,
     nodes: BTreeMap<NodeId, Arc<Node>>,
     /// Each direction of each link.
     links: BTreeMap<(NodeId, NodeId), Link>,
     cut: BTreeSet<(NodeId, NodeId)>,
+}
+
+/// What is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// A block, or an announcement of it.
+    Block(BlockNumber),
+    Status,
+    /// A piece of a stream, which is never lost on a link that carries anything.
+    Stream,
 }
 
 impl MemoryNetwork {
@@ -39,7 +50,7 @@ impl MemoryNetwork {
         Self {
             state: Arc::new(Mutex::new(State {
                 seed,
-                dice: BTreeMap::new(),
+                sent: BTreeMap::new(),
                 nodes: BTreeMap::new(),
                 links: BTreeMap::new(),
                 cut: BTreeSet::new(),
@@ -152,7 +163,13 @@ impl MemoryNetwork {
     }
 
     /// How long the next message takes on its way; `None` when it is lost.
-    pub(crate) fn draw(&self, from: &NodeId, to: &NodeId, may_be_lost: bool) -> Option<Duration> {
+    pub(crate) fn draw(
+        &self,
+        from: &NodeId,
+        to: &NodeId,
+        channel: &ChannelId,
+        kind: Kind,
+    ) -> Option<Duration> {
         let mut state = self.state();
         let key = (from.clone(), to.clone());
         if state.cut.contains(&key) {
@@ -160,15 +177,17 @@ impl MemoryNetwork {
         }
         let link = *state.links.get(&key)?;
         let seed = state.seed;
-        let dice = state
-            .dice
-            .entry(key)
-            .or_insert_with(|| StdRng::seed_from_u64(of_link(seed, from, to)));
+        let sent = (key.0, key.1, channel.clone(), kind);
+        let count = state.sent.entry(sent).or_default();
+        let of = format!("{from}>{to} {channel} {kind:?} {count}");
+        *count += 1;
+        let mut dice = StdRng::seed_from_u64(seed_of(seed, &of));
         let lost = dice.random_bool(link.loss.clamp(0.0, 1.0));
         let jitter = link
             .jitter
             .mul_f64(f64::from(dice.next_u32()) / f64::from(u32::MAX));
-        (!(lost && may_be_lost)).then(|| link.latency + jitter)
+        let arrives = !lost || kind == Kind::Stream;
+        arrives.then(|| link.latency + jitter)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -178,12 +197,10 @@ impl MemoryNetwork {
     }
 }
 
-/// The seed of one direction of a link: FNV-1a over the names, from the seed of the network on.
-fn of_link(seed: u64, from: &NodeId, to: &NodeId) -> u64 {
-    let names = format!("{from}>{to}");
-    names
-        .bytes()
-        .fold(seed ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        })
+/// The seed of something by its name: FNV-1a, from the seed of the network on.
+fn seed_of(seed: u64, name: &str) -> u64 {
+    let first = seed ^ 0xcbf2_9ce4_8422_2325;
+    name.bytes().fold(first, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }

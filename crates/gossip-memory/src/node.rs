@@ -6,33 +6,31 @@
 //! long it takes and not when it is due.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::BTreeMap,
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, atomic::Ordering},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use block_api::{
-    Answer, Block, BlockReader, BlockSource, Candidate, ChannelId, ChannelStatus, Gossip,
-    GossipChannel, GossipError, GossipEvent, HeaderHash, JoinRequest, Membership, NodeId,
-    ReadLimits, VerifiedBlock,
+    Answer, Block, BlockNumber, BlockSource, Candidate, ChannelId, ChannelStatus, Gossip,
+    GossipChannel, GossipError, JoinRequest, Membership, NodeId, VerifiedBlock,
 };
 use bytes::Bytes;
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::mpsc,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, trace};
 
-use crate::{MemoryNetwork, NodeConfig, source::PeerSource};
-
-/// A channel in this network: two chains of one name with different genesis blocks are apart.
-pub(crate) type Topic = (ChannelId, HeaderHash);
+use crate::{
+    MemoryNetwork, NodeConfig,
+    channel::{Channel, Parked, Topic, unpark},
+    network::Kind,
+    source::PeerSource,
+};
 
 /// A node of a [`MemoryNetwork`]. Cloning gives another handle to the same node.
 #[derive(Debug, Clone)]
@@ -58,39 +56,11 @@ struct State {
     arriving: Option<mpsc::Sender<Arrival>>,
 }
 
-/// A channel that a node joined.
-pub(crate) struct Channel {
-    topic: Topic,
-    pub(crate) reader: Arc<dyn BlockReader>,
-    /// `None` where the node proves none.
-    identity: Option<Bytes>,
-    pulling: AtomicBool,
-    status_changed: Notify,
-    left: CancellationToken,
-    inbox: Mutex<Inbox>,
-    room: Notify,
-}
-
-/// What has come in a channel and was not read yet.
-struct Inbox {
-    events: mpsc::Sender<GossipEvent>,
-    /// The newest status of each node that found the queue full.
-    parked: BTreeMap<NodeId, Parked>,
-    /// When each neighbour told its status last.
-    heard: BTreeMap<NodeId, Instant>,
-    seen: BTreeSet<Bytes>,
-    seen_order: VecDeque<Bytes>,
-}
-
-enum Parked {
-    Status(Option<Bytes>, ChannelStatus),
-    Left,
-}
-
 #[derive(Debug, Clone)]
 enum Message {
     Block {
         topic: Topic,
+        number: BlockNumber,
         bytes: Bytes,
     },
     Status {
@@ -146,22 +116,13 @@ impl Gossip for MemoryGossip {
         let topic = (request.channel.clone(), request.genesis);
         let (events, receiver) = mpsc::channel(self.node.config.event_queue.get());
         let proves_identity = self.node.config.proves_identity;
-        let channel = Arc::new(Channel {
-            topic: topic.clone(),
-            reader: request.reader,
-            identity: proves_identity.then(|| request.signer.identity()),
-            pulling: AtomicBool::new(false),
-            status_changed: Notify::new(),
-            left: self.node.stopped.child_token(),
-            inbox: Mutex::new(Inbox {
-                events,
-                parked: BTreeMap::new(),
-                heard: BTreeMap::new(),
-                seen: BTreeSet::new(),
-                seen_order: VecDeque::new(),
-            }),
-            room: Notify::new(),
-        });
+        let channel = Arc::new(Channel::new(
+            topic.clone(),
+            request.reader,
+            proves_identity.then(|| request.signer.identity()),
+            events,
+            self.node.stopped.child_token(),
+        ));
         {
             let mut state = self.node.state();
             if state.channels.contains_key(&topic) {
@@ -218,7 +179,7 @@ impl GossipChannel for Joined {
             return Err(GossipError::Closed);
         }
         // Everyone needs a config block at once, to judge what comes after it.
-        let (is_config, block) = (block.is_config(), block.block());
+        let (is_config, number, block) = (block.is_config(), block.number(), block.block());
         let is_inline = is_config || block.raw().len() <= self.node.config.inline_limit;
         let relay = if is_inline {
             block.relay()
@@ -232,6 +193,7 @@ impl GossipChannel for Joined {
             &self.network,
             &Message::Block {
                 topic: self.channel.topic.clone(),
+                number,
                 bytes,
             },
             None,
@@ -307,7 +269,7 @@ impl Node {
         if self.stopped.is_cancelled() {
             return;
         }
-        let Some(takes) = network.draw(&self.id, to.id(), true) else {
+        let Some(takes) = network.draw(&self.id, to.id(), message.channel(), message.kind()) else {
             return;
         };
         let arrival = Arrival {
@@ -334,7 +296,7 @@ impl Node {
                     channel.park(from.clone(), Parked::Status(identity, status));
                 }
             }
-            Message::Block { topic, bytes } => {
+            Message::Block { topic, bytes, .. } => {
                 let Some(channel) = self.channel(&topic) else {
                     return;
                 };
@@ -358,13 +320,9 @@ impl Node {
         block: Block,
         bytes: Bytes,
     ) {
+        let number = block.number();
         let (candidate, answer) = Candidate::new(block, from.clone());
-        if channel
-            .inbox()
-            .events
-            .try_send(GossipEvent::Candidate(candidate))
-            .is_err()
-        {
+        if !channel.offer(candidate) {
             trace!(node = %self.id, "event queue is full");
             return;
         }
@@ -378,7 +336,15 @@ impl Node {
                 answer = answer => answer.unwrap_or(Answer::Ignore),
             };
             if answer == Answer::Accept {
-                node.send_to_all(&network, &Message::Block { topic, bytes }, Some(&from));
+                node.send_to_all(
+                    &network,
+                    &Message::Block {
+                        topic,
+                        number,
+                        bytes,
+                    },
+                    Some(&from),
+                );
             }
         });
     }
@@ -390,113 +356,16 @@ impl Node {
     }
 }
 
-impl Channel {
-    /// Remembers a message; `false` when it was known.
-    fn remember(&self, bytes: &Bytes, limit: usize) -> bool {
-        let mut inbox = self.inbox();
-        if !inbox.seen.insert(bytes.clone()) {
-            return false;
-        }
-        inbox.seen_order.push_back(bytes.clone());
-        if inbox.seen_order.len() > limit
-            && let Some(oldest) = inbox.seen_order.pop_front()
-        {
-            inbox.seen.remove(&oldest);
-        }
-        true
+impl Message {
+    fn channel(&self) -> &ChannelId {
+        let (Self::Block { topic, .. } | Self::Status { topic, .. }) = self;
+        &topic.0
     }
 
-    /// Queues the newest word of a node, in place of an older one that was not read.
-    fn park(&self, node: NodeId, news: Parked) {
-        let mut inbox = self.inbox();
-        match &news {
-            Parked::Status(..) => drop(inbox.heard.insert(node.clone(), Instant::now())),
-            Parked::Left => drop(inbox.heard.remove(&node)),
-        }
-        inbox.parked.insert(node, news);
-        drop(inbox);
-        self.room.notify_one();
-    }
-
-    /// Waits until a neighbour has been silent for so long. While there is none, or none is left, it
-    /// is to be called again after every status that is told.
-    async fn fell_silent(&self, limit: Duration) -> NodeId {
-        loop {
-            let oldest = {
-                let inbox = self.inbox();
-                let oldest = inbox.heard.iter().min_by_key(|(_, heard)| **heard);
-                oldest.map(|(node, heard)| (node.clone(), *heard + limit))
-            };
-            match oldest {
-                Some((node, until)) if until <= Instant::now() => return node,
-                Some((_, until)) => sleep_until(until).await,
-                None => std::future::pending().await,
-            }
-        }
-    }
-
-    /// Ends the events: the sender goes, and the queue is closed once it was read.
-    fn close(&self) {
-        self.left.cancel();
-        let mut inbox = self.inbox();
-        inbox.parked.clear();
-        inbox.events = mpsc::channel(1).0;
-    }
-
-    async fn status(&self) -> ChannelStatus {
-        let info = self.reader.info();
-        let tip = match info.height.tip() {
-            Some(number) if number >= info.first => {
-                self.reader.read(number, ReadLimits::one()).await.ok()
-            }
-            _ => None,
-        };
-        let tip = tip
-            .and_then(|blocks| blocks.into_iter().next())
-            .and_then(|bytes| Block::parse(bytes).ok());
-        ChannelStatus {
-            first: info.first,
-            height: info.height,
-            tip: tip.map(|block| block.without_data().with_signatures_slot_only()),
-            pulling: self.pulling.load(Ordering::SeqCst),
-        }
-    }
-
-    fn inbox(&self) -> MutexGuard<'_, Inbox> {
-        self.inbox
-            .lock()
-            .expect("invariant: no holder of this lock panics")
-    }
-}
-
-/// Moves parked news into the event queue whenever it has room.
-async fn unpark(channel: Arc<Channel>) {
-    loop {
-        tokio::select! {
-            biased;
-            () = channel.left.cancelled() => return,
-            () = channel.room.notified() => {}
-        }
-        loop {
-            let events = channel.inbox().events.clone();
-            let permit = tokio::select! {
-                biased;
-                () = channel.left.cancelled() => return,
-                permit = events.reserve() => permit,
-            };
-            let (Ok(permit), Some((from, news))) = (permit, channel.inbox().parked.pop_first())
-            else {
-                break;
-            };
-            permit.send(match news {
-                Parked::Status(identity, status) => GossipEvent::Status {
-                    from,
-                    // In one process nobody lies about who they are.
-                    identity,
-                    status,
-                },
-                Parked::Left => GossipEvent::Left(from),
-            });
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Block { number, .. } => Kind::Block(*number),
+            Self::Status { .. } => Kind::Status,
         }
     }
 }
@@ -529,10 +398,10 @@ async fn tell_status(network: MemoryNetwork, node: Arc<Node>, channel: Arc<Chann
     }
 }
 
-/// Takes in what neighbours sent when it is due; what one neighbour sent, in order.
+/// Takes in what neighbours sent when it is due. A status is never overtaken by a later one.
 async fn take_in(network: MemoryNetwork, node: Arc<Node>, mut arriving: mpsc::Receiver<Arrival>) {
     let mut on_their_way: BTreeMap<(Instant, u64), (Arc<Node>, Message)> = BTreeMap::new();
-    let mut latest: BTreeMap<NodeId, Instant> = BTreeMap::new();
+    let mut latest: BTreeMap<(NodeId, ChannelId), Instant> = BTreeMap::new();
     let mut count = 0;
     loop {
         let next = on_their_way.first_key_value().map(|((due, _), _)| *due);
@@ -544,9 +413,15 @@ async fn take_in(network: MemoryNetwork, node: Arc<Node>, mut arriving: mpsc::Re
                 let Some(Arrival { from, takes, message }) = arrival else {
                     return;
                 };
-                let latest = latest.entry(from.id.clone()).or_insert_with(Instant::now);
-                *latest = (*latest).max(Instant::now() + takes);
-                on_their_way.insert((*latest, count), (from, message));
+                let mut due = Instant::now() + takes;
+                if message.kind() == Kind::Status {
+                    let latest = latest
+                        .entry((from.id.clone(), message.channel().clone()))
+                        .or_insert(due);
+                    due = due.max(*latest);
+                    *latest = due;
+                }
+                on_their_way.insert((due, count), (from, message));
                 count += 1;
             }
             () = until(next) => {
@@ -575,14 +450,6 @@ impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node")
             .field("id", &self.id)
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Channel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Channel")
-            .field("topic", &self.topic)
             .finish_non_exhaustive()
     }
 }

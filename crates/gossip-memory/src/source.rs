@@ -11,10 +11,7 @@ use block_api::{
 use futures::{StreamExt, stream};
 use tokio::time::sleep;
 
-use crate::{
-    MemoryNetwork,
-    node::{Node, Topic},
-};
+use crate::{MemoryNetwork, channel::Topic, network::Kind, node::Node};
 
 /// Serves ranges from the reader of a neighbour, with the latency of the link. What takes time takes
 /// it by the clock of the node that asks; the neighbour's reader is called there, too.
@@ -52,7 +49,7 @@ impl PeerSource {
         let endpoint = Endpoint::of_node(self.peer.id());
         let is_cut = self
             .network
-            .draw(self.peer.id(), &self.here, false)
+            .draw(self.peer.id(), &self.here, &self.topic.0, Kind::Stream)
             .is_none();
         if is_cut || !self.network.is_there(&self.peer) {
             return Err(SourceError::Broken {
@@ -113,7 +110,7 @@ impl BlockSource for PeerSource {
         }
         // The request and the first answer take their time; what follows is on its way behind it.
         for (from, to) in [(&self.here, self.peer.id()), (self.peer.id(), &self.here)] {
-            let Some(latency) = self.network.draw(from, to, false) else {
+            let Some(latency) = self.network.draw(from, to, &self.topic.0, Kind::Stream) else {
                 let endpoint = endpoint.clone();
                 return Err(SourceError::Connect {
                     endpoint,

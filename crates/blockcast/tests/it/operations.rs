@@ -199,7 +199,7 @@ fn value(page: &str, name: &str, labels: &str) -> f64 {
     found.unwrap_or_else(|| panic!("{name}: {series:?}")).1
 }
 
-/// Covers: STA-19, ELA-05
+/// Covers: STA-19
 #[tokio::test]
 async fn a_node_that_is_well_says_so_and_what_it_measures() {
     let cluster = Cluster::well().await;

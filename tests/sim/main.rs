@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The engine in a simulated network: virtual time, gRPC over simulated TCP, gossip in memory, and
+//! faults that follow from a seed.
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a simulation that cannot go on is meant to panic, and its indices are its own"
+)]
+
+mod node;
+mod orderer;
+mod run;
+mod scene;
+mod schedule;
+mod trace;
+mod world;
+
+use std::{
+    env,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use crate::{
+    run::{Failed, run},
+    scene::{BLOCKS, FAULTS_END, ORGANISATIONS, Scene},
+    schedule::Schedule,
+};
+
+/// How many seeds are run unless `BLOCKCAST_SIM_SEEDS` says otherwise.
+const SEEDS: u64 = 100;
+
+/// How long after the last fault the slowest run of all had everything everywhere.
+#[derive(Debug, Default)]
+struct Slowest(Mutex<(Duration, u64)>);
+
+#[test]
+fn faults_that_end_leave_every_node_at_the_tip() {
+    let (seeds, first) = (
+        number("BLOCKCAST_SIM_SEEDS").unwrap_or(SEEDS),
+        number("BLOCKCAST_SIM_FIRST").unwrap_or(1),
+    );
+    let (next, failed) = (AtomicU64::new(0), Mutex::new(Vec::<Box<Failed>>::new()));
+    let slowest = Slowest::default();
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    if index >= seeds {
+                        return;
+                    }
+                    let seed = first.wrapping_add(index);
+                    match run(seed, &Schedule::of(seed)) {
+                        Ok(report) => slowest.note(report.done, seed),
+                        Err(failure) => failed.lock().unwrap().push(failure),
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap();
+    let (after, seed) = *slowest.0.lock().unwrap();
+    println!(
+        "{seeds} seeds from {first} on; the slowest, {seed}, was done {after:?} after its faults"
+    );
+    for failure in failed.iter().take(3) {
+        println!("\n{failure}");
+    }
+    let seeds: Vec<u64> = failed.iter().map(|failure| failure.seed).collect();
+    assert!(seeds.is_empty(), "these seeds failed: {seeds:?}");
+}
+
+#[test]
+fn two_runs_of_a_seed_give_the_same_trace() {
+    for seed in 1..=3 {
+        let schedule = Schedule::of(seed);
+        let [one, other] = [(); 2].map(|()| match run(seed, &schedule) {
+            Ok(report) => report.events,
+            Err(failure) => panic!("{failure}"),
+        });
+        let both = one.iter().zip(&other);
+        if let Some(at) = both.clone().position(|(one, other)| one != other) {
+            println!("seed {seed} went two ways from its event {at} on:");
+            for (one, other) in both.skip(at.saturating_sub(10)).take(30) {
+                println!("  {:<60}  {other}", one.to_string());
+            }
+        }
+        assert!(one == other, "seed {seed} went two ways");
+        assert!(one.len() > BLOCKS, "seed {seed} did something");
+    }
+}
+
+/// Covers: NEW-08
+#[test]
+fn without_faults_each_block_leaves_the_orderers_once_for_each_puller() {
+    let report = match run(0, &Schedule::calm()) {
+        Ok(report) => report,
+        Err(failure) => panic!("{failure}"),
+    };
+    for (channel, sent) in report.sent.iter().enumerate() {
+        let chain = &Scene::get().channels[channel];
+        for (number, count) in sent {
+            let id = &chain.id;
+            assert_eq!(*count, ORGANISATIONS as u64, "block {number} of {id}");
+        }
+        assert_eq!(sent.len(), BLOCKS - chain.configs.len());
+    }
+}
+
+#[test]
+fn a_schedule_follows_from_its_seed() {
+    assert_eq!(Schedule::of(7), Schedule::of(7));
+    assert_ne!(Schedule::of(7), Schedule::of(8));
+    for seed in 0..200 {
+        for trouble in Schedule::of(seed).0 {
+            assert!(trouble.from < trouble.until && trouble.until <= FAULTS_END);
+        }
+    }
+}
+
+impl Slowest {
+    fn note(&self, done: Duration, seed: u64) {
+        let mut slowest = self.0.lock().unwrap();
+        let after = done.saturating_sub(FAULTS_END);
+        if after >= slowest.0 {
+            *slowest = (after, seed);
+        }
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let text = env::var(variable).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{variable}={text} is no number")),
+    )
+}

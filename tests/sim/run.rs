@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One run: its faults happen and end, and then everything has to be as it should.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use block_api::{Block, BlockNumber, BlockReader as _, ChainInfo, ReadLimits};
+use channel_config::ChainWalk;
+
+use crate::{
+    scene::{BLOCKS, CHANNELS, Chain, DEADLINE, FAULTS_END, ORGANISATIONS, Scene},
+    schedule::Schedule,
+    trace::Event,
+    world::World,
+};
+
+/// So long TCP goes on without an answer.
+const TCP_PATIENCE: Duration = Duration::from_secs(15);
+/// So many events are shown of a run that failed.
+const TAIL: usize = 60;
+
+/// What a good run tells.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) events: Vec<Event>,
+    /// When every node had everything.
+    pub(crate) done: Duration,
+    /// How often each block of each channel left the orderers.
+    pub(crate) sent: Vec<BTreeMap<BlockNumber, u64>>,
+}
+
+/// A run that was not as it should be.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) seed: u64,
+    pub(crate) reasons: Vec<String>,
+    pub(crate) schedule: Schedule,
+    pub(crate) tail: String,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Begin,
+    Break,
+    End,
+}
+
+/// Runs a seed with these faults.
+pub(crate) fn run(seed: u64, schedule: &Schedule) -> Result<Report, Box<Failed>> {
+    let mut world = World::new(seed);
+    let outcome = play(&mut world, schedule);
+    let mut reasons = world.trace.violations();
+    let done = match outcome {
+        Ok(done) => done,
+        Err(reason) => {
+            reasons.push(reason);
+            Duration::ZERO
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.build().unwrap();
+    reasons.extend(runtime.block_on(false_chains(&world)));
+    let sent: Vec<_> = (0..CHANNELS).map(|channel| sent(&world, channel)).collect();
+    reasons.extend((0..CHANNELS).filter_map(|channel| too_much(&world, channel, &sent[channel])));
+    if reasons.is_empty() {
+        return Ok(Report {
+            events: world.trace.events(),
+            done,
+            sent,
+        });
+    }
+    Err(Box::new(Failed {
+        seed,
+        reasons,
+        schedule: schedule.clone(),
+        tail: world.trace.tail(TAIL),
+    }))
+}
+
+/// Lets everything happen; says when every node had everything.
+fn play(world: &mut World, schedule: &Schedule) -> Result<Duration, String> {
+    let mut steps = Vec::new();
+    for (index, trouble) in schedule.0.iter().enumerate() {
+        steps.push((trouble.from, index, Step::Begin));
+        steps.push((trouble.until, index, Step::End));
+        let gives_up = trouble.from + TCP_PATIENCE;
+        if gives_up < trouble.until {
+            steps.push((gives_up, index, Step::Break));
+        }
+    }
+    steps.sort_by_key(|(at, index, _)| (*at, *index));
+    let mut steps = steps.into_iter().peekable();
+    loop {
+        while let Some((_, index, step)) = steps.next_if(|(at, ..)| *at <= world.now()) {
+            let what = &schedule.0[index].what;
+            match step {
+                Step::Begin => world.begin(what),
+                Step::Break => world.break_connections(what),
+                Step::End => world.end(what),
+            }
+        }
+        world.step()?;
+        if world.now() >= FAULTS_END && world.all_at_the_tip() {
+            return Ok(world.now());
+        }
+        if world.now() >= DEADLINE {
+            return Err(format!("not every node is at the tip: {}", heights(world)));
+        }
+    }
+}
+
+fn heights(world: &World) -> String {
+    let heights = Scene::get().channels.iter().enumerate();
+    let heights = heights.map(|(channel, chain)| {
+        let nodes = world.nodes.iter();
+        let heights: Vec<u64> = nodes.map(|node| node.stores[channel].height()).collect();
+        format!("{} {heights:?} of {BLOCKS}", chain.id)
+    });
+    heights.collect::<Vec<_>>().join(", ")
+}
+
+/// Goes through what every node has with a verifier of its own.
+async fn false_chains(world: &World) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (index, node) in world.nodes.iter().enumerate() {
+        for (channel, chain) in Scene::get().channels.iter().enumerate() {
+            let store = node.stores[channel].clone();
+            let all = ReadLimits::new(BLOCKS, usize::MAX);
+            let blocks = store.read(BlockNumber::GENESIS, all).await.unwrap();
+            let mut walk = ChainWalk::new(chain.verifier(), ChainInfo::EMPTY);
+            for bytes in blocks {
+                let taken = Block::parse(bytes).map(|block| walk.take(block).map(drop));
+                if !matches!(taken, Ok(Ok(()))) {
+                    let height = walk.chain().height;
+                    wrong.push(format!(
+                        "node{index} has in {} at height {height}: {taken:?}",
+                        chain.id
+                    ));
+                    break;
+                }
+            }
+        }
+    }
+    wrong
+}
+
+/// How often each block of a channel left the orderers with its data. Config blocks are left out:
+/// they are whole in streams of headers, too.
+fn sent(world: &World, channel: usize) -> BTreeMap<BlockNumber, u64> {
+    let mut all = BTreeMap::new();
+    for orderer in &world.orderers {
+        for (number, count) in orderer.channels[channel].server.blocks_sent() {
+            if !Scene::get().channels[channel]
+                .configs
+                .contains(&number.get())
+            {
+                *all.entry(number).or_default() += count;
+            }
+        }
+    }
+    all
+}
+
+/// Blocks that orderers sent stay at or below (k per organisation + changes of source) × chain. Here
+/// k is 1, and a change of source is every attempt of a node to open a stream of blocks beyond the
+/// first of its organisation: another orderer, another puller, or a node that came back.
+fn too_much(world: &World, channel: usize, sent: &BTreeMap<BlockNumber, u64>) -> Option<String> {
+    let attempts: u64 = world.nodes.iter().map(|node| node.attempts(channel)).sum();
+    let streams = attempts.max(ORGANISATIONS as u64);
+    let (sent, bound) = (sent.values().sum::<u64>(), streams * BLOCKS as u64);
+    let chain: &Chain = &Scene::get().channels[channel];
+    (sent > bound).then(|| {
+        format!(
+            "orderers sent {sent} blocks of {}, more than {bound}: {streams} streams",
+            chain.id
+        )
+    })
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "seed {} failed:", self.seed)?;
+        for reason in &self.reasons {
+            writeln!(f, "  {reason}")?;
+        }
+        write!(f, "what went wrong by the schedule:\n{}", self.schedule)?;
+        write!(f, "the last events:\n{}", self.tail)?;
+        write!(
+            f,
+            "replay: cargo xtask sim --seeds 1 --first-seed {}",
+            self.seed
+        )
+    }
+}
