@@ -26,7 +26,7 @@ use std::{
 };
 
 use crate::{
-    run::{Failed, run},
+    run::{Failed, Report, run},
     scene::{BLOCKS, FAULTS_END, ORGANISATIONS, Scene},
     schedule::Schedule,
 };
@@ -34,29 +34,36 @@ use crate::{
 /// How many seeds are run unless `BLOCKCAST_SIM_SEEDS` says otherwise.
 const SEEDS: u64 = 100;
 
-/// How long after the last fault the slowest run of all had everything everywhere.
+/// What was seen of all runs.
 #[derive(Debug, Default)]
-struct Slowest(Mutex<(Duration, u64)>);
+struct Seen {
+    /// How long after the last fault the slowest run had everything everywhere, and its seed.
+    slowest: (Duration, u64),
+    /// How often a node dialled an orderer, refused a block, and could not store one.
+    dials: usize,
+    rejected: usize,
+    not_stored: usize,
+}
 
 #[test]
 fn faults_that_end_leave_every_node_at_the_tip() {
-    let (seeds, first) = (
+    let (runs, first) = (
         number("BLOCKCAST_SIM_SEEDS").unwrap_or(SEEDS),
         number("BLOCKCAST_SIM_FIRST").unwrap_or(1),
     );
     let (next, failed) = (AtomicU64::new(0), Mutex::new(Vec::<Box<Failed>>::new()));
-    let slowest = Slowest::default();
+    let seen = Mutex::new(Seen::default());
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
-                    if index >= seeds {
+                    if index >= runs {
                         return;
                     }
                     let seed = first.wrapping_add(index);
                     match run(seed, &Schedule::of(seed)) {
-                        Ok(report) => slowest.note(report.done, seed),
+                        Ok(report) => seen.lock().unwrap().note(&report, seed),
                         Err(failure) => failed.lock().unwrap().push(failure),
                     }
                 }
@@ -64,15 +71,17 @@ fn faults_that_end_leave_every_node_at_the_tip() {
         }
     });
     let failed = failed.into_inner().unwrap();
-    let (after, seed) = *slowest.0.lock().unwrap();
-    println!(
-        "{seeds} seeds from {first} on; the slowest, {seed}, was done {after:?} after its faults"
-    );
+    let seen = seen.into_inner().unwrap();
+    println!("{runs} seeds from {first} on: {seen:?}");
     for failure in failed.iter().take(3) {
         println!("\n{failure}");
     }
     let seeds: Vec<u64> = failed.iter().map(|failure| failure.seed).collect();
     assert!(seeds.is_empty(), "these seeds failed: {seeds:?}");
+    if runs >= SEEDS {
+        let bites = seen.dials > 0 && seen.rejected > 0 && seen.not_stored > 0;
+        assert!(bites, "the faults do nothing: {seen:?}");
+    }
 }
 
 #[test]
@@ -95,7 +104,6 @@ fn two_runs_of_a_seed_give_the_same_trace() {
     }
 }
 
-/// Covers: NEW-08
 #[test]
 fn without_faults_each_block_leaves_the_orderers_once_for_each_puller() {
     let report = match run(0, &Schedule::calm()) {
@@ -123,13 +131,13 @@ fn a_schedule_follows_from_its_seed() {
     }
 }
 
-impl Slowest {
-    fn note(&self, done: Duration, seed: u64) {
-        let mut slowest = self.0.lock().unwrap();
-        let after = done.saturating_sub(FAULTS_END);
-        if after >= slowest.0 {
-            *slowest = (after, seed);
-        }
+impl Seen {
+    fn note(&mut self, report: &Report, seed: u64) {
+        let after = report.done.saturating_sub(FAULTS_END);
+        self.slowest = self.slowest.max((after, seed));
+        self.dials += report.count("dials ");
+        self.rejected += report.count("rejects ");
+        self.not_stored += report.count("cannot store ");
     }
 }
 

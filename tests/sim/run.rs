@@ -44,6 +44,13 @@ enum Step {
     End,
 }
 
+impl Report {
+    /// How many events begin with these words.
+    pub(crate) fn count(&self, words: &str) -> usize {
+        self.events.iter().filter(|event| event.is(words)).count()
+    }
+}
+
 /// Runs a seed with these faults.
 pub(crate) fn run(seed: u64, schedule: &Schedule) -> Result<Report, Box<Failed>> {
     let mut world = World::new(seed);

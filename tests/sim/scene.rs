@@ -3,7 +3,7 @@
 //! takes part. Made once for all runs, since keys and signatures take time.
 
 use std::{
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     time::{Duration, SystemTime},
 };
 
@@ -14,7 +14,6 @@ use channel_config::ChannelVerifier;
 use dev_orderer::{
     ChainMaker, Change, Consensus, KeyKind, Network, NetworkConfig, OrganizationSpec, Role,
 };
-use std::sync::Arc;
 
 /// So many orderers there are.
 pub(crate) const ORDERERS: usize = 4;

@@ -151,8 +151,7 @@ fn misdeed(rng: &mut StdRng) -> Fault {
         8 => Fault::Refuse {
             status: *STATUSES.choose(rng).unwrap(),
         },
-        9 => *[Fault::Hang, Fault::RefuseConnection, Fault::Unset { after }]
-            .map(Box::new)
+        9 => [Fault::Hang, Fault::RefuseConnection, Fault::Unset { after }]
             .choose(rng)
             .cloned()
             .unwrap(),

@@ -71,6 +71,13 @@ impl Trace {
     }
 }
 
+impl Event {
+    /// Whether it begins with these words.
+    pub(crate) fn is(&self, words: &str) -> bool {
+        self.what.starts_with(words)
+    }
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { at, who, what } = self;

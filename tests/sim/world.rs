@@ -214,7 +214,7 @@ impl World {
     }
 
     /// The simulated TCP sends nothing again, so that a connection over a link that was cut is broken
-    /// for good: both ends are told of it, as TCP tells of one that gets no answers.
+    /// for good: the node is told of it, as TCP tells of a connection that gets no answers.
     pub(crate) fn break_connections(&self, what: &What) {
         match what {
             What::Isolate(node) => {
@@ -223,7 +223,18 @@ impl World {
             What::CutOrderer(node, orderer)
             | What::DeafOrderer(node, orderer)
             | What::MuteOrderer(node, orderer) => self.nodes[*node].break_connections(*orderer),
-            _ => {}
+            What::CutNodes(..)
+            | What::CutNodesOneWay(..)
+            | What::LossyNodes(..)
+            | What::SlowNodes(..)
+            | What::SplitNodes(_)
+            | What::SlowOrderer(..)
+            | What::CrashNode(_)
+            | What::CrashOrderer(_)
+            | What::StoreFails(..)
+            | What::Misbehave(..)
+            | What::NoLeader(..)
+            | What::FallBehind(..) => {}
         }
     }
 
