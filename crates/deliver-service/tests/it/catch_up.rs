@@ -11,7 +11,7 @@ use std::{
 
 use block_api::{
     BlockNumber, Content, Gossip, Height, Start, Stop, WhenMissing,
-    testing::{LiveChain, Manner, MemoryStore, Opening, Step, TestChain},
+    testing::{LiveChain, Manner, MemoryStore, Opening, Step, TestChain, TestSigner},
 };
 use blockcast_deliver_service::Config;
 use gossip_memory::{Link, MemoryNetwork};
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::{
     harness::{Node, ORDERER, chain, count, fill, has, network},
-    members::{Slow, member, plain},
+    members::{Slow, member, member_of, plain},
 };
 
 const LINK: Link = Link {
@@ -67,6 +67,33 @@ async fn several_peers_give_ranges_at_one_time() {
     has(&node, &blocks).await;
     let stats = node.state().await.stats;
     assert_eq!((stats.from_catch_up, stats.rejected), (1000, 0));
+    for (gossip, _) in members {
+        gossip.stop().await;
+    }
+    node.stop().await;
+}
+
+/// The other one is nearer, and would be asked otherwise.
+#[tokio::test(start_paused = true)]
+async fn the_own_organisation_is_asked_first() {
+    let blocks = plain(61);
+    let net = MemoryNetwork::new(3);
+    let node = Node::start(&net, "node", &blocks[0], Config::default()).await;
+    let (mut members, mut readers) = (Vec::new(), Vec::new());
+    for (identity, count) in [("node", 61), ("stranger", 31)] {
+        let reader = Arc::new(Slow::new(&blocks[..count], Duration::ZERO).await);
+        let parts = (reader.clone() as _, Arc::new(TestSigner(identity)) as _);
+        let name = format!("of-{identity}");
+        members.push(member_of(&net, &name, &node, &blocks[0], parts).await);
+        readers.push(reader);
+    }
+    net.link_all(LINK);
+    node.meets(2).await;
+    node.reaches(61).await;
+    let reads = readers
+        .iter()
+        .map(|reader| reader.reads.load(Ordering::SeqCst));
+    assert_eq!(reads.collect::<Vec<_>>(), [59, 0], "all but the tip");
     for (gossip, _) in members {
         gossip.stop().await;
     }

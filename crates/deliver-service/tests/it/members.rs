@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use block_api::{
     Block, BlockNumber, BlockReader, ChainInfo, Gossip, Height, JoinRequest, Membership, ReadError,
-    ReadLimits,
+    ReadLimits, Signer,
     testing::{MemoryStore, TestChain},
 };
 use bytes::Bytes;
@@ -78,6 +78,18 @@ pub(crate) async fn member(
     genesis: &Block,
     reader: Arc<dyn BlockReader>,
 ) -> (MemoryGossip, Membership) {
+    let signer = victim.parts(genesis).signer;
+    member_of(network, name, victim, genesis, (reader, signer)).await
+}
+
+/// The same, with an identity of its own.
+pub(crate) async fn member_of(
+    network: &MemoryNetwork,
+    name: &str,
+    victim: &Node,
+    genesis: &Block,
+    (reader, signer): (Arc<dyn BlockReader>, Arc<dyn Signer>),
+) -> (MemoryGossip, Membership) {
     let gossip = network.node(name);
     let parts = victim.parts(genesis);
     let joined = gossip.join(JoinRequest {
@@ -85,7 +97,7 @@ pub(crate) async fn member(
         genesis: parts.genesis,
         reader,
         readers: parts.readers,
-        signer: parts.signer,
+        signer,
     });
     let membership = joined.await.unwrap();
     (gossip, membership)
