@@ -2,6 +2,7 @@
 //! The in-process gossip backend of blockcast, for tests and simulation.
 #![doc = include_str!("../README.md")]
 
+mod channel;
 mod config;
 mod network;
 mod node;

@@ -6,33 +6,31 @@
 //! long it takes and not when it is due.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::BTreeMap,
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, atomic::Ordering},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use block_api::{
-    Answer, Block, BlockNumber, BlockReader, BlockSource, Candidate, ChannelId, ChannelStatus,
-    Gossip, GossipChannel, GossipError, GossipEvent, HeaderHash, JoinRequest, Membership, NodeId,
-    ReadLimits, VerifiedBlock,
+    Answer, Block, BlockNumber, BlockSource, Candidate, ChannelId, ChannelStatus, Gossip,
+    GossipChannel, GossipError, JoinRequest, Membership, NodeId, VerifiedBlock,
 };
 use bytes::Bytes;
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::mpsc,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, trace};
 
-use crate::{MemoryNetwork, NodeConfig, network::Kind, source::PeerSource};
-
-/// A channel in this network: two chains of one name with different genesis blocks are apart.
-pub(crate) type Topic = (ChannelId, HeaderHash);
+use crate::{
+    MemoryNetwork, NodeConfig,
+    channel::{Channel, Parked, Topic, unpark},
+    network::Kind,
+    source::PeerSource,
+};
 
 /// A node of a [`MemoryNetwork`]. Cloning gives another handle to the same node.
 #[derive(Debug, Clone)]
@@ -56,35 +54,6 @@ struct State {
     /// What neighbours sent, towards the task that waits until it is due; none before the first
     /// channel was joined.
     arriving: Option<mpsc::Sender<Arrival>>,
-}
-
-/// A channel that a node joined.
-pub(crate) struct Channel {
-    topic: Topic,
-    pub(crate) reader: Arc<dyn BlockReader>,
-    /// `None` where the node proves none.
-    identity: Option<Bytes>,
-    pulling: AtomicBool,
-    status_changed: Notify,
-    left: CancellationToken,
-    inbox: Mutex<Inbox>,
-    room: Notify,
-}
-
-/// What has come in a channel and was not read yet.
-struct Inbox {
-    events: mpsc::Sender<GossipEvent>,
-    /// The newest status of each node that found the queue full.
-    parked: BTreeMap<NodeId, Parked>,
-    /// When each neighbour told its status last.
-    heard: BTreeMap<NodeId, Instant>,
-    seen: BTreeSet<Bytes>,
-    seen_order: VecDeque<Bytes>,
-}
-
-enum Parked {
-    Status(Option<Bytes>, ChannelStatus),
-    Left,
 }
 
 #[derive(Debug, Clone)]
@@ -147,22 +116,10 @@ impl Gossip for MemoryGossip {
         let topic = (request.channel.clone(), request.genesis);
         let (events, receiver) = mpsc::channel(self.node.config.event_queue.get());
         let proves_identity = self.node.config.proves_identity;
-        let channel = Arc::new(Channel {
-            topic: topic.clone(),
-            reader: request.reader,
-            identity: proves_identity.then(|| request.signer.identity()),
-            pulling: AtomicBool::new(false),
-            status_changed: Notify::new(),
-            left: self.node.stopped.child_token(),
-            inbox: Mutex::new(Inbox {
-                events,
-                parked: BTreeMap::new(),
-                heard: BTreeMap::new(),
-                seen: BTreeSet::new(),
-                seen_order: VecDeque::new(),
-            }),
-            room: Notify::new(),
-        });
+        let identity = proves_identity.then(|| request.signer.identity());
+        let left = self.node.stopped.child_token();
+        let channel = Channel::new(topic.clone(), request.reader, identity, left, events);
+        let channel = Arc::new(channel);
         {
             let mut state = self.node.state();
             if state.channels.contains_key(&topic) {
@@ -362,12 +319,7 @@ impl Node {
     ) {
         let number = block.number();
         let (candidate, answer) = Candidate::new(block, from.clone());
-        if channel
-            .inbox()
-            .events
-            .try_send(GossipEvent::Candidate(candidate))
-            .is_err()
-        {
+        if !channel.offer(candidate) {
             trace!(node = %self.id, "event queue is full");
             return;
         }
@@ -411,117 +363,6 @@ impl Message {
         match self {
             Self::Block { number, .. } => Kind::Block(*number),
             Self::Status { .. } => Kind::Status,
-        }
-    }
-}
-
-impl Channel {
-    /// Remembers a message; `false` when it was known.
-    fn remember(&self, bytes: &Bytes, limit: usize) -> bool {
-        let mut inbox = self.inbox();
-        if !inbox.seen.insert(bytes.clone()) {
-            return false;
-        }
-        inbox.seen_order.push_back(bytes.clone());
-        if inbox.seen_order.len() > limit
-            && let Some(oldest) = inbox.seen_order.pop_front()
-        {
-            inbox.seen.remove(&oldest);
-        }
-        true
-    }
-
-    /// Queues the newest word of a node, in place of an older one that was not read.
-    fn park(&self, node: NodeId, news: Parked) {
-        let mut inbox = self.inbox();
-        match &news {
-            Parked::Status(..) => drop(inbox.heard.insert(node.clone(), Instant::now())),
-            Parked::Left => drop(inbox.heard.remove(&node)),
-        }
-        inbox.parked.insert(node, news);
-        drop(inbox);
-        self.room.notify_one();
-    }
-
-    /// Waits until a neighbour has been silent for so long. While there is none, or none is left, it
-    /// is to be called again after every status that is told.
-    async fn fell_silent(&self, limit: Duration) -> NodeId {
-        loop {
-            let oldest = {
-                let inbox = self.inbox();
-                let oldest = inbox.heard.iter().min_by_key(|(_, heard)| **heard);
-                oldest.map(|(node, heard)| (node.clone(), *heard + limit))
-            };
-            match oldest {
-                Some((node, until)) if until <= Instant::now() => return node,
-                Some((_, until)) => sleep_until(until).await,
-                None => std::future::pending().await,
-            }
-        }
-    }
-
-    /// Ends the events: the sender goes, and the queue is closed once it was read.
-    fn close(&self) {
-        self.left.cancel();
-        let mut inbox = self.inbox();
-        inbox.parked.clear();
-        inbox.events = mpsc::channel(1).0;
-    }
-
-    async fn status(&self) -> ChannelStatus {
-        let info = self.reader.info();
-        let tip = match info.height.tip() {
-            Some(number) if number >= info.first => {
-                self.reader.read(number, ReadLimits::one()).await.ok()
-            }
-            _ => None,
-        };
-        let tip = tip
-            .and_then(|blocks| blocks.into_iter().next())
-            .and_then(|bytes| Block::parse(bytes).ok());
-        ChannelStatus {
-            first: info.first,
-            height: info.height,
-            tip: tip.map(|block| block.without_data().with_signatures_slot_only()),
-            pulling: self.pulling.load(Ordering::SeqCst),
-        }
-    }
-
-    fn inbox(&self) -> MutexGuard<'_, Inbox> {
-        self.inbox
-            .lock()
-            .expect("invariant: no holder of this lock panics")
-    }
-}
-
-/// Moves parked news into the event queue whenever it has room.
-async fn unpark(channel: Arc<Channel>) {
-    loop {
-        tokio::select! {
-            biased;
-            () = channel.left.cancelled() => return,
-            () = channel.room.notified() => {}
-        }
-        loop {
-            let events = channel.inbox().events.clone();
-            let permit = tokio::select! {
-                biased;
-                () = channel.left.cancelled() => return,
-                permit = events.reserve() => permit,
-            };
-            let (Ok(permit), Some((from, news))) = (permit, channel.inbox().parked.pop_first())
-            else {
-                break;
-            };
-            permit.send(match news {
-                Parked::Status(identity, status) => GossipEvent::Status {
-                    from,
-                    // In one process nobody lies about who they are.
-                    identity,
-                    status,
-                },
-                Parked::Left => GossipEvent::Left(from),
-            });
         }
     }
 }
@@ -606,14 +447,6 @@ impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node")
             .field("id", &self.id)
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Channel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Channel")
-            .field("topic", &self.topic)
             .finish_non_exhaustive()
     }
 }

@@ -11,11 +11,7 @@ use block_api::{
 use futures::{StreamExt, stream};
 use tokio::time::sleep;
 
-use crate::{
-    MemoryNetwork,
-    network::Kind,
-    node::{Node, Topic},
-};
+use crate::{MemoryNetwork, channel::Topic, network::Kind, node::Node};
 
 /// Serves ranges from the reader of a neighbour, with the latency of the link. What takes time takes
 /// it by the clock of the node that asks; the neighbour's reader is called there, too.

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A channel that a node joined, and what has come in it and was not read yet.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use block_api::{
+    Block, BlockReader, Candidate, ChannelId, ChannelStatus, GossipEvent, HeaderHash, NodeId,
+    ReadLimits,
+};
+use bytes::Bytes;
+use tokio::{
+    sync::{Notify, mpsc},
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+/// A channel in this network: two chains of one name with different genesis blocks are apart.
+pub(crate) type Topic = (ChannelId, HeaderHash);
+
+/// A channel that a node joined.
+pub(crate) struct Channel {
+    pub(crate) topic: Topic,
+    pub(crate) reader: Arc<dyn BlockReader>,
+    /// `None` where the node proves none.
+    pub(crate) identity: Option<Bytes>,
+    pub(crate) pulling: AtomicBool,
+    pub(crate) status_changed: Notify,
+    pub(crate) left: CancellationToken,
+    inbox: Mutex<Inbox>,
+    room: Notify,
+}
+
+/// What has come in a channel and was not read yet.
+struct Inbox {
+    events: mpsc::Sender<GossipEvent>,
+    /// The newest status of each node that found the queue full.
+    parked: BTreeMap<NodeId, Parked>,
+    /// When each neighbour told its status last.
+    heard: BTreeMap<NodeId, Instant>,
+    seen: BTreeSet<Bytes>,
+    seen_order: VecDeque<Bytes>,
+}
+
+/// The news of a node.
+pub(crate) enum Parked {
+    Status(Option<Bytes>, ChannelStatus),
+    Left,
+}
+
+impl Channel {
+    pub(crate) fn new(
+        topic: Topic,
+        reader: Arc<dyn BlockReader>,
+        identity: Option<Bytes>,
+        left: CancellationToken,
+        events: mpsc::Sender<GossipEvent>,
+    ) -> Self {
+        Self {
+            topic,
+            reader,
+            identity,
+            pulling: AtomicBool::new(false),
+            status_changed: Notify::new(),
+            left,
+            inbox: Mutex::new(Inbox {
+                events,
+                parked: BTreeMap::new(),
+                heard: BTreeMap::new(),
+                seen: BTreeSet::new(),
+                seen_order: VecDeque::new(),
+            }),
+            room: Notify::new(),
+        }
+    }
+
+    /// Queues a candidate; `false` when there is no room for it.
+    pub(crate) fn offer(&self, candidate: Candidate) -> bool {
+        let event = GossipEvent::Candidate(candidate);
+        self.inbox().events.try_send(event).is_ok()
+    }
+
+    /// Remembers a message; `false` when it was known.
+    pub(crate) fn remember(&self, bytes: &Bytes, limit: usize) -> bool {
+        let mut inbox = self.inbox();
+        if !inbox.seen.insert(bytes.clone()) {
+            return false;
+        }
+        inbox.seen_order.push_back(bytes.clone());
+        if inbox.seen_order.len() > limit
+            && let Some(oldest) = inbox.seen_order.pop_front()
+        {
+            inbox.seen.remove(&oldest);
+        }
+        true
+    }
+
+    /// Queues the newest word of a node, in place of an older one that was not read.
+    pub(crate) fn park(&self, node: NodeId, news: Parked) {
+        let mut inbox = self.inbox();
+        match &news {
+            Parked::Status(..) => drop(inbox.heard.insert(node.clone(), Instant::now())),
+            Parked::Left => drop(inbox.heard.remove(&node)),
+        }
+        inbox.parked.insert(node, news);
+        drop(inbox);
+        self.room.notify_one();
+    }
+
+    /// Waits until a neighbour has been silent for so long. While there is none, or none is left, it
+    /// is to be called again after every status that is told.
+    pub(crate) async fn fell_silent(&self, limit: Duration) -> NodeId {
+        loop {
+            let oldest = {
+                let inbox = self.inbox();
+                let oldest = inbox.heard.iter().min_by_key(|(_, heard)| **heard);
+                oldest.map(|(node, heard)| (node.clone(), *heard + limit))
+            };
+            match oldest {
+                Some((node, until)) if until <= Instant::now() => return node,
+                Some((_, until)) => sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Ends the events: the sender goes, and the queue is closed once it was read.
+    pub(crate) fn close(&self) {
+        self.left.cancel();
+        let mut inbox = self.inbox();
+        inbox.parked.clear();
+        inbox.events = mpsc::channel(1).0;
+    }
+
+    pub(crate) async fn status(&self) -> ChannelStatus {
+        let info = self.reader.info();
+        let tip = match info.height.tip() {
+            Some(number) if number >= info.first => {
+                self.reader.read(number, ReadLimits::one()).await.ok()
+            }
+            _ => None,
+        };
+        let tip = tip
+            .and_then(|blocks| blocks.into_iter().next())
+            .and_then(|bytes| Block::parse(bytes).ok());
+        ChannelStatus {
+            first: info.first,
+            height: info.height,
+            tip: tip.map(|block| block.without_data().with_signatures_slot_only()),
+            pulling: self.pulling.load(Ordering::SeqCst),
+        }
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox
+            .lock()
+            .expect("invariant: no holder of this lock panics")
+    }
+}
+
+/// Moves parked news into the event queue whenever it has room.
+pub(crate) async fn unpark(channel: Arc<Channel>) {
+    loop {
+        tokio::select! {
+            biased;
+            () = channel.left.cancelled() => return,
+            () = channel.room.notified() => {}
+        }
+        loop {
+            let events = channel.inbox().events.clone();
+            let permit = tokio::select! {
+                biased;
+                () = channel.left.cancelled() => return,
+                permit = events.reserve() => permit,
+            };
+            let (Ok(permit), Some((from, news))) = (permit, channel.inbox().parked.pop_first())
+            else {
+                break;
+            };
+            permit.send(match news {
+                Parked::Status(identity, status) => GossipEvent::Status {
+                    from,
+                    // In one process nobody lies about who they are.
+                    identity,
+                    status,
+                },
+                Parked::Left => GossipEvent::Left(from),
+            });
+        }
+    }
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel")
+            .field("topic", &self.topic)
+            .finish_non_exhaustive()
+    }
+}
