@@ -4,8 +4,9 @@
 use std::{sync::Arc, time::Duration};
 
 use block_api::SystemClock;
+use blocks_provider::PullState;
 use channel_config::{ChannelAccess, ChannelVerifier};
-use dev_orderer::{Config, DevOrderer, Fault, Mutation, Pace, Script, When};
+use dev_orderer::{Config, Consensus, DevOrderer, Fault, Mutation, Pace, Script, When};
 
 use crate::harness::{Common, nodes};
 
@@ -91,4 +92,46 @@ async fn blocks_that_are_corrupted_are_never_stored() {
         let stats = overcome(Fault::Corrupt { block, mutation }, |_| {}).await;
         assert_eq!(stats.rejected > 0, judged, "{what}: {stats:?}");
     }
+}
+
+/// Orderers of a BFT channel that withhold what they have ordered, over TLS.
+///
+/// Covers: INT-02
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_withholds_blocks_is_left_for_one_that_does_not() {
+    let mut config = Config::new("ch".parse().unwrap(), Arc::new(SystemClock));
+    config.network.consensus = Consensus::Bft;
+    config.nodes.count = 4.try_into().unwrap();
+    let withhold = Fault::Withhold { after: 3.into() };
+    let scripts: Vec<Script> = (0..4)
+        .map(|_| Script::new().with(When::Always, withhold.clone()))
+        .collect();
+    config.nodes.faults = scripts.clone();
+    let orderer = DevOrderer::start(config).await.unwrap();
+    let verifier = ChannelVerifier::from_genesis(orderer.genesis()).unwrap();
+    let signer = orderer.client().unwrap().signer();
+    let readers = Arc::new(ChannelAccess::readers(&verifier));
+    let mut common = Common::of(&orderer, readers, signer);
+    common.delivery.provider.censorship_timeout = Duration::from_millis(500);
+    let (_dirs, mut nodes) = nodes(&common, 1).await;
+    let node = nodes.pop().unwrap();
+    orderer.generate(10, 500, Pace::AllAtOnce).await.unwrap();
+    node.pull().await;
+    node.reaches(4).await;
+    // All but the source give everything from now on; a new source may be chosen before that.
+    let source = match node.state().await.pull {
+        Some(PullState::Streaming(source)) => source,
+        other => panic!("{other:?}"),
+    };
+    for (orderer, script) in orderer.nodes().iter().zip(&scripts) {
+        if *orderer.endpoint() != source {
+            script.clear();
+        }
+    }
+    let tip = node.reaches(11).await;
+    assert_eq!(Some(tip), orderer.nodes()[0].reader().info().tip_hash);
+    let report = node.state().await.pull_report.unwrap();
+    assert!(report.stats.suspicions_confirmed >= 1, "{report:?}");
+    node.stop().await;
+    orderer.stop().await;
 }

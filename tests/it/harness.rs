@@ -146,6 +146,14 @@ impl Node {
             .unwrap();
     }
 
+    /// Has it pull while its place asks for it.
+    pub(crate) async fn elect(&self) {
+        self.service
+            .elect_for_channel(&self.channel, Arc::new(self.store.clone()))
+            .await
+            .unwrap();
+    }
+
     pub(crate) async fn reaches(&self, height: u64) -> HeaderHash {
         let reached = self
             .service

@@ -9,6 +9,7 @@
 mod faults;
 mod harness;
 mod hostile;
+mod leadership;
 mod live;
 mod trust;
 mod watched;

@@ -2,7 +2,8 @@
 //! The verifier of a node, whose verdicts a test can wait for.
 
 use block_api::{
-    Block, BlockVerifier, HeaderHash, Rejection, Standing, Verdict, VerifiedBlock, testing::within,
+    Block, BlockVerifier, HeaderHash, HeaderProof, Rejection, Standing, Verdict, VerifiedBlock,
+    testing::within,
 };
 use channel_config::ChannelVerifier;
 use orderer_client::{OrdererClient, OrdererEndpoint};
@@ -72,6 +73,10 @@ impl BlockVerifier for WatchedVerifier {
             assert_eq!(self.client.set_endpoints(&endpoints), []);
         }
         Ok(())
+    }
+
+    fn header_proof(&self) -> HeaderProof {
+        self.verifier.header_proof()
     }
 }
 

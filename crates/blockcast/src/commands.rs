@@ -6,6 +6,7 @@ pub(crate) mod channel;
 pub(crate) mod config_report;
 pub(crate) mod demo;
 pub(crate) mod fetch;
+pub(crate) mod health_log;
 pub(crate) mod identity;
 pub(crate) mod inspect;
 pub(crate) mod orderer;

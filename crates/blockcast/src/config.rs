@@ -190,7 +190,9 @@ pub struct OverrideSection {
 pub struct DeliverySection {
     /// Bytes of blocks of one channel that may wait to be stored. Default: 256 MiB.
     pub buffer: ByteSize,
-    /// How much of it blocks from the topic may use. Default: 64 MiB.
+    /// Bytes of blocks that may wait to be stored in all channels together. Default: 1 GiB.
+    pub total_buffer: ByteSize,
+    /// How much of `buffer` blocks from the topic may use. Default: 64 MiB.
     pub topic_buffer: ByteSize,
     /// How many blocks above the height a block from the topic may be. Default: 1024.
     pub window: u64,
@@ -452,6 +454,7 @@ impl Default for DeliverySection {
     fn default() -> Self {
         Self {
             buffer: ByteSize::mib(256),
+            total_buffer: ByteSize::mib(1024),
             topic_buffer: ByteSize::mib(64),
             window: 1024,
             catch_up_patience: HumanDuration::from_secs(1),

@@ -194,7 +194,7 @@ impl Buffer {
         let must = due && state.candidates(number) == 0 && !state.is_taken(number);
         let passed = buffered.passed || replaced.as_ref().is_some_and(|old| old.passed);
         let admitted = state.admit(&self.limits.shares, Buffered { passed, ..buffered }, must);
-        if admitted.is_err() {
+        if !admitted {
             // What was there before stays, and was counted before.
             if let Some(old) = replaced {
                 state.restore(old);

@@ -1,228 +1,342 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Ranges from peers as a producer: closes holes, and brings a node that is behind to the tip.
+//! Ranges as a producer: closes holes, and brings a node that is behind to the tip, from several peers
+//! at one time, and from the ordering service where no peer has what is due.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+mod orderers;
+mod plan;
+mod range;
+
+use std::{
+    cmp::max,
+    collections::BTreeMap,
+    ops::RangeInclusive,
+    panic::resume_unwind,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use block_api::{
-    BlockNumber, ChannelStatus, DeliverStatus, Delivery, Endpoint, GossipChannel, Height, NodeId,
-    StreamRequest, VerifyError,
+    BlockNumber, BlockSource, DeliverStatus, Endpoint, GossipChannel, Kinship, NodeId,
+    OwnOrganisation,
 };
-use futures::StreamExt;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tracing::{debug, info};
+use tokio::{
+    task::{AbortHandle, JoinError, JoinSet},
+    time::{Instant, sleep_until},
+};
+use tracing::{Instrument, debug, info};
 
+use self::{
+    orderers::{Orderers, proof},
+    plan::{Flight, Known, Plan, View, after},
+    range::{Progress, Range, RangeError},
+};
 use crate::{
     buffer::Giver,
-    in_order::InOrder,
-    intake::{Intake, JudgeError, below, from_peer},
+    intake::{Intake, JudgeError},
     peers::Peers,
 };
 
-/// Why a range ended early.
-#[derive(Debug, thiserror::Error)]
-enum RangeError {
-    #[error(transparent)]
-    Source(#[from] block_api::SourceError),
-    #[error("nothing came in time")]
-    TimedOut,
-    #[error("it ended with {0}")]
-    Status(DeliverStatus),
-    #[error("it ended early")]
-    HungUp,
-    #[error("block {actual} came where block {expected} was due")]
-    WrongNumber {
-        expected: BlockNumber,
-        actual: BlockNumber,
-    },
-    #[error("block {0} does not link to the one before it")]
-    Unlinked(BlockNumber),
-    #[error(transparent)]
-    Judge(#[from] JudgeError),
-    #[error("the peer is gone")]
-    Gone,
-}
+/// So many ranges for each peer that is asked at one time, holes are looked for above what is due.
+const AHEAD: u64 = 4;
+/// How long to sleep where only news can change anything.
+const LONG: Duration = Duration::from_secs(3600);
+/// The shortest sleep, so that a moment that has just passed makes no busy loop.
+const SHORT: Duration = Duration::from_millis(1);
 
-/// How a peer that failed to give a range stands.
+/// Where ranges come from.
 #[derive(Debug)]
-struct Failed {
-    /// It is left alone until then.
-    until: Instant,
-    /// How often it failed since it last gave a range.
-    times: u32,
+pub(crate) struct Sources {
+    pub(crate) gossip: Arc<dyn GossipChannel>,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) orderers: Arc<dyn BlockSource>,
+    /// Who is of the own organisation.
+    pub(crate) organisation: Arc<dyn OwnOrganisation>,
+    /// Another number on every node.
+    pub(crate) seed: u64,
 }
 
-/// Fetches ranges whenever a peer is ahead and nothing else brings the chain forward.
-pub(crate) async fn run(intake: &Intake, gossip: &dyn GossipChannel, peers: &Peers) {
-    let mut failed = BTreeMap::new();
-    let cancel = intake.cancel.clone();
-    tokio::select! {
-        () = cancel.cancelled() => {}
-        () = catch_up(intake, gossip, peers, &mut failed) => {}
-    }
-}
-
-async fn catch_up(
-    intake: &Intake,
-    gossip: &dyn GossipChannel,
-    peers: &Peers,
-    failed: &mut BTreeMap<NodeId, Failed>,
-) {
-    let mut applied = intake.applied.subscribe();
-    let mut patience = intake.config.catch_up_patience;
-    loop {
-        let due = intake.buffer.next();
-        if !peers
-            .all()
-            .values()
-            .any(|status| status.height.next_block() > due)
-        {
-            patience = intake.config.catch_up_patience;
-            tokio::select! {
-                () = peers.changed() => {}
-                _ = applied.changed() => {}
-            }
-            continue;
-        }
-        // Somebody is ahead. The topic or the orderer may bring the block any moment.
-        applied.borrow_and_update();
-        if !patience.is_zero() {
-            tokio::select! {
-                _ = applied.changed() => continue,
-                () = sleep(patience) => {}
-            }
-        }
-        let now = Instant::now();
-        let known = peers.all();
-        // Leaving and coming back does not shorten a rest.
-        failed.retain(|node, failed| failed.until > now || known.contains_key(node));
-        let Some((peer, height)) = choose(known, failed, intake.buffer.next(), now) else {
-            // Everyone who is ahead rests, or has pruned what is due.
-            let rests = failed.values().map(|failed| failed.until);
-            let until = rests
-                .filter(|until| *until > now)
-                .min()
-                .unwrap_or(now + intake.config.peer_rest);
-            tokio::select! {
-                () = peers.changed() => {}
-                () = sleep_until(until) => {}
-            }
-            continue;
-        };
-        match range(intake, gossip, &peer, height).await {
-            Ok(()) => {
-                failed.remove(&peer);
-                // There is more where this came from.
-                patience = std::time::Duration::ZERO;
-            }
-            Err(RangeError::Judge(JudgeError::Closed)) => return,
-            Err(error) => {
-                info!(channel = %intake.channel, %peer, %error, "a range from a peer failed");
-                let until = Instant::now() + intake.config.peer_rest;
-                let failed = failed.entry(peer).or_insert(Failed { until, times: 0 });
-                failed.until = until;
-                failed.times = failed.times.saturating_add(1);
-            }
-        }
-    }
-}
-
-/// Of the peers that failed least often the one with the most to give from what is due on; `None`
-/// when nobody has that block. A height is only a claim: if it counted for more than failures, two
-/// peers that claim the highest would be asked in turns for ever.
-fn choose(
-    peers: BTreeMap<NodeId, ChannelStatus>,
-    failed: &BTreeMap<NodeId, Failed>,
+/// What runs, and what it was for.
+#[derive(Debug)]
+struct CatchUp<'a> {
+    intake: &'a Arc<Intake>,
+    sources: &'a Sources,
+    plan: Plan,
+    orderers: Orderers,
+    tasks: JoinSet<(u64, Result<(), RangeError>)>,
+    running: BTreeMap<u64, (AbortHandle, Arc<Progress>)>,
+    next_id: u64,
     due: BlockNumber,
-    now: Instant,
-) -> Option<(NodeId, Height)> {
-    let able = peers.into_iter().filter(|(node, status)| {
-        let rests = failed.get(node).is_some_and(|failed| failed.until > now);
-        status.first <= due && status.height.next_block() > due && !rests
-    });
-    able.map(|(node, status)| (node, status.height))
-        .min_by_key(|(node, height)| {
-            let times = failed.get(node).map_or(0, |failed| failed.times);
-            (times, Reverse(*height))
-        })
+    /// Since when this has been due, or since when somebody is ahead if that is later.
+    still_since: Instant,
+    /// Whether ranges are fetched until everything is there that somebody has.
+    fetching: bool,
 }
 
-/// Fetches from what is due to the next block that waits already, or to the peer's tip.
-async fn range(
-    intake: &Intake,
-    gossip: &dyn GossipChannel,
-    peer: &NodeId,
-    height: Height,
-) -> Result<(), RangeError> {
-    let tip = height.tip().unwrap_or_default();
-    let Some(hole) = intake.buffer.holes(tip).into_iter().next() else {
-        // Everything waits already, or is being stored.
-        let stored = intake.wait_until_applied(height);
-        return Ok(timeout(intake.config.fetch_timeout, stored)
-            .await
-            .map_err(|_| RangeError::TimedOut)??);
-    };
-    let first = *hole.start();
-    let most = first
-        .get()
-        .saturating_add(intake.config.range_blocks.get() as u64 - 1);
-    let last = BlockNumber::new(most.min(hole.end().get()));
-    let giver = Giver::Peer(peer.clone());
-    debug!(channel = %intake.channel, %peer, %first, %last, "fetching a range");
-
-    let source = gossip.source(peer).ok_or(RangeError::Gone)?;
-    let request = StreamRequest::range(intake.channel.clone(), first, last);
-    let patience = intake.config.fetch_timeout;
-    let endpoint = Endpoint::of_node(peer);
-    let opened = timeout(patience, source.open(&endpoint, &request)).await;
-    let mut stream = opened.map_err(|_| RangeError::TimedOut)??;
-    let mut expected = first;
-    let (mut run, mut previous) = (InOrder::behind(below(first)), None);
-    while expected <= last {
-        let delivery = timeout(patience, stream.next())
-            .await
-            .map_err(|_| RangeError::TimedOut)?;
-        let block = match delivery.ok_or(RangeError::HungUp)?? {
-            Delivery::Block(block) => block,
-            Delivery::Status(status) => return Err(RangeError::Status(status)),
-        };
-        if block.number() != expected {
-            return Err(RangeError::WrongNumber {
-                expected,
-                actual: block.number(),
-            });
-        }
-        let links = match previous {
-            Some(previous) => block.links_to(&previous),
-            // What is due when the range begins may be stored by now.
-            None => {
-                block.number() < intake.buffer.next() || intake.applied().is_followed_by(&block)
+/// Fetches ranges whenever somebody is ahead and nothing else brings the chain forward.
+pub(crate) async fn run(intake: &Arc<Intake>, sources: &Sources) {
+    let mut catch_up = CatchUp::new(intake, sources);
+    let mut applied = intake.applied.subscribe();
+    loop {
+        let wake = catch_up.step(Instant::now());
+        tokio::select! {
+            biased;
+            () = intake.cancel.cancelled() => break,
+            () = intake.ended.cancelled() => break,
+            Some(done) = catch_up.tasks.join_next(), if !catch_up.tasks.is_empty() => {
+                catch_up.ended(done);
             }
-        };
-        if !links {
-            intake.counters.unlinked.add(1);
-            return Err(RangeError::Unlinked(expected));
-        }
-        previous = Some(block.header_hash());
-        // Where another chain is stored meanwhile, a configuration of this one never comes into
-        // force, and the room that its blocks take is never given back.
-        let taken = timeout(patience, run.take(intake, from_peer(&block), &giver)).await;
-        let taken = taken.map_err(|_| RangeError::TimedOut)?;
-        if let Err(JudgeError::Verify(VerifyError::Rejected(_))) = &taken {
-            intake.counters.rejected.add(1);
-        }
-        taken?;
-        match expected.next() {
-            Some(next) => expected = next,
-            None => break,
+            () = intake.blamed.told() => catch_up.blame(),
+            () = sources.peers.changed() => {}
+            _ = applied.changed() => {}
+            () = sleep_until(max(wake, Instant::now() + SHORT)) => {}
         }
     }
-    // The next range begins where this one ends, so what came must be stored first.
-    let mut applied = intake.applied.subscribe();
-    let stored = applied.wait_for(|applied| applied.height >= last.height());
-    match timeout(patience, stored).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(_)) => Err(JudgeError::Closed.into()),
-        // What came does not link, or the store fails: another peer may have other blocks.
-        Err(_) => Err(RangeError::TimedOut),
+    catch_up.tasks.shutdown().await;
+}
+
+impl<'a> CatchUp<'a> {
+    fn new(intake: &'a Arc<Intake>, sources: &'a Sources) -> Self {
+        Self {
+            due: intake.buffer.next(),
+            intake,
+            plan: Plan::new(sources.seed),
+            orderers: Orderers::new(sources.seed),
+            sources,
+            tasks: JoinSet::new(),
+            running: BTreeMap::new(),
+            next_id: 0,
+            still_since: Instant::now(),
+            fetching: false,
+        }
+    }
+
+    /// Asks for what may be asked for, and says when to look again if nothing happens before.
+    fn step(&mut self, now: Instant) -> Instant {
+        let due = self.intake.buffer.next();
+        if due != self.due {
+            (self.due, self.still_since) = (due, now);
+        }
+        self.overtaken(now);
+        let peers = self.known();
+        self.plan.settle(due, now, &peers);
+        let proven = proof(due, self.intake.shown.borrow().as_ref(), &peers);
+        let claimed = peers.values().filter_map(|known| known.height.tip()).max();
+        let upto = max(claimed, proven.map(|(number, _)| number));
+        let Some(upto) = upto.filter(|upto| *upto >= due) else {
+            (self.still_since, self.fetching) = (now, false);
+            return now + LONG;
+        };
+        let config = self.intake.config.clone();
+        let ahead = AHEAD * (config.catch_up_peers.get() * config.range_blocks.get()) as u64;
+        let holes = self.intake.buffer.holes(upto.min(after(due, ahead)));
+        if holes.is_empty() {
+            self.fetching &= !self.plan.flights.is_empty();
+            return now + LONG;
+        }
+        // The topic or the orderer's stream may bring the block any moment.
+        let patient = self.still_since + config.catch_up_patience;
+        if !self.fetching && now < patient {
+            return patient;
+        }
+        self.fetching = true;
+        loop {
+            let view = self.view(now, &holes, &peers);
+            let Some(order) = self.plan.next(&view, &config) else {
+                break;
+            };
+            match self.sources.gossip.source(&order.peer) {
+                Some(source) => {
+                    let endpoint = Endpoint::of_node(&order.peer);
+                    let giver = Giver::Peer(order.peer);
+                    self.start(giver, (source, endpoint), order.first..=order.last);
+                }
+                None => self.plan.failed(&order.peer, now + config.peer_rest),
+            }
+        }
+        let view = self.view(now, &holes, &peers);
+        let wake = self.plan.wake(&view, &config);
+        let asked = proven.and_then(|proven| self.ask_orderers(now, proven, &holes, &peers));
+        wake.into_iter().chain(asked).min().unwrap_or(now + LONG)
+    }
+
+    /// Asks the ordering service for what is due, if no peer gives it and it exists. Otherwise says
+    /// when that may be.
+    fn ask_orderers(
+        &mut self,
+        now: Instant,
+        (upto, proof): (BlockNumber, orderers::Proof),
+        holes: &[RangeInclusive<BlockNumber>],
+        peers: &BTreeMap<NodeId, Known>,
+    ) -> Option<Instant> {
+        let config = &self.intake.config;
+        let hole = holes.first().filter(|hole| *hole.start() == self.due)?;
+        let asked = self
+            .plan
+            .flights
+            .values()
+            .any(|flight| flight.giver == Giver::Orderers);
+        if asked || self.intake.pulls.load(Ordering::Relaxed) {
+            return None;
+        }
+        if self.orderers.gives && self.plan.anyone_has(self.due, peers) {
+            self.orderers.gives = false;
+        }
+        let at = self.orderers.may_ask_at(self.still_since, proof, config);
+        if now < at {
+            return Some(at);
+        }
+        let endpoint = self.orderers.endpoint(self.sources.orderers.endpoints())?;
+        let most = after(self.due, config.range_blocks.get() as u64 - 1);
+        let range = self.due..=upto.min(*hole.end()).min(most);
+        info!(channel = %self.intake.channel, %endpoint, first = %self.due, "no peer gives what is due; asking the ordering service");
+        self.start(
+            Giver::Orderers,
+            (self.sources.orderers.clone(), endpoint),
+            range,
+        );
+        None
+    }
+
+    fn start(
+        &mut self,
+        giver: Giver,
+        (source, endpoint): (Arc<dyn BlockSource>, Endpoint),
+        range: RangeInclusive<BlockNumber>,
+    ) {
+        let (first, last) = range.into_inner();
+        debug!(channel = %self.intake.channel, ?giver, %first, %last, "fetching a range");
+        let (id, progress) = (self.next_id, Arc::<Progress>::default());
+        self.next_id += 1;
+        let range = Range {
+            giver: giver.clone(),
+            source,
+            endpoint,
+            first,
+            last,
+            progress: progress.clone(),
+        };
+        let intake = self.intake.clone();
+        let task = async move { (id, range.fetch(&intake).await) };
+        let abort = self.tasks.spawn(task.in_current_span());
+        self.running.insert(id, (abort, progress));
+        let flight = Flight {
+            giver,
+            first,
+            last,
+            since: Instant::now(),
+        };
+        self.plan.flights.insert(id, flight);
+    }
+
+    fn ended(&mut self, done: Result<(u64, Result<(), RangeError>), JoinError>) {
+        let (id, result) = match done {
+            Ok(done) => done,
+            Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+            Err(_) => return,
+        };
+        let (Some(flight), Some((_, progress))) =
+            (self.plan.flights.remove(&id), self.running.remove(&id))
+        else {
+            return;
+        };
+        let now = Instant::now();
+        let (blocks, bytes) = progress.get();
+        let result = match result {
+            // It has pruned or has not yet what it was thought to have, and gave the rest.
+            Err(RangeError::Status(DeliverStatus::NotFound)) if blocks > 0 => Ok(()),
+            result => result,
+        };
+        if flight.giver == Giver::Orderers {
+            self.orderers.ended(blocks > 0 && result.is_ok(), now);
+        }
+        let until = now + self.intake.config.peer_rest;
+        match (result, flight.giver.node()) {
+            (Ok(()), _) => {
+                let took = now - flight.since;
+                self.plan
+                    .gave(&flight.giver, flight.last, blocks, bytes, took);
+            }
+            (Err(RangeError::Judge(JudgeError::Closed)), _) => {}
+            (Err(error), peer) => {
+                info!(channel = %self.intake.channel, giver = ?flight.giver, %error, "a range failed");
+                match (error, peer) {
+                    (RangeError::Parked(_), Some(peer)) => self.plan.rests(peer, until),
+                    (_, Some(peer)) => self.plan.failed(peer, until),
+                    (_, None) => {}
+                }
+            }
+        }
+    }
+
+    /// Ends ranges that others were quicker to bring. Who brought nothing of one has failed.
+    fn overtaken(&mut self, now: Instant) {
+        let due = self.due;
+        let overtaken = self
+            .plan
+            .flights
+            .extract_if(.., |_, flight| flight.last < due);
+        for (id, flight) in overtaken.collect::<Vec<_>>() {
+            let Some((abort, progress)) = self.running.remove(&id) else {
+                continue;
+            };
+            abort.abort();
+            let brought = progress.get().0 > 0;
+            if flight.giver == Giver::Orderers {
+                self.orderers.ended(brought, now);
+            }
+            if let (Some(peer), false) = (flight.giver.node(), brought) {
+                let waited = now.saturating_duration_since(flight.since);
+                if waited >= self.intake.config.range_patience {
+                    self.plan.failed(peer, now + self.intake.config.peer_rest);
+                }
+            }
+        }
+    }
+
+    /// Leaves those alone of whose ranges a block was not of this chain.
+    fn blame(&mut self) {
+        let until = Instant::now() + self.intake.config.peer_rest;
+        for peer in self.intake.blamed.take() {
+            info!(channel = %self.intake.channel, %peer, "a range had a block that is not of this chain");
+            self.plan.failed(&peer, until);
+            let giver = Giver::Peer(peer);
+            let theirs = self
+                .plan
+                .flights
+                .extract_if(.., |_, flight| flight.giver == giver);
+            for (id, _) in theirs.collect::<Vec<_>>() {
+                if let Some((abort, _)) = self.running.remove(&id) {
+                    abort.abort();
+                }
+            }
+        }
+    }
+
+    fn view<'b>(
+        &self,
+        now: Instant,
+        holes: &'b [RangeInclusive<BlockNumber>],
+        peers: &'b BTreeMap<NodeId, Known>,
+    ) -> View<'b> {
+        View {
+            now,
+            due: self.due,
+            still_since: self.still_since,
+            holes,
+            peers,
+            room: self.intake.buffer.room_for_ranges(),
+        }
+    }
+
+    fn known(&self) -> BTreeMap<NodeId, Known> {
+        let is_own =
+            |identity: &[u8]| self.sources.organisation.kinship(identity) != Kinship::Stranger;
+        let ranges = self.sources.peers.ranges().into_iter();
+        ranges
+            .map(|(node, (first, height, identity))| {
+                let own = identity.is_some_and(|identity| is_own(&identity));
+                (node, Known { first, height, own })
+            })
+            .collect()
     }
 }

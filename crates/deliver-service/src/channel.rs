@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A channel that was joined: the tasks of its intake, and its pull loop.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
 
 use block_api::{
     Block, BlockReader, BlockSource, GossipChannel, GossipEvent, HeaderHash, Membership, NodeId,
@@ -19,10 +25,10 @@ use tracing::{Instrument, info, info_span};
 use crate::{
     ChannelParts, ChannelState, Config, Leadership, StartError, Task,
     buffer::{Budget, Buffer},
-    catch_up,
+    catch_up::{self, Sources},
     evidence::{self, Evidence},
     health::{self, Patience, Signs},
-    intake::{Applied, Intake, WaitingRoom},
+    intake::{Applied, Blamed, Intake, WaitingRoom},
     lag::Lag,
     leadership::{self, Candidates, Election},
     peers::Peers,
@@ -76,10 +82,13 @@ impl Channel {
             counters: Counters::default(),
             applied: watch::Sender::new(applied),
             storage_failure: watch::Sender::new(None),
+            appending: watch::Sender::new(None),
             lag: Lag::default(),
             supervision: Supervision::default(),
             awaiting: WaitingRoom::new(config.candidates_at_work),
             evidence,
+            blamed: Blamed::default(),
+            pulls: AtomicBool::new(false),
             shown: watch::Sender::new(None),
             reopen_stream: Notify::new(),
             stream_at: AtomicU64::new(0),
@@ -88,7 +97,16 @@ impl Channel {
         });
         let peers = Arc::new(Peers::new());
         let gossip = membership.channel;
-        let tasks = spawn(&intake, &gossip, &peers, membership.events, suspects);
+        let mut seed = DefaultHasher::new();
+        (node.as_str(), intake.channel.as_str()).hash(&mut seed);
+        let sources = Sources {
+            gossip: gossip.clone(),
+            peers: peers.clone(),
+            orderers: parts.source.clone(),
+            organisation: parts.organisation.clone(),
+            seed: seed.finish(),
+        };
+        let tasks = spawn(&intake, sources, membership.events, suspects);
         info!(channel = %intake.channel, %height, "channel joined");
         Self {
             intake,
@@ -150,6 +168,7 @@ impl Channel {
     }
 
     pub(crate) fn pull(&self, ledger: Arc<dyn BlockReader>) -> Pull {
+        self.intake.pulls.store(true, Ordering::Relaxed);
         Pull::start(
             self.intake.clone(),
             self.gossip.clone(),
@@ -166,6 +185,7 @@ impl Channel {
         let pull_report = self.pull_view.report();
         let storage_failure = intake.storage_failure.borrow().clone();
         let missing = intake.lag.missing(applied.height.next_block());
+        let evidence = intake.evidence.found();
         let signs = Signs {
             height: applied.height,
             grown_at: applied.at,
@@ -173,6 +193,8 @@ impl Channel {
             pull: pull_report.as_ref(),
             neighbours: self.peers.neighbours(),
             storage: storage_failure.as_ref(),
+            appending: *intake.appending.borrow(),
+            contradicted: !evidence.is_empty(),
             dying: intake.supervision.dying(now),
         };
         ChannelState {
@@ -187,7 +209,7 @@ impl Channel {
             deaths: intake.supervision.deaths(),
             peers: self.peers.all(),
             buffered_bytes: intake.buffer.bytes(),
-            evidence: intake.evidence.found(),
+            evidence,
             storage_failure,
         }
     }
@@ -232,6 +254,7 @@ impl Channel {
         };
         pull.stop().await;
         *slot = None;
+        self.intake.pulls.store(false, Ordering::Relaxed);
         info!(channel = %self.intake.channel, "stopped pulling");
         true
     }
@@ -254,14 +277,14 @@ impl Channel {
 /// Starts the tasks of the intake, each under supervision.
 fn spawn(
     intake: &Arc<Intake>,
-    gossip: &Arc<dyn GossipChannel>,
-    peers: &Arc<Peers>,
+    sources: Sources,
     mut events: mpsc::Receiver<GossipEvent>,
     mut suspects: mpsc::Receiver<Block>,
 ) -> JoinSet<()> {
     let (publish, mut queue) = mpsc::channel(intake.config.publish_queue.get());
     let span = info_span!("channel", id = %intake.channel);
     let mut tasks = JoinSet::new();
+    let (gossip, peers) = (sources.gossip.clone(), sources.peers.clone());
     let shared = || (intake.clone(), gossip.clone(), peers.clone());
     let (own, ..) = shared();
     let writer = async move {
@@ -312,11 +335,11 @@ fn spawn(
         {}
     };
     tasks.spawn(examiner.instrument(span.clone()));
-    let (own, gossip, peers) = shared();
+    let (own, ..) = shared();
     let catch_up = async move {
         let (supervision, cancel) = (&own.supervision, &own.cancel);
         while supervision
-            .run(Task::CatchUp, cancel, catch_up::run(&own, &*gossip, &peers))
+            .run(Task::CatchUp, cancel, catch_up::run(&own, &sources))
             .await
         {}
     };

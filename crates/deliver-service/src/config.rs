@@ -42,8 +42,20 @@ pub struct Config {
     /// How long the chain may stand still while a peer is ahead before ranges are fetched from
     /// peers. Default: 1 s.
     pub catch_up_patience: Duration,
+    /// How many peers are asked for ranges at one time. What is due is asked of a further one when
+    /// they are all at work on what is ahead. Default: 4.
+    pub catch_up_peers: NonZeroUsize,
     /// How many blocks one range has at most. Default: 256.
     pub range_blocks: NonZeroUsize,
+    /// After how many bytes a range ends, and the next one begins. By the blocks that came so far
+    /// ranges are made so long that they come to this. Default: 8 MiB.
+    pub range_bytes: NonZeroUsize,
+    /// How long the block that is due may be awaited from a peer that was asked for it before another
+    /// one is asked, too. Default: 3 s.
+    pub range_patience: Duration,
+    /// How long the chain may stand still before a node that does not pull asks the ordering service
+    /// for a range, if the block that is due exists and no peer gives it. Default: 30 s.
+    pub orderer_patience: Duration,
     /// How long a peer that failed to give a range is left alone. Default: 5 s.
     pub peer_rest: Duration,
     /// How long a peer may take for the body of an announced block, or the next block of a range,
@@ -107,7 +119,11 @@ impl Default for Config {
             batch_bytes: count(16 << 20),
             publish_queue: count(256),
             catch_up_patience: Duration::from_secs(1),
+            catch_up_peers: count(4),
             range_blocks: count(256),
+            range_bytes: count(8 << 20),
+            range_patience: Duration::from_secs(3),
+            orderer_patience: Duration::from_secs(30),
             peer_rest: Duration::from_secs(5),
             fetch_timeout: Duration::from_secs(15),
             store_retry: Duration::from_secs(1),
@@ -137,6 +153,8 @@ impl Config {
         }
         for (key, value) in [
             ("catch_up_patience", self.catch_up_patience),
+            ("range_patience", self.range_patience),
+            ("orderer_patience", self.orderer_patience),
             ("peer_rest", self.peer_rest),
             ("fetch_timeout", self.fetch_timeout),
             ("store_retry", self.store_retry),
@@ -154,12 +172,14 @@ impl Config {
 mod tests {
     use super::*;
 
+    /// Covers: STA-01
     #[test]
     fn the_defaults_are_these() {
         let expected = "Config { buffer_bytes: 268435456, total_buffer_bytes: 1073741824, \
              channel_reserve_bytes: 4194304, topic_buffer_bytes: 67108864, window: 1024, \
              candidates_per_height: 4, candidates_at_work: 64, batch_blocks: 256, batch_bytes: 16777216, \
-             publish_queue: 256, catch_up_patience: 1s, range_blocks: 256, peer_rest: 5s, fetch_timeout: 15s, \
+             publish_queue: 256, catch_up_patience: 1s, catch_up_peers: 4, range_blocks: 256, \
+             range_bytes: 8388608, range_patience: 3s, orderer_patience: 30s, peer_rest: 5s, fetch_timeout: 15s, \
              store_retry: 1s, pullers: 1, takeover: 3s, health_grace: 5s, \
              provider: Config { first_back_off: 100ms, longest_back_off: 10s, \
              censorship_timeout: 30s, idle_limit: 30s, probe_timeout: 10s, header_streams: 4, seed: None } }";

@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Mutex, MutexGuard},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use block_api::{Block, BlockNumber, HeaderHash, ReadLimits, Standing, Verdict};
@@ -95,15 +95,11 @@ impl Evidence {
     }
 
     fn recent(&self) -> MutexGuard<'_, BTreeMap<BlockNumber, HeaderHash>> {
-        self.recent
-            .lock()
-            .expect("invariant: no holder of this lock panics")
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pairs(&self) -> MutexGuard<'_, Vec<Equivocation>> {
-        self.found
-            .lock()
-            .expect("invariant: no holder of this lock panics")
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -125,11 +121,11 @@ pub(crate) async fn run(intake: &Intake, suspects: &mut mpsc::Receiver<Block>) {
             changed = applied.changed() => if changed.is_err() { return },
         }
         let height = intake.applied().height;
-        let (due, early) = waiting
+        let due: VecDeque<Block>;
+        (due, waiting) = waiting
             .into_iter()
             .partition(|suspect: &Block| suspect.number() < height.next_block());
-        waiting = early;
-        for suspect in VecDeque::from(due) {
+        for suspect in due {
             examine(intake, suspect).await;
         }
     }

@@ -13,14 +13,8 @@ use crate::intake::Intake;
 pub(crate) fn judge(intake: &Intake, header: &Block) -> HeaderVerdict {
     intake.evidence.note(header);
     let standing = intake.standing(header);
-    match intake.verifier.verify_attestation(header, standing) {
-        Verdict::Accepted(_) => match evidence(intake, standing) {
-            Evidence::Hint => HeaderVerdict::Hint,
-            Evidence::Proven | Evidence::Stored => HeaderVerdict::Proven,
-        },
-        Verdict::Rejected(rejection) => HeaderVerdict::Rejected(rejection),
-        Verdict::AwaitsConfig(_) | Verdict::AwaitsLink => HeaderVerdict::Unknown,
-    }
+    let verdict = intake.verifier.verify_attestation(header, standing);
+    header_verdict(intake, standing, verdict)
 }
 
 /// Notes a block of which header and signatures were accepted.
@@ -33,24 +27,33 @@ pub(crate) fn note(intake: &Intake, accepted: &Block, from: &NodeId) {
     );
 }
 
-/// Notes the tip that a node says to have, if it is above everything that was proven so far and its
-/// header is good.
-pub(crate) fn note_tip(intake: &Intake, tip: &Block, from: &NodeId) {
+/// Whether the tip that a node says to have is worth being judged: it is above everything that was
+/// proven so far. The tip of another chain is kept as evidence.
+pub(crate) fn is_news(intake: &Intake, tip: &Block) -> bool {
     intake.evidence.note(tip);
     // A hint of a great number must not hide the tips of others.
     let known = intake.shown.borrow().as_ref().is_some_and(|head| {
         head.number == tip.number()
             || head.evidence == Evidence::Proven && head.number > tip.number()
     });
-    if known || tip.number() < intake.applied().height.next_block() {
+    !known && tip.number() >= intake.applied().height.next_block()
+}
+
+/// Judges such a tip, and notes it if its header is good.
+pub(crate) async fn note_tip(intake: &Intake, tip: &Block, from: &NodeId) {
+    let standing = intake.standing(tip);
+    let Ok(verdict) = intake.judge_header(tip.clone(), standing).await else {
         return;
-    }
-    let evidence = match judge(intake, tip) {
+    };
+    let evidence = match header_verdict(intake, standing, verdict) {
         HeaderVerdict::Proven => Evidence::Proven,
         HeaderVerdict::Hint => Evidence::Hint,
         HeaderVerdict::Rejected(_) | HeaderVerdict::Unknown => return,
     };
-    show(intake, tip, evidence, from);
+    // Something better may have come while it was judged.
+    if is_news(intake, tip) {
+        show(intake, tip, evidence, from);
+    }
 }
 
 /// Tells the pull loop what was shown, and how high the chain is.
@@ -71,6 +74,17 @@ pub(crate) async fn tell(intake: &Intake, handle: &ProviderHandle, cancel: &Canc
             handle.head_seen(head);
         }
         handle.chain_grew(applied.borrow_and_update().height);
+    }
+}
+
+fn header_verdict(intake: &Intake, standing: Standing, verdict: Verdict) -> HeaderVerdict {
+    match verdict {
+        Verdict::Accepted(_) => match evidence(intake, standing) {
+            Evidence::Hint => HeaderVerdict::Hint,
+            Evidence::Proven | Evidence::Stored => HeaderVerdict::Proven,
+        },
+        Verdict::Rejected(rejection) => HeaderVerdict::Rejected(rejection),
+        Verdict::AwaitsConfig(_) | Verdict::AwaitsLink => HeaderVerdict::Unknown,
     }
 }
 

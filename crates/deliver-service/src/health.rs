@@ -3,7 +3,7 @@
 
 mod reason;
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use block_api::{BlockNumber, Height};
 use blocks_provider::{PullReport, PullState, Reason};
@@ -16,6 +16,9 @@ use crate::{Config, Missing, StorageFailure, StorageFailureKind, Task};
 const AFTERGLOW: Duration = Duration::from_secs(1);
 
 /// How well a channel does. Only what is proven counts: what a node merely claims makes nobody late.
+///
+/// As text it begins with its short name (of a stuck channel that of the reason), and says what that
+/// means, what was said, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Health {
@@ -30,7 +33,8 @@ pub enum Health {
         /// For how long the first of them is known to be there.
         behind: Duration,
     },
-    /// It does not go on.
+    /// It does not go on; or it does, and what it goes on with is in doubt
+    /// ([`StuckReason::Equivocation`]).
     Stuck {
         /// Why.
         reason: StuckReason,
@@ -50,6 +54,10 @@ pub(crate) struct Signs<'a> {
     pub(crate) pull: Option<&'a PullReport>,
     pub(crate) neighbours: Neighbours,
     pub(crate) storage: Option<&'a StorageFailure>,
+    /// Since when an append is under way.
+    pub(crate) appending: Option<Instant>,
+    /// Whether orderers signed two blocks of one number.
+    pub(crate) contradicted: bool,
     /// A task that dies again and again.
     pub(crate) dying: Option<Task>,
 }
@@ -72,7 +80,7 @@ pub(crate) struct Patience {
     pub(crate) grace: Duration,
     /// With a block that was stored although the own source fails, for the next one.
     pub(crate) quiet: Duration,
-    /// With a block that is proven, and that nobody gives.
+    /// With a block that is proven and that nobody gives, and with one append.
     pub(crate) withheld: Duration,
 }
 
@@ -103,9 +111,36 @@ impl Health {
     }
 }
 
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtTip => write!(
+                f,
+                "at-tip: every block that is proven to be there is stored"
+            ),
+            Self::Connecting => write!(
+                f,
+                "connecting: whoever gives blocks has not been reached so far"
+            ),
+            Self::CatchingUp { blocks, behind } => write!(
+                f,
+                "catching-up: {blocks} blocks are missing, the first of them for {} s",
+                behind.as_secs()
+            ),
+            Self::Stuck { reason, detail } => {
+                write!(f, "{}: {reason}", reason.as_str())?;
+                if let Some(detail) = detail {
+                    write!(f, ": {detail}")?;
+                }
+                write!(f, "; {}", reason.remedy())
+            }
+        }
+    }
+}
+
 /// The health of a channel, with what is worst and what an operator can mend first.
 pub(crate) fn judge(signs: &Signs<'_>, patience: &Patience, now: Instant) -> Health {
-    if let Some(stuck) = cannot_store(signs) {
+    if let Some(stuck) = cannot_store(signs, patience, now) {
         return stuck;
     }
     let lacks = match signs.pull {
@@ -114,6 +149,9 @@ pub(crate) fn judge(signs: &Signs<'_>, patience: &Patience, now: Instant) -> Hea
     };
     if let Some(lacks @ Health::Stuck { .. }) = lacks {
         return lacks;
+    }
+    if signs.contradicted {
+        return stuck(StuckReason::Equivocation);
     }
     let quiet_for = now.saturating_duration_since(signs.grown_at);
     if let Some(Missing { highest, since }) = signs.missing {
@@ -129,7 +167,7 @@ pub(crate) fn judge(signs: &Signs<'_>, patience: &Patience, now: Instant) -> Hea
     lacks.unwrap_or(Health::AtTip)
 }
 
-fn cannot_store(signs: &Signs<'_>) -> Option<Health> {
+fn cannot_store(signs: &Signs<'_>, patience: &Patience, now: Instant) -> Option<Health> {
     if let Some(failure) = signs.storage {
         return Some(Health::Stuck {
             reason: match failure.kind {
@@ -140,6 +178,10 @@ fn cannot_store(signs: &Signs<'_>) -> Option<Health> {
             },
             detail: Some(failure.message.clone()),
         });
+    }
+    let hangs = |began| now.saturating_duration_since(began) >= patience.withheld;
+    if signs.appending.is_some_and(hangs) {
+        return Some(stuck(StuckReason::StoreHangs));
     }
     signs
         .dying

@@ -2,9 +2,12 @@
 //! What the producers and the writer of one channel share.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64},
+    },
 };
 
 use block_api::{
@@ -44,6 +47,8 @@ pub(crate) struct Intake {
     pub(crate) applied: watch::Sender<Applied>,
     /// What the storage said when the last append failed; `None` while it works.
     pub(crate) storage_failure: watch::Sender<Option<StorageFailure>>,
+    /// Since when an append is under way.
+    pub(crate) appending: watch::Sender<Option<Instant>>,
     /// The blocks that are proven and not stored.
     pub(crate) lag: Lag,
     pub(crate) supervision: Supervision,
@@ -51,6 +56,10 @@ pub(crate) struct Intake {
     /// because whose signatures they have is not known yet. For whom there is none is ignored.
     pub(crate) awaiting: WaitingRoom,
     pub(crate) evidence: Evidence,
+    /// Nodes of whose ranges a block was not of this chain.
+    pub(crate) blamed: Blamed,
+    /// Whether this node pulls.
+    pub(crate) pulls: AtomicBool,
     /// What the nodes of the channel showed last: the pull loop holds its source against it.
     pub(crate) shown: watch::Sender<Option<Head>>,
     /// Told when the stream of the ordering service has to be opened anew: a block of it did not
@@ -82,6 +91,13 @@ pub(crate) enum JudgeError {
     /// The channel was left.
     #[error("the channel is closing")]
     Closed,
+}
+
+/// Nodes that catch-up has to be told of, each once however often it is blamed meanwhile.
+#[derive(Debug, Default)]
+pub(crate) struct Blamed {
+    nodes: Mutex<BTreeSet<NodeId>>,
+    told: Notify,
 }
 
 /// The places for candidates that wait for a configuration or for their turn.
@@ -262,6 +278,26 @@ impl Applied {
     pub(crate) fn is_followed_by(&self, block: &Block) -> bool {
         let links = self.tip_hash.is_none_or(|tip| block.links_to(&tip));
         block.number() == self.height.next_block() && links
+    }
+}
+
+impl Blamed {
+    pub(crate) fn add(&self, node: &NodeId) {
+        self.nodes().insert(node.clone());
+        self.told.notify_one();
+    }
+
+    /// Waits until a node was blamed.
+    pub(crate) async fn told(&self) {
+        self.told.notified().await;
+    }
+
+    pub(crate) fn take(&self) -> BTreeSet<NodeId> {
+        std::mem::take(&mut *self.nodes())
+    }
+
+    fn nodes(&self) -> MutexGuard<'_, BTreeSet<NodeId>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

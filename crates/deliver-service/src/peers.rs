@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use block_api::{ChannelStatus, Height, NodeId};
+use block_api::{BlockNumber, ChannelStatus, Height, NodeId};
 use bytes::Bytes;
 use tokio::{
     sync::{Notify, watch},
@@ -75,6 +75,16 @@ impl Peers {
             height: peer.status.height,
         });
         candidates.collect()
+    }
+
+    /// What each of them says to have, and its identity where that is proven.
+    pub(crate) fn ranges(&self) -> BTreeMap<NodeId, (BlockNumber, Height, Option<Bytes>)> {
+        let known = self.known();
+        let ranges = known.peers.iter().map(|(node, Peer { identity, status })| {
+            let range = (status.first, status.height, identity.clone());
+            (node.clone(), range)
+        });
+        ranges.collect()
     }
 
     pub(crate) fn neighbours(&self) -> Neighbours {

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The gossip topic as a producer: judges candidates, answers the network, fetches announced bodies.
 
-use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::Duration,
+};
 
 use block_api::{
     Answer, Block, BlockNumber, Candidate, Delivery, Endpoint, GossipChannel, GossipEvent, NodeId,
@@ -28,6 +33,15 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 /// What the wait never exceeds.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
+/// What is worked on beside the loop.
+#[derive(Debug)]
+enum Work {
+    Block,
+    Announcement(BlockNumber),
+    /// The tip of this node.
+    Tip(NodeId),
+}
+
 /// Takes the events of a channel until they end or the channel is cancelled.
 pub(crate) async fn run(
     intake: &Arc<Intake>,
@@ -35,19 +49,24 @@ pub(crate) async fn run(
     events: &mut mpsc::Receiver<GossipEvent>,
     peers: &Arc<Peers>,
 ) {
-    let mut at_work: JoinSet<(Option<BlockNumber>, std::thread::Result<()>)> = JoinSet::new();
+    let mut at_work: JoinSet<(Work, std::thread::Result<()>)> = JoinSet::new();
     // How many announcements of each number are worked on. A signed header may stand for a block
     // that nobody has, and its fetching takes a while to be given up.
     let mut announced = BTreeMap::new();
+    // Whose tips are being judged: not more than a quarter as many as candidates, and beside them.
+    let mut tips = BTreeSet::new();
+    let most_tips = (intake.config.candidates_at_work.get() / 4).max(1);
     loop {
         let event = tokio::select! {
             biased;
             () = intake.cancel.cancelled() => break,
             Some(done) = at_work.join_next(), if !at_work.is_empty() => {
                 // A task that was aborted is not waited for.
-                let Ok((number, done)) = done else { continue };
-                if let Some(number) = number {
-                    forget(&mut announced, number);
+                let Ok((work, done)) = done else { continue };
+                match work {
+                    Work::Block => {}
+                    Work::Announcement(number) => forget(&mut announced, number),
+                    Work::Tip(node) => drop(tips.remove(&node)),
                 }
                 if let Err(panic) = done {
                     // It costs its candidate, and no other one: whoever sends such blocks must not
@@ -62,7 +81,7 @@ pub(crate) async fn run(
             Some(GossipEvent::Candidate(candidate)) => {
                 let (number, has_data) = (candidate.block().number(), candidate.block().has_data());
                 let same: usize = announced.get(&number).copied().unwrap_or_default();
-                if at_work.len() >= intake.config.candidates_at_work.get()
+                if at_work.len() - tips.len() >= intake.config.candidates_at_work.get()
                     || !has_data && same >= intake.config.candidates_per_height.get()
                     || !is_wanted(intake, candidate.block())
                 {
@@ -76,7 +95,11 @@ pub(crate) async fn run(
                 }
                 let task = take_in(intake.clone(), gossip.clone(), peers.clone(), candidate);
                 let task = AssertUnwindSafe(task).catch_unwind();
-                let task = task.map(move |done| ((!has_data).then_some(number), done));
+                let work = match has_data {
+                    true => Work::Block,
+                    false => Work::Announcement(number),
+                };
+                let task = task.map(move |done| (work, done));
                 at_work.spawn(task.in_current_span());
             }
             Some(GossipEvent::Status {
@@ -84,8 +107,17 @@ pub(crate) async fn run(
                 identity,
                 status,
             }) => {
-                if let Some(tip) = &status.tip {
-                    heads::note_tip(intake, tip, &from);
+                // A tip that finds no place comes again with the next status.
+                if let Some(tip) = &status.tip
+                    && heads::is_news(intake, tip)
+                    && tips.len() < most_tips
+                    && tips.insert(from.clone())
+                {
+                    let (intake, tip, node) = (intake.clone(), tip.clone(), from.clone());
+                    let task = async move { heads::note_tip(&intake, &tip, &node).await };
+                    let task = AssertUnwindSafe(task).catch_unwind();
+                    let work = Work::Tip(from.clone());
+                    at_work.spawn(task.map(move |done| (work, done)).in_current_span());
                 }
                 peers.heard(from, identity, status);
             }

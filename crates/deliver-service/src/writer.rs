@@ -21,6 +21,7 @@ use crate::{
 /// not, and its configuration may not be in force. What waited is dropped and comes again. `false`
 /// when the configuration cannot be taken into force, which ends the channel.
 async fn recover(intake: &Intake) -> bool {
+    intake.appending.send_replace(None);
     let in_force = intake.applied().height;
     let restored = restore_config(&intake.channel, &*intake.store, &*intake.verifier, in_force);
     if let Err(error) = restored.await {
@@ -51,6 +52,7 @@ pub(crate) async fn run(intake: &Intake, publish: &mpsc::Sender<VerifiedBlock>, 
             // Who waits behind a config block that is not stored would wait for ever.
             let reopen = unlinked.passed || unlinked.block.is_config();
             note_evidence(intake, unlinked, "it does not link to the chain", reopen);
+            blame(intake, unlinked);
         }
         if batch.blocks.is_empty() {
             if !batch.unlinked.is_empty() {
@@ -96,6 +98,14 @@ pub(crate) async fn run(intake: &Intake, publish: &mpsc::Sender<VerifiedBlock>, 
                 intake.counters.unpublished.add(1);
             }
         }
+    }
+}
+
+/// Has catch-up leave the node alone that gave this block, if one did, and drops what else it gave.
+fn blame(intake: &Intake, block: &Buffered) {
+    if let Some(giver) = &block.giver {
+        intake.buffer.drop_given_by(giver);
+        intake.blamed.add(giver);
     }
 }
 
@@ -146,6 +156,9 @@ async fn judged_in_place(intake: &Intake, mut batch: Vec<Buffered>) -> Option<Ve
                     "a block that was accepted ahead of its turn is refused in its place"
                 );
                 intake.buffer.refused(&refused);
+                if let Some(refused) = refused.first() {
+                    blame(intake, refused);
+                }
                 // A stream that went past it does not bring another copy.
                 let first = refused.first().map(|refused| refused.block.number().get());
                 if first < Some(intake.stream_at.load(Ordering::Relaxed)) {
@@ -169,7 +182,10 @@ async fn append(intake: &Intake, batch: &[Buffered]) -> Option<ChainInfo> {
             .filter(|block| block.number() >= due)
             .collect();
         let began = Instant::now();
-        match intake.store.append(blocks).await {
+        intake.appending.send_replace(Some(began));
+        let appended = intake.store.append(blocks).await;
+        intake.appending.send_replace(None);
+        match appended {
             Ok(tip) => {
                 intake.counters.appended(began.elapsed());
                 if intake.storage_failure.send_replace(None).is_some() {

@@ -71,6 +71,10 @@ pub(crate) enum Command {
         protocol: StreamProtocol,
         opened: Opened,
     },
+    /// Something in the status of a channel is another than before.
+    Look {
+        topic: TopicId,
+    },
     AddPeer {
         peer: PeerId,
         address: Multiaddr,
@@ -255,6 +259,7 @@ impl EventLoop {
                     let _ = opened.send(Err(OpenError::NotConnected));
                 }
             }
+            Command::Look { topic } => self.look(topic),
             Command::AddPeer { peer, address } => {
                 if peer != *self.swarm.local_peer_id() {
                     if let Some(admission) = self.swarm.behaviour_mut().admission.as_mut() {

@@ -290,7 +290,11 @@ impl GossipChannel for JoinedChannel {
     }
 
     fn set_pulling(&self, pulling: bool) {
-        self.shared.pulling.store(pulling, Ordering::Relaxed);
+        if self.shared.pulling.swap(pulling, Ordering::Relaxed) != pulling {
+            let topic = self.shared.topic;
+            // Others wait for it. Where there is no room for a command, the next tick sees it.
+            let _ = self.inner.commands.try_send(Command::Look { topic });
+        }
     }
 
     fn source(&self, node: &NodeId) -> Option<Arc<dyn BlockSource>> {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A channel that a node joined, and what has come in it and was not read yet.
+//! A channel that a node joined: what came in it and was not read yet.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -49,7 +49,7 @@ struct Inbox {
     seen_order: VecDeque<Bytes>,
 }
 
-/// The news of a node.
+/// The newest word of a node.
 pub(crate) enum Parked {
     Status(Option<Bytes>, ChannelStatus),
     Left,
@@ -60,8 +60,8 @@ impl Channel {
         topic: Topic,
         reader: Arc<dyn BlockReader>,
         identity: Option<Bytes>,
-        left: CancellationToken,
         events: mpsc::Sender<GossipEvent>,
+        left: CancellationToken,
     ) -> Self {
         Self {
             topic,
@@ -81,7 +81,7 @@ impl Channel {
         }
     }
 
-    /// Queues a candidate; `false` when there is no room for it.
+    /// Queues a candidate; `false` when there is no room.
     pub(crate) fn offer(&self, candidate: Candidate) -> bool {
         let event = GossipEvent::Candidate(candidate);
         self.inbox().events.try_send(event).is_ok()
@@ -165,6 +165,14 @@ impl Channel {
     }
 }
 
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel")
+            .field("topic", &self.topic)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Moves parked news into the event queue whenever it has room.
 pub(crate) async fn unpark(channel: Arc<Channel>) {
     loop {
@@ -194,13 +202,5 @@ pub(crate) async fn unpark(channel: Arc<Channel>) {
                 Parked::Left => GossipEvent::Left(from),
             });
         }
-    }
-}
-
-impl fmt::Debug for Channel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Channel")
-            .field("topic", &self.topic)
-            .finish_non_exhaustive()
     }
 }

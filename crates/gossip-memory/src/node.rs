@@ -116,10 +116,13 @@ impl Gossip for MemoryGossip {
         let topic = (request.channel.clone(), request.genesis);
         let (events, receiver) = mpsc::channel(self.node.config.event_queue.get());
         let proves_identity = self.node.config.proves_identity;
-        let identity = proves_identity.then(|| request.signer.identity());
-        let left = self.node.stopped.child_token();
-        let channel = Channel::new(topic.clone(), request.reader, identity, left, events);
-        let channel = Arc::new(channel);
+        let channel = Arc::new(Channel::new(
+            topic.clone(),
+            request.reader,
+            proves_identity.then(|| request.signer.identity()),
+            events,
+            self.node.stopped.child_token(),
+        ));
         {
             let mut state = self.node.state();
             if state.channels.contains_key(&topic) {

@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a node with many channels needs while no block comes: memory, and time of a core.
+//! What a node with many channels and another node beside it needs while no block comes: memory, and
+//! time of a core.
 
-use std::{
-    fmt::Write as _,
-    net::{SocketAddr, TcpListener},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use block_api::{Clock as _, SystemClock, testing::OpenReaders};
 use dev_orderer::{ChainMaker, DevOrderer, NetworkConfig, NodesConfig, Pace};
 use e2e_tests::bench::{Round, Row, Target};
 use tokio::time::{Instant, sleep};
 
-use crate::{process::NodeProcess, restart::write};
+use crate::{
+    files::{self, free_address, write},
+    process::NodeProcess,
+};
 
 /// MB of resident memory, and percent of a core.
 const MEMORY_MB: f64 = 150.0;
@@ -28,18 +27,7 @@ const BLOCK_BYTES: usize = 1000;
 
 pub(crate) async fn case(channels: usize, seconds: u64) -> Result<Vec<Row>> {
     let dir = tempfile::tempdir()?;
-    // An orderer that replays does not ask who reads: one identity will do for every channel.
-    let mut config = String::from(
-        "[node]\n\
-         data_dir = \"node\"\n\
-         [identity]\n\
-         msp_id = \"Org1MSP\"\n\
-         msp_dir = \"org1/peer0/msp\"\n\
-         [gossip]\n\
-         listen = [\"/ip4/127.0.0.1/tcp/0\"]\n\
-         [orderer]\n\
-         tls = \"server\"\n",
-    );
+    let mut rest = String::new();
     let mut orderers = Vec::new();
     for index in 0..channels {
         let listen = free_address()?;
@@ -65,7 +53,7 @@ pub(crate) async fn case(channels: usize, seconds: u64) -> Result<Vec<Row>> {
         )?;
         // Writing to a string does not fail.
         let _ = write!(
-            config,
+            rest,
             "[[channel]]\n\
              id = \"channel{index}\"\n\
              genesis = \"channel{index}.block\"\n\
@@ -75,16 +63,25 @@ pub(crate) async fn case(channels: usize, seconds: u64) -> Result<Vec<Row>> {
         );
         orderers.push(orderer);
     }
-    let path = dir.path().join("node.toml");
-    write(&path, config.as_bytes())?;
-    let node = NodeProcess::at_the_tip(&path).await?;
+    // An orderer that replays does not ask who reads: one identity will do for every channel.
+    let names = ["peer0", "user1"].map(str::to_owned);
+    let mut nodes = Vec::new();
+    for config in files::configurations(dir.path(), &names, &rest)? {
+        nodes.push(NodeProcess::start(&config)?);
+    }
+    for node in &nodes {
+        node.tells(|told| told.at_the_tip).await?;
+    }
+    let node = nodes.first().context("a node")?;
     sleep(SETTLES.min(Duration::from_secs(seconds))).await;
     let (before, began) = (node.cpu_s()?, Instant::now());
     sleep(Duration::from_secs(seconds)).await;
     let used = node.cpu_s()? - before;
     let percent = used / began.elapsed().as_secs_f64() * 100.0;
     let memory = node.resident_mb()?;
-    node.stop().await?;
+    for node in nodes {
+        node.stop().await?;
+    }
     for orderer in orderers {
         orderer.stop().await;
     }
@@ -111,9 +108,4 @@ fn row(case: String, unit: &'static str, value: f64, bound: f64) -> Row {
         baseline: bound,
     };
     Row::new(case, unit, Target::AtMost(1.0), &[round])
-}
-
-/// An address that is free, and so will be when an orderer listens there a moment later.
-fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

@@ -9,9 +9,11 @@
     reason = "the rows are what a benchmark is for, and a node tells its benchmark how far it is"
 )]
 
+mod files;
 mod idle;
 mod process;
 mod restart;
+mod takeover;
 
 use std::env;
 
@@ -66,6 +68,9 @@ async fn main() -> Result<()> {
     let mut rows = Vec::new();
     if wanted("restart") {
         rows.push(Box::pin(restart::case(rounds, blocks)).await?);
+    }
+    if wanted("takeover") {
+        rows.push(Box::pin(takeover::case(rounds)).await?);
     }
     if wanted("idle") {
         rows.extend(Box::pin(idle::case(channels, seconds)).await?);

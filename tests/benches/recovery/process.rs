@@ -1,26 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A node as a process of its own, and what the system says of it.
+//! A node as a process of its own, what it tells of itself, and what the system tells of it.
 
 use std::{env, fs, path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
-use block_api::{ChannelId, Height};
+use block_api::{BlockNumber, ChannelId, Height};
 use blockcast::{Node, NodeConfig};
+use blocks_provider::PullState;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
     process::{Child, ChildStdout, Command},
-    time::timeout,
+    sync::watch,
+    task::JoinSet,
+    time::{interval, timeout},
 };
+use tokio_stream::StreamExt as _;
 
 /// The first argument of a process that is a node.
 pub(crate) const COMMAND: &str = "node";
 
-/// What it says when it listens, and when each of its channels has a block after the genesis block.
-const STARTED: &str = "started";
+/// What it says when each of its channels has a block after the genesis block; and, if it has one
+/// channel, when it begins and ceases to pull, and of each block with its number.
 const AT_THE_TIP: &str = "at the tip";
+const PULLING: &str = "pulling";
+const NOT_PULLING: &str = "not pulling";
+const STORED: &str = "stored ";
 
 /// Nothing that is waited for takes longer.
 const DEADLINE: Duration = Duration::from_secs(120);
+
+/// How often a node looks whether it pulls.
+const LOOKS_EVERY: Duration = Duration::from_millis(20);
 
 /// Ticks of `/proc/<pid>/stat` in a second, on every Linux there is.
 const TICKS_PER_S: f64 = 100.0;
@@ -28,27 +38,69 @@ const TICKS_PER_S: f64 = 100.0;
 /// A node in a process, killed when it is dropped.
 pub(crate) struct NodeProcess {
     child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
+    told: watch::Receiver<Told>,
+    _reading: JoinSet<()>,
+}
+
+/// What a node told of itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) at_the_tip: bool,
+    pub(crate) pulling: bool,
+    pub(crate) stored: u64,
 }
 
 /// Is a node until standard input ends.
 pub(crate) async fn run(config: &Path) -> Result<()> {
     let config = NodeConfig::load(config)?;
     let node = Node::builder(config).start().await?;
-    println!("{STARTED}");
     let channels: Vec<ChannelId> = node.channels().cloned().collect();
-    for channel in &channels {
-        node.wait_for_height(channel, Height::new(2)).await;
+    let mut end = Vec::new();
+    let mut stdin = tokio::io::stdin();
+    let telling = async {
+        for channel in &channels {
+            node.wait_for_height(channel, Height::new(2)).await;
+        }
+        println!("{AT_THE_TIP}");
+        if let [channel] = channels.as_slice() {
+            tell(&node, channel).await?;
+        }
+        std::future::pending::<Result<()>>().await
+    };
+    tokio::select! {
+        ended = stdin.read_to_end(&mut end) => drop(ended?),
+        failed = telling => failed?,
     }
-    println!("{AT_THE_TIP}");
-    tokio::io::stdin().read_to_end(&mut Vec::new()).await?;
     node.stop().await;
     Ok(())
 }
 
+/// Tells of each block, and of pulling.
+async fn tell(node: &Node, channel: &ChannelId) -> Result<()> {
+    let mut blocks = node.subscribe(channel, BlockNumber::new(1))?;
+    let mut look = interval(LOOKS_EVERY);
+    let mut pulled = false;
+    loop {
+        tokio::select! {
+            block = blocks.next() => {
+                let block = block.context("a block")??;
+                println!("{STORED}{}", block.number());
+            }
+            _ = look.tick() => {
+                let state = node.channel_state(channel).await.context("the state of a channel")?;
+                let pulls = matches!(state.pull, Some(PullState::Streaming(_)));
+                if pulls != pulled {
+                    println!("{}", if pulls { PULLING } else { NOT_PULLING });
+                    pulled = pulls;
+                }
+            }
+        }
+    }
+}
+
 impl NodeProcess {
-    /// Starts a node of this configuration, and waits until each channel has its blocks.
-    pub(crate) async fn at_the_tip(config: &Path) -> Result<Self> {
+    /// Starts a node of this configuration.
+    pub(crate) fn start(config: &Path) -> Result<Self> {
         let mut child = Command::new(env::current_exe()?)
             .arg(COMMAND)
             .arg(config)
@@ -57,29 +109,42 @@ impl NodeProcess {
             .kill_on_drop(true)
             .spawn()?;
         let stdout = child.stdout.take().context("the output of a node")?;
-        let lines = BufReader::new(stdout).lines();
-        let mut node = Self { child, lines };
-        timeout(DEADLINE, node.says(AT_THE_TIP)).await??;
-        Ok(node)
+        let (sender, told) = watch::channel(Told::default());
+        let mut reading = JoinSet::new();
+        reading.spawn(listen(stdout, sender));
+        Ok(Self {
+            child,
+            told,
+            _reading: reading,
+        })
     }
 
-    /// Waits until it says a line.
-    async fn says(&mut self, wanted: &str) -> Result<()> {
-        while let Some(line) = self.lines.next_line().await? {
-            if line == wanted {
-                return Ok(());
-            }
+    /// Waits until it has told this.
+    pub(crate) async fn tells(&self, wanted: impl FnMut(&Told) -> bool) -> Result<()> {
+        let mut told = self.told.clone();
+        match timeout(DEADLINE, told.wait_for(wanted)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => bail!("a node ended"),
+            Err(_) => bail!("a node is not where it should be after {DEADLINE:?}"),
         }
-        bail!("the node ended before it said that it is {wanted}");
+    }
+
+    /// What it told last.
+    pub(crate) fn told(&self) -> Told {
+        *self.told.borrow()
+    }
+
+    /// Kills it, as `kill -9` does.
+    pub(crate) async fn kill(mut self) -> Result<()> {
+        Ok(self.child.kill().await?)
     }
 
     /// The time that it has had of a core, in seconds.
     pub(crate) fn cpu_s(&self) -> Result<f64> {
         let stat = self.proc("stat")?;
         // The name, in brackets, may have spaces in it.
-        let (_, fields) = stat
-            .rsplit_once(')')
-            .context("the name in /proc/<pid>/stat")?;
+        let name = "the name in /proc/<pid>/stat";
+        let (_, fields) = stat.rsplit_once(')').context(name)?;
         let ticks = |index| -> Result<f64> {
             let field = fields.split_whitespace().nth(index);
             Ok(field.context("a field of /proc/<pid>/stat")?.parse()?)
@@ -106,5 +171,23 @@ impl NodeProcess {
         drop(self.child.stdin.take());
         timeout(DEADLINE, self.child.wait()).await??;
         Ok(())
+    }
+}
+
+/// Hears what a node tells, until it ends.
+async fn listen(stdout: ChildStdout, told: watch::Sender<Told>) {
+    let mut lines = BufReader::new(stdout).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        told.send_modify(|told| match line.as_str() {
+            AT_THE_TIP => told.at_the_tip = true,
+            PULLING => told.pulling = true,
+            NOT_PULLING => told.pulling = false,
+            line => {
+                let number = line
+                    .strip_prefix(STORED)
+                    .and_then(|number| number.parse().ok());
+                told.stored = number.unwrap_or(told.stored);
+            }
+        });
     }
 }

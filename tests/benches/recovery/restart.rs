@@ -2,8 +2,6 @@
 //! The time from the start of a node with a large store until its first block is served, against a
 //! small store.
 
-use std::{fs, path::Path};
-
 use anyhow::{Context as _, Result, ensure};
 use block_api::{
     BlockNumber, BlockReader as _, BlockStore as _, Clock as _, Standing, SystemClock,
@@ -16,6 +14,8 @@ use dev_orderer::{ChainMaker, NetworkConfig};
 use e2e_tests::bench::{Round, Row, Target};
 use tokio::time::Instant;
 use tokio_stream::StreamExt as _;
+
+use crate::files::write;
 
 /// The time with the large store, over the one with the small store.
 const TARGET: f64 = 1.5;
@@ -117,11 +117,4 @@ async fn first_block(config: &NodeConfig, height: u64) -> Result<f64> {
     let elapsed = began.elapsed();
     node.stop().await;
     Ok(elapsed.as_secs_f64() * 1e3)
-}
-
-pub(crate) fn write(path: &Path, content: &[u8]) -> Result<()> {
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    Ok(fs::write(path, content)?)
 }

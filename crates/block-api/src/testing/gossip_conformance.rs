@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What every [`Gossip`] backend promises.
 
+mod identity;
 mod node;
 
 use std::{collections::BTreeSet, future::Future, sync::Arc};
 
-use self::node::{Node, chain, joined, request, stop};
+use self::{
+    identity::nodes_are_known_by_their_identities,
+    node::{Node, chain, joined, request, stop},
+};
 use crate::{
     Answer, Block, BlockNumber, BlockStore, BlockVerifier, Candidate, DeliverStatus, Gossip,
     GossipError, GossipEvent, Height, NodeId, Standing, Verdict, VerifiedBlock,
@@ -333,26 +337,6 @@ async fn statuses_follow_the_chain(network: Vec<Arc<dyn Gossip>>) {
             !status.pulling
         })
         .await;
-    stop(nodes).await;
-}
-
-async fn nodes_are_known_by_their_identities(network: Vec<Arc<dyn Gossip>>) {
-    let (mut nodes, _) = joined(&network, &[(0, 1)]).await;
-    let [first, second] = nodes.as_mut_slice() else {
-        unreachable!("two nodes were started")
-    };
-    first.membership.channel.set_pulling(true);
-    // It may be told before it is proven, and is told again then.
-    loop {
-        if let GossipEvent::Status {
-            identity: Some(identity),
-            ..
-        } = second.event("a status with an identity").await
-        {
-            assert_eq!(identity.as_ref(), b"node", "it is the one of the signer");
-            break;
-        }
-    }
     stop(nodes).await;
 }
 

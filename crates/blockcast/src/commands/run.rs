@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use blockcast::{Node, NodeConfig, StoreCheck};
 use tracing::info;
 
-use crate::{error::CommandError, logging, signals::StopSignals};
+use crate::{commands::health_log, error::CommandError, logging, signals::StopSignals};
 
 /// What `run` is told.
 #[derive(Debug, clap::Args)]
@@ -37,7 +37,10 @@ pub(crate) async fn run(args: Args, log: Option<&str>) -> Result<(), CommandErro
             true => CommandError::config(error),
             false => error.into(),
         })?;
-    let signal = signals.wait().await;
+    let signal = tokio::select! {
+        signal = signals.wait() => signal,
+        never = health_log::run(&node) => match never {},
+    };
     info!(signal, "stopping");
     tokio::select! {
         () = node.stop() => {

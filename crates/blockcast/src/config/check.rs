@@ -223,6 +223,7 @@ impl NodeConfig {
         let default = deliver_service::Config::default();
         Ok(deliver_service::Config {
             buffer_bytes: size("delivery.buffer", delivery.buffer)?,
+            total_buffer_bytes: size("delivery.total_buffer", delivery.total_buffer)?,
             topic_buffer_bytes: size("delivery.topic_buffer", delivery.topic_buffer)?,
             window: delivery.window,
             catch_up_patience: delivery.catch_up_patience.get(),

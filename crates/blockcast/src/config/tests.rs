@@ -40,8 +40,8 @@ fn the_defaults_are_these() {
         orderer: OrdererSection { tls: Server, client_cert: None, client_key: None, overrides: [], \
         connect_timeout: 3s, initial_timeout: 30s, keepalive_interval: 1min, max_message: 100MiB, \
         longest_back_off: 10s, censorship_timeout: 30s, idle_limit: 30s }, \
-        delivery: DeliverySection { buffer: 256MiB, topic_buffer: 64MiB, window: 1024, catch_up_patience: 1s, \
-        pullers: 1, takeover: 3s, puller_role: None }, \
+        delivery: DeliverySection { buffer: 256MiB, total_buffer: 1GiB, topic_buffer: 64MiB, window: 1024, \
+         catch_up_patience: 1s, pullers: 1, takeover: 3s, puller_role: None }, \
         store: StoreSection { sync: EveryBatch, segment: 256MiB, keep: All }, log: LogSection { filter: \"info\" }, \
          operations: OperationsSection { listen: None, grace: 5s, ready_lag: 10 }, \
          channels: [ChannelSection { id: ChannelId(ch), genesis: Some(\"ch.block\"), \
@@ -103,6 +103,7 @@ fn explicit_values_reach_the_parts() {
         idle_limit = \"15s\"
         [delivery]
         buffer = \"9MiB\"
+        total_buffer = \"90MiB\"
         topic_buffer = \"3MiB\"
         window = 17
         catch_up_patience = \"110ms\"
@@ -141,9 +142,10 @@ fn explicit_values_reach_the_parts() {
     assert!(config.operations.listen.is_some());
     let bytes = (
         delivery.buffer_bytes.get(),
+        delivery.total_buffer_bytes.get(),
         delivery.topic_buffer_bytes.get(),
     );
-    assert_eq!(bytes, (9 << 20, 3 << 20));
+    assert_eq!(bytes, (9 << 20, 90 << 20, 3 << 20));
     assert_eq!(
         (delivery.window, delivery.catch_up_patience),
         (17, millis(110))

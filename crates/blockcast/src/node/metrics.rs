@@ -158,6 +158,17 @@ impl Samples {
 
 #[cfg(test)]
 mod tests {
+    use block_api::{
+        Gossip, SystemClock,
+        testing::{
+            MemoryStore, OpenReaders, ScriptedSource, TestChain, TestOrganisation, TestSigner,
+            TestVerifier,
+        },
+    };
+    use bytes::Bytes;
+    use deliver_service::{ChannelParts, DeliverService};
+    use gossip_memory::MemoryNetwork;
+
     use super::*;
 
     const TABLE: &str = include_str!("../../../../docs/operations.md");
@@ -175,6 +186,47 @@ mod tests {
             family.name,
             unit.unwrap_or_default()
         )
+    }
+
+    /// Covers: ELA-05
+    #[tokio::test]
+    async fn the_metric_follows_who_pulls() {
+        let (chain, blocks) = TestChain::of_blocks("ch", 1, 10);
+        let gossip: Arc<dyn Gossip> = Arc::new(MemoryNetwork::new(1).node("node"));
+        let service = DeliverService::new(deliver_service::Config::default(), gossip).unwrap();
+        let (channel, store) = (chain.channel(), Arc::new(MemoryStore::default()));
+        let parts = ChannelParts {
+            channel: channel.clone(),
+            genesis: blocks[0].header_hash(),
+            store: store.clone(),
+            verifier: Arc::new(TestVerifier::default()),
+            readers: Arc::new(OpenReaders),
+            signer: Arc::new(TestSigner("node")),
+            organisation: Arc::new(TestOrganisation("node")),
+            source: Arc::new(ScriptedSource::new(&["orderer:7050"])),
+        };
+        service.join_channel(parts).await.unwrap();
+        let mut registry = Registry::default();
+        let view = View {
+            service: service.clone(),
+            channels: BTreeMap::new(),
+            identity: Bytes::new(),
+            clock: Arc::new(SystemClock),
+            gossip: None,
+            ready_lag: 0,
+        };
+        register(&mut registry, Arc::new(view));
+        let pulls = |value: &str| {
+            let line = format!("\nblockcast_channel_pulling{{channel=\"ch\"}} {value}\n");
+            text(&registry).contains(&line)
+        };
+        assert!(pulls("0.0"), "{}", text(&registry));
+        let started = service.start_deliver_for_channel(&channel, store);
+        started.await.unwrap();
+        assert!(pulls("1.0"));
+        service.stop_deliver_for_channel(&channel).await.unwrap();
+        assert!(pulls("0.0"));
+        service.stop().await;
     }
 
     #[test]

@@ -14,11 +14,11 @@ use crate::node::{ends_well, kept, node, orderer, stores};
 const MIB: usize = 1 << 20;
 
 /// A file system of a few MiB, which goes with this.
-struct SmallDisk(PathBuf);
+pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     /// `None`, with the reason on standard output, where this user may not mount one.
-    fn mount(at: &Path, mib: usize) -> Option<Self> {
+    pub(crate) fn mount(at: &Path, mib: usize) -> Option<Self> {
         fs::create_dir_all(at).unwrap();
         let size = format!("size={mib}m");
         let mounted = Command::new("mount")

@@ -421,6 +421,20 @@ async fn a_node_that_joined_so_survives_being_killed() {
     assert_eq!(config_at(10), Some(BlockNumber::new(6)));
     assert_eq!(config_at(newest), Some(BlockNumber::new(11)));
 
+    // The configuration is known from the config block on, not from the oldest block.
+    for (at, expected) in [
+        ("5", None),
+        ("6", Some(6)),
+        ("8", Some(6)),
+        ("12", Some(11)),
+    ] {
+        let mut shown = command(["channel", "config", "--json", "--at", at, "--dir"]);
+        shown.arg(&dir);
+        let shown = Run::start(shown).end().await;
+        let json: serde_json::Value = serde_json::from_str(&shown.stdout).unwrap_or_default();
+        assert_eq!(json["config_block"].as_u64(), expected, "{}", shown.stderr);
+    }
+
     // What is damaged is fetched again, and judged by the config block that was given.
     let segment = fs::read_dir(&dir)
         .unwrap()

@@ -131,8 +131,15 @@ async fn a_node_takes_what_is_ordered_and_both_end_well() {
         second.stderr
     );
 
-    ends_well(node).await;
+    // How the channel does is logged whenever that changes, with what to do about it.
+    node.stderr.line_with("at-tip: ").await;
     ends_well(orderer).await;
+    let told = node.stderr.line_with("the channel is stuck").await;
+    assert!(
+        told.contains("no-orderer-reachable: ") && told.contains("check that the orderers run"),
+        "{told}"
+    );
+    ends_well(node).await;
     assert_eq!(kept(dir.path(), "mychannel").await, 2);
 }
 

@@ -25,7 +25,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::process::DEADLINE;
+use crate::{disk::SmallDisk, process::DEADLINE};
 
 /// What came back.
 #[derive(Debug)]
@@ -68,6 +68,15 @@ impl Answer {
 
 impl Cluster {
     async fn start(faults: Vec<Script>, clocks: [Arc<dyn Clock>; 2]) -> Self {
+        Self::start_in(faults, clocks, None).await
+    }
+
+    /// Starts a node that keeps what it has there.
+    async fn start_in(
+        faults: Vec<Script>,
+        clocks: [Arc<dyn Clock>; 2],
+        data: Option<&Path>,
+    ) -> Self {
         let [orderers, nodes] = clocks;
         let mut settings = Config::new("seen".parse().unwrap(), orderers);
         settings.nodes.faults = faults;
@@ -75,7 +84,10 @@ impl Cluster {
         settings.nodes.tls = TlsMode::Plain;
         let orderer = DevOrderer::start(settings).await.unwrap();
         let dir = TempDir::new().unwrap();
-        let config = config(&orderer, dir.path());
+        let mut config = config(&orderer, dir.path());
+        if let Some(data) = data {
+            config.node.data_dir = data.join("node");
+        }
         let node = Node::builder(config)
             .signer(orderer.client().unwrap().signer())
             .clock(nodes);
@@ -199,7 +211,7 @@ fn value(page: &str, name: &str, labels: &str) -> f64 {
     found.unwrap_or_else(|| panic!("{name}: {series:?}")).1
 }
 
-/// Covers: STA-19, ELA-05
+/// Covers: STA-19
 #[tokio::test]
 async fn a_node_that_is_well_says_so_and_what_it_measures() {
     let cluster = Cluster::well().await;
@@ -424,6 +436,40 @@ async fn a_clock_that_is_off_and_an_identity_that_has_expired_are_told() {
     orderer.generate(1, 100, Pace::AllAtOnce).await.unwrap();
     expired.is_stuck(StuckReason::IdentityExpired).await;
     expired.stop().await;
+}
+
+/// A disk that fills up is told, and the node goes on by itself when there is room.
+#[tokio::test]
+async fn a_full_disk_is_told_until_there_is_room() {
+    let dir = TempDir::new().unwrap();
+    let Some(disk) = SmallDisk::mount(dir.path(), 12) else {
+        return;
+    };
+    // 8 MB of blocks and 4 MiB of room.
+    let filler = dir.path().join("filler");
+    std::fs::write(&filler, vec![1; 8 << 20]).unwrap();
+    let clocks: [Arc<dyn Clock>; 2] = [Arc::new(SystemClock), Arc::new(SystemClock)];
+    let cluster = Cluster::start_in(Vec::new(), clocks, Some(dir.path())).await;
+    cluster
+        .until("/readyz", "ready", |answer| answer.code == 200)
+        .await;
+    let orderer = cluster.orderer.as_ref().unwrap();
+    orderer
+        .generate(80, 100_000, Pace::AllAtOnce)
+        .await
+        .unwrap();
+    let told = cluster.is_stuck(StuckReason::DiskFull).await;
+    assert!(told.contains("No space left on device"), "{told}");
+    std::fs::remove_file(&filler).unwrap();
+    let reached = cluster
+        .node
+        .wait_for_height(orderer.channel(), Height::new(81));
+    assert!(timeout(DEADLINE, reached).await.unwrap());
+    cluster
+        .until("/healthz", "well again", |answer| answer.code == 200)
+        .await;
+    cluster.stop().await;
+    drop(disk);
 }
 
 #[tokio::test]

@@ -21,11 +21,15 @@ async fn left_behind(options: &[&str], segment: &str, last: u64) -> (TempDir, Ru
     let config = dir.path().join("node.toml");
     let text = fs::read_to_string(&config).unwrap();
     assert!(!text.contains("[store]"));
-    fs::write(
-        &config,
-        format!("{text}\n[store]\nsegment = \"{segment}\"\n"),
-    )
-    .unwrap();
+    // A batch is never split, so that big ones would leave few segments.
+    let text = format!("{text}pull = \"always\"\n");
+    let small = "[delivery]\nbuffer = \"128KiB\"\ntopic_buffer = \"64KiB\"\n";
+    let text = match text.contains("[delivery]\n") {
+        true => text.replace("[delivery]\n", small),
+        false => format!("{text}\n{small}"),
+    };
+    let store = format!("[store]\nsegment = \"{segment}\"\n");
+    fs::write(&config, format!("{text}\n{store}")).unwrap();
     let mut node = node(&config);
     stores(&mut node, last).await;
     ends_well(node).await;

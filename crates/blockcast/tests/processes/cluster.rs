@@ -173,12 +173,11 @@ fn node(dir: &Path, index: usize) -> PathBuf {
          [[channel]]\n\
          id = \"{CHANNEL}\"\n\
          genesis = \"genesis.block\"\n\
-         pull = {}\n",
+         pull = \"elected\"\n",
         address(index),
         peers.join(", "),
         CAP.as_secs(),
         CAP.as_secs(),
-        index < 2,
     );
     let path = dir.join(format!("{name}.toml"));
     fs::write(&path, config).unwrap();

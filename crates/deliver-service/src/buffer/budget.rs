@@ -3,7 +3,7 @@
 
 use std::{
     cmp::max,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::Notify;
@@ -57,9 +57,8 @@ impl Budget {
     }
 
     fn taken(&self) -> MutexGuard<'_, usize> {
-        self.taken
-            .lock()
-            .expect("invariant: no holder of this lock panics")
+        // All channels share it: a panic of one must not reach the others.
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

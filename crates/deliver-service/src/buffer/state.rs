@@ -96,15 +96,10 @@ impl State {
     }
 
     /// Puts a block in that there is room for or that must be admitted, and evicts what gives way to
-    /// it. Gives it back when there is no room.
-    pub(super) fn admit(
-        &mut self,
-        shares: &Shares,
-        block: Buffered,
-        must: bool,
-    ) -> Result<(), Buffered> {
+    /// it. `false` when there is no room.
+    pub(super) fn admit(&mut self, shares: &Shares, block: Buffered, must: bool) -> bool {
         let Some(victims) = self.victims(shares, &block, must) else {
-            return Err(block);
+            return false;
         };
         for (number, hash) in victims {
             if self.remove(number, &hash).is_some() {
@@ -114,12 +109,12 @@ impl State {
         // Another channel may have taken what was there a moment ago.
         if !self.account.try_take(block.length()) {
             if !must {
-                return Err(block);
+                return false;
             }
             self.account.take(block.length());
         }
         self.insert(block);
-        Ok(())
+        true
     }
 
     /// Puts a block back that was taken out just now.

@@ -15,6 +15,8 @@ pub enum StuckReason {
     DiskFull,
     /// The block store failed; it is tried again.
     StoreFailed,
+    /// The block store has not returned from an append for a long time.
+    StoreHangs,
     /// The block store takes no more blocks until it is opened anew.
     StoreUnusable,
     /// A stored configuration cannot be taken into force.
@@ -53,6 +55,9 @@ pub enum StuckReason {
     NoOrdererReachable,
     /// No orderer is known.
     NoOrderer,
+    /// Orderers signed two blocks of one number. The channel goes on with the one that is stored, but
+    /// which of them holds is not for a node to say.
+    Equivocation,
     /// A block is proven to be there, and nobody gives it.
     Withheld {
         /// The block.
@@ -66,9 +71,10 @@ pub enum StuckReason {
 
 impl StuckReason {
     /// Every reason once; what those carry that carry something has no meaning here.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::DiskFull,
         Self::StoreFailed,
+        Self::StoreHangs,
         Self::StoreUnusable,
         Self::ConfigNotApplied,
         Self::TaskDies { task: Task::Writer },
@@ -84,6 +90,7 @@ impl StuckReason {
         Self::OrderersFail,
         Self::NoOrdererReachable,
         Self::NoOrderer,
+        Self::Equivocation,
         Self::Withheld {
             number: BlockNumber::GENESIS,
         },
@@ -133,6 +140,11 @@ impl StuckReason {
                 "store-failed",
                 "the block store fails",
                 "check the disk and the rights on the store's folder; it is tried again",
+            ),
+            Self::StoreHangs => (
+                "store-hangs",
+                "the block store does not return from an append",
+                "check the disk and the file system; the node cannot be stopped in order before it returns",
             ),
             Self::StoreUnusable => (
                 "store-unusable",
@@ -220,6 +232,11 @@ impl StuckReason {
                 "no-orderer",
                 "no orderer is known",
                 "name some under [[channel.orderers]]",
+            ),
+            Self::Equivocation => (
+                "equivocation",
+                "orderers signed two blocks of one number",
+                "compare the chain with other nodes; the log has both headers, and a restart ends the alarm",
             ),
             Self::Withheld { .. } => (
                 "withheld",

@@ -47,6 +47,8 @@ fn signs(pull: Option<&PullReport>, grown_at: Instant) -> Signs<'_> {
         pull,
         neighbours: Neighbours::Pulling,
         storage: None,
+        appending: None,
+        contradicted: false,
         dying: None,
     }
 }
@@ -153,6 +155,18 @@ fn a_node_whose_orderers_fail_is_well_while_other_nodes_feed_it() {
 }
 
 #[test]
+fn two_signed_blocks_of_one_number_are_an_alarm() {
+    let start = Instant::now();
+    let report = report(streaming(), &[], None);
+    let contradicted = Signs {
+        contradicted: true,
+        ..signs(Some(&report), start)
+    };
+    let health = judge(&contradicted, &PATIENCE, start);
+    assert_eq!(reason(health), StuckReason::Equivocation);
+}
+
+#[test]
 fn missing_blocks_are_counted_and_withheld_ones_told() {
     let start = Instant::now();
     let at = |seconds| start + Duration::from_secs(seconds);
@@ -234,6 +248,14 @@ fn what_keeps_blocks_from_being_stored_is_worst() {
         );
         assert_eq!(reason(health), expected);
     }
+    let hanging = Signs {
+        appending: Some(late - PATIENCE.withheld),
+        ..signs(Some(&report), start)
+    };
+    assert_eq!(
+        reason(judge(&hanging, &PATIENCE, late)),
+        StuckReason::StoreHangs
+    );
     for task in Task::ALL {
         let signs = Signs {
             dying: Some(task),

@@ -85,13 +85,20 @@ struct Beside {
 }
 
 impl Ranking {
-    pub(crate) fn new(settings: Settings, own: Rank, height: Height, now: Instant) -> Self {
+    /// A ranking that knows of nobody yet. Whoever pulls already goes on until a better one does.
+    pub(crate) fn new(
+        settings: Settings,
+        own: Rank,
+        height: Height,
+        pulls: bool,
+        now: Instant,
+    ) -> Self {
         Self {
             settings,
             own,
             began: now,
             others: BTreeMap::new(),
-            leads: false,
+            leads: pulls,
             height,
             grown_at: now,
             looking_since: None,

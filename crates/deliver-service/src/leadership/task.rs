@@ -33,7 +33,13 @@ pub(crate) async fn run(
     };
     let (mut seen, mut applied) = (peers.subscribe(), intake.applied.subscribe());
     let height = applied.borrow().height;
-    let mut ranking = Ranking::new(settings, candidates.own(), height, Instant::now());
+    // Where the task before this one died, what it began goes on.
+    let pulls = match channel.upgrade() {
+        Some(channel) => channel.pull.lock().await.is_some(),
+        None => return,
+    };
+    let now = Instant::now();
+    let mut ranking = Ranking::new(settings, candidates.own(), height, pulls, now);
     let mut probe: Option<BoxFuture<'static, bool>> = None;
     let mut probes: usize = 0;
     loop {

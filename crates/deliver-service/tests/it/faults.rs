@@ -82,6 +82,8 @@ async fn a_batch_that_was_stored_in_part_is_finished() {
 }
 
 /// Nobody waits for a height that will not come, and the state says why.
+///
+/// Covers: STA-09
 #[tokio::test(start_paused = true)]
 async fn a_channel_whose_store_is_lost_says_so() {
     let blocks = chain(10, 100);

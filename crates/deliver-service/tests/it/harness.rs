@@ -146,6 +146,7 @@ impl Node {
                 let state = self.state().await;
                 if state.evidence.len() >= pairs {
                     assert_eq!(state.stats.equivocations, state.evidence.len() as u64);
+                    assert!(!state.health.is_well(), "{:?}", state.health);
                     return state.evidence;
                 }
                 tokio::time::sleep(std::time::Duration::from_millis(10)).await;

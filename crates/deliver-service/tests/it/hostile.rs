@@ -135,7 +135,6 @@ async fn a_peer_with_another_chain_does_not_hold_up_catching_up() {
             }
         })
         .collect();
-    let net = MemoryNetwork::new(3);
     let tight = Config {
         buffer_bytes: count(20_000),
         topic_buffer_bytes: count(8_000),
@@ -143,6 +142,7 @@ async fn a_peer_with_another_chain_does_not_hold_up_catching_up() {
     };
     // What follows waits for room in one case, for a configuration in the other.
     for (config, others) in [(tight, plain), (Config::default(), with_configs)] {
+        let net = MemoryNetwork::new(3);
         let victim = Node::start(&net, "victim", &blocks[0], config).await;
         let honest = Node::start(&net, "honest", &blocks[0], Config::default()).await;
         fill(&honest.store, &blocks[1..]).await;

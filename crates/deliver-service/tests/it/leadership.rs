@@ -8,8 +8,8 @@ mod outages;
 use std::{sync::Arc, time::Duration};
 
 use block_api::{
-    Block, BlockReader, Endpoint, Gossip as _, Height, NodeId, Start, Stop,
-    testing::{LiveChain, Manner, MemoryStore, ScriptedSource, Step, TestChain, within},
+    Block, BlockReader, DeliverStatus, Endpoint, Gossip as _, Height, NodeId, Start, Stop,
+    testing::{LiveChain, Manner, MemoryStore, Opening, ScriptedSource, Step, TestChain, within},
 };
 use blockcast_deliver_service::{
     ChannelParts, Config, Leadership, Origin, Role, StartError, StopError,

@@ -192,6 +192,7 @@ async fn the_configuration_is_restored_from_the_store() {
     node.stop().await;
 }
 
+/// Covers: STA-10
 #[tokio::test(start_paused = true)]
 async fn a_store_that_does_not_fit_is_refused() {
     #[derive(Debug)]

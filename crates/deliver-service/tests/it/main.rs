@@ -6,6 +6,7 @@
     reason = "helpers of tests, where clippy.toml allows it, stand outside the test functions"
 )]
 
+mod catch_up;
 mod dissemination;
 mod evidence;
 mod faults;
@@ -14,5 +15,7 @@ mod health;
 mod hostile;
 mod leadership;
 mod life_cycle;
+mod members;
+mod producers;
 mod supervision;
 mod trust;

@@ -249,6 +249,8 @@ async fn a_candidate_that_makes_the_verifier_panic_is_one_less() {
 
 /// A writer that always dies is told by the health of its channel, and other channels do not notice.
 /// Stopping carries no panic on.
+///
+/// Covers: STA-09
 #[tokio::test(start_paused = true)]
 async fn a_channel_that_dies_again_and_again_says_so_and_holds_up_no_other() {
     let blocks = chain(5, 100);
@@ -335,6 +337,12 @@ async fn stopping_a_channel_waits_for_no_other_one() {
     })
     .await;
 
+    sleep(Duration::from_secs(30)).await;
+    until("the health", || {
+        let health = service.state(&node.channel).unwrap().health;
+        matches!(health, Health::Stuck { reason, .. } if reason == StuckReason::StoreHangs)
+    })
+    .await;
     let hanging = service.leave_channel(&node.channel);
     tokio::pin!(hanging);
     assert!(futures::poll!(&mut hanging).is_pending());

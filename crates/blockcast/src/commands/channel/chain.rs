@@ -224,11 +224,16 @@ impl Chain {
         if at > tip {
             return Err(ChainError::Above { number: at, tip });
         }
-        if at < first {
+        // A store keeps the config blocks from before its oldest block.
+        let aside = match &self.blocks {
+            Blocks::Store(store) => store.config_at(at),
+            Blocks::Folder { .. } => None,
+        };
+        if at < first && aside.is_none() {
             return Err(ChainError::Below { number: at, first });
         }
         let block = match &self.blocks {
-            Blocks::Store(store) => match store.config_at(at) {
+            Blocks::Store(store) => match aside {
                 Some(number) => Some(from_store(store, number).await?),
                 None => None,
             },

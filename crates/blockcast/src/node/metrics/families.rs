@@ -3,7 +3,7 @@
 
 use block_api::Height;
 use blocks_provider::PullState;
-use deliver_service::{Health, Missing};
+use deliver_service::{Health, Missing, Role};
 
 use super::{
     Family,
@@ -13,6 +13,14 @@ use super::{
 
 /// The states of a channel's health.
 pub(super) const STATES: [&str; 4] = ["at-tip", "connecting", "catching-up", "stuck"];
+
+/// What a node may do in an election.
+const ROLES: [(Role, &str); 4] = [
+    (Role::Waiting, "waiting"),
+    (Role::Puller, "puller"),
+    (Role::Standby, "standby"),
+    (Role::Beside, "beside"),
+];
 
 pub(super) const FAMILIES: &[Family] = &[
     Family {
@@ -98,6 +106,36 @@ pub(super) const FAMILIES: &[Family] = &[
         unit: None,
         kind: Gauge,
         read: |scrape, samples| scrape.each(samples, |state| flag(state.pull.is_some())),
+    },
+    Family {
+        name: "channel_role",
+        help: "1 for what the node does in the election of those who pull, 0 for the others",
+        unit: None,
+        kind: Gauge,
+        read: |scrape, samples| {
+            for (channel, state) in scrape.channels {
+                let Some(leadership) = &state.leadership else {
+                    continue;
+                };
+                for (role, name) in ROLES {
+                    let value = flag(leadership.role == role);
+                    samples.add(channel, [("role", name)], value);
+                }
+            }
+        },
+    },
+    Family {
+        name: "channel_rank",
+        help: "How many nodes come before this one in that election",
+        unit: None,
+        kind: Gauge,
+        read: |scrape, samples| {
+            for (channel, state) in scrape.channels {
+                if let Some(leadership) = &state.leadership {
+                    samples.add(channel, [], count(leadership.rank as u64));
+                }
+            }
+        },
     },
     Family {
         name: "channel_source",
@@ -202,6 +240,20 @@ pub(super) const FAMILIES: &[Family] = &[
                 }
             }
         },
+    },
+    Family {
+        name: "channel_equivocations",
+        help: "Pairs of blocks of one number that orderers signed",
+        unit: None,
+        kind: Counter,
+        read: |scrape, samples| scrape.each(samples, |state| count(state.stats.equivocations)),
+    },
+    Family {
+        name: "channel_evicted",
+        help: "Blocks that waited and made room for lower ones, to be fetched again",
+        unit: Some(Unit::Blocks),
+        kind: Counter,
+        read: |scrape, samples| scrape.each(samples, |state| count(state.stats.evicted)),
     },
     Family {
         name: "channel_unpublished",

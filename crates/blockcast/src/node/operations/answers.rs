@@ -79,7 +79,7 @@ fn checked(view: &View, check: fn(&View, &Health) -> bool) -> Response<String> {
     let failed = view.channels.keys().filter_map(|channel| {
         let reason = match states.get(channel) {
             Some(state) if check(view, &state.health) => return None,
-            Some(state) => describe(&state.health),
+            Some(state) => state.health.to_string(),
             None => "not-running: the channel has ended".to_owned(),
         };
         Some(FailedCheck {
@@ -117,26 +117,6 @@ fn is_ready(view: &View, health: &Health) -> bool {
 
 fn component(channel: &ChannelId) -> String {
     format!("channel/{channel}")
-}
-
-/// A health in words: its short name, what it means, what was said, and what to do.
-pub(in crate::node) fn describe(health: &Health) -> String {
-    match health {
-        Health::AtTip => "at-tip: every block that is proven to be there is stored".to_owned(),
-        Health::Connecting => {
-            "connecting: nobody who gives blocks has been reached so far".to_owned()
-        }
-        Health::CatchingUp { blocks, behind } => {
-            let seconds = behind.as_secs();
-            format!("catching-up: {blocks} blocks are missing, the first of them for {seconds} s")
-        }
-        Health::Stuck { reason, detail } => {
-            let detail = detail.as_ref().map(|detail| format!(": {detail}"));
-            let detail = detail.unwrap_or_default();
-            format!("{}: {reason}{detail}; {}", reason.as_str(), reason.remedy())
-        }
-        _ => health.as_str().to_owned(),
-    }
 }
 
 fn version() -> Response<String> {

@@ -38,7 +38,11 @@ fn seen(rank: &Rank, pulling: bool, height: u64) -> Seen {
 fn last(count: usize, settings: Settings) -> (Ranking, Vec<Rank>, Instant) {
     let mut ranks = ranks(count);
     let (own, now) = (ranks.pop().unwrap(), Instant::now());
-    (Ranking::new(settings, own, Height::new(1), now), ranks, now)
+    (
+        Ranking::new(settings, own, Height::new(1), false, now),
+        ranks,
+        now,
+    )
 }
 
 fn see(ranking: &mut Ranking, seen: Vec<Seen>, now: Instant) -> Decision {
@@ -114,12 +118,23 @@ async fn who_pulls_goes_on_until_a_better_one_has_a_stream() {
     assert_eq!(began.leadership.role, Role::Standby);
 }
 
+/// As after a panic of the task that decides.
+#[tokio::test(start_paused = true)]
+async fn who_pulls_already_does_not_begin_with_a_pause() {
+    let others = ranks(2);
+    let (own, now) = (others[1].clone(), Instant::now());
+    let mut ranking = Ranking::new(SETTINGS, own, Height::new(1), true, now);
+    assert_eq!(ranking.decide(now).leadership.role, Role::Puller);
+    let better = see(&mut ranking, vec![seen(&others[0], true, 1)], now);
+    assert_eq!(better.leadership.role, Role::Standby);
+}
+
 #[tokio::test(start_paused = true)]
 async fn worse_nodes_change_nothing() {
     let mut all = ranks(3);
     let own = all.remove(0);
     let start = Instant::now();
-    let mut ranking = Ranking::new(SETTINGS, own, Height::new(1), start);
+    let mut ranking = Ranking::new(SETTINGS, own, Height::new(1), false, start);
     let at = start + SETTINGS.takeover;
     let others: Vec<Seen> = all.iter().map(|rank| seen(rank, true, 900)).collect();
     let decision = see(&mut ranking, others, at);
@@ -222,7 +237,15 @@ impl Group {
     fn new(count: usize, settings: Settings) -> Self {
         let now = Instant::now();
         let ranks = ranks(count);
-        let node = |rank: &Rank| Some(Ranking::new(settings, rank.clone(), Height::new(1), now));
+        let node = |rank: &Rank| {
+            Some(Ranking::new(
+                settings,
+                rank.clone(),
+                Height::new(1),
+                false,
+                now,
+            ))
+        };
         Self {
             nodes: ranks.iter().map(node).collect(),
             ranks,
@@ -243,7 +266,7 @@ impl Group {
             Event::Starts(node) => {
                 let node = node % count;
                 let rank = self.ranks[node].clone();
-                let fresh = || Ranking::new(self.settings, rank, Height::new(1), self.now);
+                let fresh = || Ranking::new(self.settings, rank, Height::new(1), false, self.now);
                 self.nodes[node].get_or_insert_with(fresh);
             }
             Event::Fails(node) => self.reaches[node % count] = false,

@@ -81,9 +81,7 @@ async fn a_probe_that_brings_a_bad_block_changes_nothing() {
     let forged = TestChain::forged(&group.blocks[1]);
     let script = |name, block: &Block| {
         let steps = vec![Step::Block(block.clone())];
-        second
-            .orderer
-            .script(name, block_api::testing::Opening::Stream(steps));
+        second.orderer.script(name, Opening::Stream(steps));
     };
     script("bad:1", &forged);
     script("far:2", &group.blocks[40]);
@@ -101,6 +99,8 @@ async fn a_probe_that_brings_a_bad_block_changes_nothing() {
 }
 
 /// What strangers say, and what nobody proved, keeps no one from pulling, whatever their place.
+///
+/// Covers: ELA-02
 #[tokio::test(start_paused = true)]
 async fn claims_of_strangers_and_without_proof_count_for_nothing() {
     let blocks = chain(6, 100);

@@ -51,7 +51,7 @@ async fn of_ten_nodes_one_pulls_and_never_another_one() {
     }
 }
 
-/// Covers: ELE-01
+/// Covers: ELE-01, ELE-08
 #[tokio::test(start_paused = true)]
 async fn a_node_alone_pulls_and_stops_and_pulls_again() {
     let group = Group::start(1).await;
@@ -132,7 +132,7 @@ async fn each_side_of_a_partition_has_a_puller_and_the_whole_has_one() {
     group.stop().await;
 }
 
-/// Covers: ELE-07, ELE-08, ELE-09
+/// Covers: ELE-07, ELE-09
 #[tokio::test(start_paused = true)]
 async fn who_is_told_to_stop_makes_room_and_may_come_back() {
     let group = Group::start(2).await;

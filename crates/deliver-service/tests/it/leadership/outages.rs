@@ -109,3 +109,27 @@ async fn a_channel_without_endpoints_can_be_elected_for() {
     node.reaches(3).await;
     group.stop().await;
 }
+
+/// An orderer that refuses the puller does so after the stream was opened: nobody gives up a stream
+/// for one that lasts a moment.
+#[tokio::test(start_paused = true)]
+async fn streams_that_are_refused_at_once_take_the_channel_from_nobody() {
+    let group = Group::prepare(2).await;
+    let first = &group.nodes[0];
+    for _ in 0..1000 {
+        let refused = vec![Step::Wait(STEP), Step::Status(DeliverStatus::Forbidden)];
+        first.orderer.script(ORDERER, Opening::Stream(refused));
+    }
+    for node in &group.nodes {
+        node.elect().await;
+    }
+    group.order_up_to(5);
+    group.all_reach(5).await;
+    let asked = pulls(first);
+    assert!(asked > 0, "it tried");
+    sleep(SECOND * 120).await;
+    assert!(pulls(first) > asked, "it tries on");
+    assert_eq!(pulls(&group.nodes[1]), 1, "one stream all the time");
+    assert_eq!(leadership(&group.nodes[1]).await.role, Role::Puller);
+    group.stop().await;
+}

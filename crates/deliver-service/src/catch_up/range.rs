@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One range, from whoever gives it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use block_api::{
+    Block, BlockNumber, BlockSource, ChannelId, DeliverStatus, Delivery, Endpoint, StreamRequest,
+    VerifyError,
+};
+use futures::StreamExt;
+use tokio::time::timeout;
+
+use crate::{
+    buffer::Giver,
+    in_order::InOrder,
+    intake::{Intake, JudgeError, below, from_peer},
+};
+
+/// Why a range ended early.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RangeError {
+    #[error(transparent)]
+    Source(#[from] block_api::SourceError),
+    #[error("nothing came in time")]
+    TimedOut,
+    #[error("it ended with {0}")]
+    Status(DeliverStatus),
+    #[error("it ended early")]
+    HungUp,
+    #[error("block {actual} came where block {expected} was due")]
+    WrongNumber {
+        expected: BlockNumber,
+        actual: BlockNumber,
+    },
+    #[error("block {0} does not link to the one before it")]
+    Unlinked(BlockNumber),
+    #[error(transparent)]
+    Judge(#[from] JudgeError),
+    /// Nothing is known against whoever gave it.
+    #[error("block {0} waited too long for room, or for the blocks before it")]
+    Parked(BlockNumber),
+}
+
+/// A range that is being fetched.
+#[derive(Debug)]
+pub(super) struct Range {
+    pub(super) giver: Giver,
+    pub(super) source: Arc<dyn BlockSource>,
+    pub(super) endpoint: Endpoint,
+    pub(super) first: BlockNumber,
+    pub(super) last: BlockNumber,
+    pub(super) progress: Arc<Progress>,
+}
+
+/// What of a range has come.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    blocks: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// How the blocks of a range are judged.
+#[derive(Debug)]
+enum Run {
+    /// It begins at the tip: each by its place.
+    InOrder(InOrder),
+    /// Blocks below it are missing: as candidates are.
+    Ahead,
+}
+
+impl Progress {
+    /// Blocks and bytes.
+    pub(super) fn get(&self) -> (u64, u64) {
+        let blocks = self.blocks.load(Ordering::Relaxed);
+        (blocks, self.bytes.load(Ordering::Relaxed))
+    }
+
+    fn add(&self, bytes: usize) -> u64 {
+        self.blocks.fetch_add(1, Ordering::Relaxed);
+        let bytes = bytes as u64;
+        self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes
+    }
+}
+
+impl Range {
+    /// Fetches it, until its end or until as many bytes have come as one range may have. Every block
+    /// that came is in the buffer then.
+    pub(super) async fn fetch(&self, intake: &Intake) -> Result<(), RangeError> {
+        let patience = intake.config.fetch_timeout;
+        let request = self.request(&intake.channel);
+        let opened = timeout(patience, self.source.open(&self.endpoint, &request)).await;
+        let mut stream = opened.map_err(|_| RangeError::TimedOut)??;
+        let mut run = self.begin(intake, patience).await?;
+        let (mut expected, mut previous) = (self.first, None);
+        while expected <= self.last {
+            let delivery = timeout(patience, stream.next())
+                .await
+                .map_err(|_| RangeError::TimedOut)?;
+            let block = match delivery.ok_or(RangeError::HungUp)?? {
+                Delivery::Block(block) => block,
+                Delivery::Status(status) => return Err(RangeError::Status(status)),
+            };
+            if block.number() != expected {
+                return Err(RangeError::WrongNumber {
+                    expected,
+                    actual: block.number(),
+                });
+            }
+            if !is_linked(intake, &block, previous.as_ref()) {
+                intake.counters.unlinked.add(1);
+                return Err(RangeError::Unlinked(expected));
+            }
+            previous = Some(block.header_hash());
+            let came = self.progress.add(block.raw().len());
+            let block = match self.giver {
+                Giver::Peer(_) => from_peer(&block),
+                Giver::Stream | Giver::Orderers => block,
+            };
+            let taken = match &mut run {
+                Run::InOrder(run) => timeout(patience, run.take(intake, block, &self.giver)).await,
+                Run::Ahead => timeout(patience, take_ahead(intake, block, &self.giver)).await,
+            };
+            let taken = taken.map_err(|_| RangeError::Parked(expected))?;
+            if let Err(JudgeError::Verify(VerifyError::Rejected(_))) = &taken {
+                intake.counters.rejected.add(1);
+            }
+            taken?;
+            if came >= intake.config.range_bytes.get() as u64 {
+                break;
+            }
+            match expected.next() {
+                Some(next) => expected = next,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn request(&self, channel: &ChannelId) -> StreamRequest {
+        StreamRequest::range(channel.clone(), self.first, self.last)
+    }
+
+    async fn begin(&self, intake: &Intake, patience: Duration) -> Result<Run, RangeError> {
+        if self.first > intake.buffer.next() {
+            return Ok(Run::Ahead);
+        }
+        // What is stored is not in force at once.
+        let below = below(self.first);
+        let applied = timeout(patience, intake.wait_until_applied(below)).await;
+        applied.map_err(|_| RangeError::Parked(self.first))??;
+        Ok(Run::InOrder(InOrder::behind(below)))
+    }
+}
+
+/// Whether a block links to the one before it, as far as that can be known.
+fn is_linked(intake: &Intake, block: &Block, previous: Option<&block_api::HeaderHash>) -> bool {
+    match previous {
+        Some(previous) => block.links_to(previous),
+        // What was due when the range began may be stored by now, and what is ahead links to nothing
+        // that is known.
+        None => {
+            let applied = intake.applied();
+            block.number() != applied.height.next_block() || applied.is_followed_by(block)
+        }
+    }
+}
+
+/// Judges a block whose predecessors may be missing, and puts it into the buffer. Where its
+/// configuration is not known, it waits for that, and if need be for its turn.
+async fn take_ahead(intake: &Intake, block: Block, giver: &Giver) -> Result<(), JudgeError> {
+    let number = block.number();
+    loop {
+        let applied = intake.applied();
+        if number < intake.buffer.next() {
+            intake.evidence.note(&block);
+            return Ok(());
+        }
+        let waiting = intake.buffer.waiting(number, &block.header_hash());
+        if waiting.is_some_and(|copy| Some(copy.judged_by) >= applied.config) {
+            return Ok(());
+        }
+        let judged = intake.verify(block.clone(), intake.standing(&block)).await;
+        let needed = match judged {
+            Ok(verified) => {
+                return match intake.buffer.push(verified, giver).await {
+                    true => Ok(()),
+                    false => Err(JudgeError::Closed),
+                };
+            }
+            Err(JudgeError::Verify(VerifyError::AwaitsConfig { config, .. }))
+                if config < number && config.height() > applied.height =>
+            {
+                config.height()
+            }
+            // It does not tell, or what it tells cannot be: its turn will.
+            Err(JudgeError::Verify(
+                VerifyError::AwaitsConfig { .. } | VerifyError::AwaitsLink { .. },
+            )) if below(number) > applied.height => below(number),
+            Err(error) => return Err(error),
+        };
+        intake.wait_until_applied(needed).await?;
+    }
+}

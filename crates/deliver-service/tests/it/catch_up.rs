@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Nodes that are behind: ranges from several peers, and from the orderers where no peer has them.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use block_api::{
+    BlockNumber, Content, Gossip, Height, Start, Stop, WhenMissing,
+    testing::{LiveChain, Manner, MemoryStore, Opening, Step, TestChain},
+};
+use blockcast_deliver_service::Config;
+use gossip_memory::{Link, MemoryNetwork};
+use tokio::time::Instant;
+
+use crate::{
+    harness::{Node, ORDERER, chain, count, fill, has, network},
+    members::{Slow, member, plain},
+};
+
+const LINK: Link = Link {
+    latency: Duration::from_millis(20),
+    jitter: Duration::from_millis(15),
+    loss: 0.0,
+};
+
+async fn reaches_within(node: &Node, height: u64, limit: Duration) -> Duration {
+    let begun = Instant::now();
+    let height = Height::new(height);
+    let reached = node.service.wait_for_height(&node.channel, height);
+    let reached = tokio::time::timeout(limit, reached).await;
+    assert_eq!(reached, Ok(true), "height {height} within {limit:?}");
+    begun.elapsed()
+}
+
+/// Covers: STA-06
+#[tokio::test(start_paused = true)]
+async fn several_peers_give_ranges_at_one_time() {
+    let blocks = plain(1001);
+    let net = MemoryNetwork::new(3);
+    let config = Config {
+        range_blocks: count(50),
+        ..Config::default()
+    };
+    let node = Node::start(&net, "node", &blocks[0], config).await;
+    let (mut members, mut readers) = (Vec::new(), Vec::new());
+    for name in ["a", "b", "c", "d"] {
+        let reader = Arc::new(Slow::new(&blocks, Duration::from_millis(10)).await);
+        members.push(member(&net, name, &node, &blocks[0], reader.clone()).await);
+        readers.push(reader);
+    }
+    net.link_all(LINK);
+    node.meets(4).await;
+    let took = reaches_within(&node, 1001, Duration::from_secs(60)).await;
+    // One peer alone takes 10 s.
+    assert!(took < Duration::from_secs(6), "{took:?}");
+    let reads: Vec<_> = readers
+        .iter()
+        .map(|reader| reader.reads.load(Ordering::SeqCst))
+        .collect();
+    assert!(reads.iter().all(|reads| *reads > 100), "{reads:?}");
+    assert!(reads.iter().sum::<u64>() < 1100, "{reads:?}");
+    has(&node, &blocks).await;
+    let stats = node.state().await.stats;
+    assert_eq!((stats.from_catch_up, stats.rejected), (1000, 0));
+    for (gossip, _) in members {
+        gossip.stop().await;
+    }
+    node.stop().await;
+}
+
+/// Ranges behind config blocks wait for them, and are not fetched twice.
+#[tokio::test(start_paused = true)]
+async fn ranges_behind_config_blocks_wait_for_them() {
+    let blocks = chain(400, 200);
+    let net = MemoryNetwork::new(3);
+    let config = Config {
+        range_blocks: count(20),
+        ..Config::default()
+    };
+    let node = Node::start(&net, "node", &blocks[0], config).await;
+    let (mut members, mut readers) = (Vec::new(), Vec::new());
+    for name in ["a", "b", "c"] {
+        let reader = Arc::new(Slow::new(&blocks, Duration::from_millis(5)).await);
+        members.push(member(&net, name, &node, &blocks[0], reader.clone()).await);
+        readers.push(reader);
+    }
+    net.link_all(LINK);
+    reaches_within(&node, 400, Duration::from_secs(10)).await;
+    let reads = readers
+        .iter()
+        .map(|reader| reader.reads.load(Ordering::SeqCst));
+    assert!(reads.sum::<u64>() < 440, "none twice, but for a few");
+    let stats = node.state().await.stats;
+    assert_eq!((stats.rejected, stats.unlinked), (0, 0));
+    has(&node, &blocks).await;
+    for (gossip, _) in members {
+        gossip.stop().await;
+    }
+    node.stop().await;
+}
+
+/// The nearest peer gives a part of what is due and then nothing more.
+#[tokio::test(start_paused = true)]
+async fn the_range_of_a_peer_that_stalls_is_given_to_another_one() {
+    let blocks = plain(61);
+    let net = MemoryNetwork::new(4);
+    let node = Node::start(&net, "node", &blocks[0], Config::default()).await;
+    let stalls = Slow {
+        stuck_at: BlockNumber::new(5),
+        ..Slow::new(&blocks[..60], Duration::ZERO).await
+    };
+    let stalls = member(&net, "stalls", &node, &blocks[0], Arc::new(stalls)).await;
+    let honest = Slow::new(&blocks, Duration::ZERO).await;
+    let honest = member(&net, "honest", &node, &blocks[0], Arc::new(honest)).await;
+    net.link_all(LINK);
+    node.meets(2).await;
+    let patience = Config::default().catch_up_patience + Config::default().range_patience;
+    let took = reaches_within(&node, 61, patience * 2).await;
+    assert!(
+        took > Config::default().range_patience,
+        "the nearest is asked first"
+    );
+    has(&node, &blocks).await;
+    for (gossip, _) in [stalls, honest] {
+        gossip.stop().await;
+    }
+    node.stop().await;
+}
+
+/// A part of the chain that was signed and is not of this chain comes ahead of its turn: it is found
+/// out in its place, everything of it goes at once, and only who gave it is left alone.
+#[tokio::test(start_paused = true)]
+async fn what_does_not_link_in_its_place_is_fetched_again_from_others() {
+    let (mut made, mut blocks) = TestChain::of_blocks("ch", 31, 200);
+    let mut fork = made.clone();
+    blocks.extend((0..170).map(|_| made.data(200)));
+    let mut forked = blocks[..31].to_vec();
+    forked.extend((0..170).map(|_| fork.data(300)));
+    let net = MemoryNetwork::new(5);
+    let config = Config {
+        range_blocks: count(40),
+        ..Config::default()
+    };
+    let node = Node::start(&net, "node", &blocks[0], config).await;
+    let liar = Slow::new(&forked, Duration::ZERO).await;
+    let liar = member(&net, "liar", &node, &blocks[0], Arc::new(liar)).await;
+    let delay = Duration::from_millis(5);
+    let honest = Slow::new(&blocks, delay).await;
+    let honest = member(&net, "honest", &node, &blocks[0], Arc::new(honest)).await;
+    net.link(&node.id(), &honest.0.node_id(), LINK);
+    node.meets(1).await;
+    net.link(&node.id(), &liar.0.node_id(), LINK);
+    node.meets(2).await;
+    reaches_within(&node, 201, Duration::from_secs(10)).await;
+    has(&node, &blocks).await;
+    assert!(node.state().await.stats.unlinked > 0, "the liar was asked");
+    assert!(!node.finds(1).await.is_empty(), "it is evidence, too");
+    for (gossip, _) in [liar, honest] {
+        gossip.stop().await;
+    }
+    node.stop().await;
+}
+
+/// Everyone has pruned what is due: a node that does not pull fetches that from the ordering service,
+/// in ranges with an end, and the rest from its peers.
+#[tokio::test(start_paused = true)]
+async fn what_every_peer_has_pruned_comes_from_the_ordering_service() {
+    let blocks = plain(201);
+    let net = MemoryNetwork::new(6);
+    let config = Config {
+        range_blocks: count(40),
+        ..Config::default()
+    };
+    let node = Node::start(&net, "node", &blocks[0], config.clone()).await;
+    let pruned = MemoryStore::after(BlockNumber::new(100), blocks[100].header_hash());
+    fill(&pruned, &blocks[101..]).await;
+    let peer = member(&net, "peer", &node, &blocks[0], Arc::new(pruned)).await;
+    net.link_all(LINK);
+    node.meets(1).await;
+    // The first attempt fails.
+    node.orderer.script(ORDERER, Opening::Refused);
+    let live = LiveChain::new(blocks.clone());
+    node.orderer.serve(ORDERER, &live, Manner::HONEST);
+    tokio::time::sleep(config.orderer_patience / 2).await;
+    assert_eq!(node.orderer.requests().len(), 0, "it is patient");
+    let patience = config.orderer_patience + config.provider.censorship_timeout;
+    reaches_within(&node, 201, patience * 2).await;
+    has(&node, &blocks).await;
+    let requests = node.orderer.requests();
+    for (_, request) in &requests {
+        assert!(matches!(
+            (request.start, request.stop),
+            (Start::At(_), Stop::At(_))
+        ));
+        assert_eq!(request.when_missing, WhenMissing::Fail);
+        assert_eq!(request.content, Content::Blocks);
+    }
+    assert!(requests.len() <= 5, "{requests:?}");
+    let stats = node.state().await.stats;
+    assert_eq!(stats.from_orderer + stats.from_catch_up, 200);
+    assert!(
+        stats.from_orderer >= 100 && stats.from_catch_up >= 80,
+        "{stats:?}"
+    );
+    peer.0.stop().await;
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_asks_the_ordering_service_because_of_a_claim() {
+    let blocks = plain(21);
+    let net = MemoryNetwork::new(7);
+    let node = Node::start(&net, "node", &blocks[0], Config::default()).await;
+    // It says to be higher, shows the header that orderers signed for nobody, and gives nothing.
+    let mut forged = blocks[..20].to_vec();
+    forged.push(TestChain::forged(&blocks[20]));
+    let store = MemoryStore::default();
+    let gullible = block_api::testing::GullibleVerifier::default();
+    for block in forged {
+        let linked = block_api::Standing::Linked;
+        let block = block_api::VerifiedBlock::new(block, &gullible, linked).unwrap();
+        block_api::BlockStore::append(&store, vec![block])
+            .await
+            .unwrap();
+    }
+    let claims = Slow {
+        store,
+        delay: Duration::ZERO,
+        stuck_at: BlockNumber::GENESIS,
+        reads: AtomicU64::new(0),
+    };
+    let claims = member(&net, "claims", &node, &blocks[0], Arc::new(claims)).await;
+    net.link_all(LINK);
+    node.meets(1).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(node.orderer.requests().len(), 0);
+    claims.0.stop().await;
+    node.stop().await;
+}
+
+/// Covers: STA-14
+#[tokio::test(start_paused = true)]
+async fn fifteen_nodes_of_which_ten_come_late_get_everything() {
+    let blocks = chain(100, 300);
+    let (net, mut nodes) = network(5, &blocks[0], LINK).await;
+    nodes[0].orders(&blocks[1..], Step::Hang);
+    nodes[0].pull().await;
+    for node in &nodes {
+        node.reaches(100).await;
+    }
+    for index in 5..15 {
+        let name = format!("node-{index}");
+        nodes.push(Node::start(&net, &name, &blocks[0], Config::default()).await);
+    }
+    net.link_all(LINK);
+    for node in &nodes {
+        node.reaches(100).await;
+        has(node, &blocks).await;
+    }
+    for node in nodes {
+        node.stop().await;
+    }
+}

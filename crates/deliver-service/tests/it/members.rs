@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Members of the network without the service.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use block_api::{
+    Block, BlockNumber, BlockReader, ChainInfo, Gossip, Height, JoinRequest, Membership, ReadError,
+    ReadLimits,
+    testing::{MemoryStore, TestChain},
+};
+use bytes::Bytes;
+use gossip_memory::{MemoryGossip, MemoryNetwork};
+
+use crate::harness::{Node, fill};
+
+/// A chain of which every block takes its time to be read.
+#[derive(Debug)]
+pub(crate) struct Slow {
+    pub(crate) store: MemoryStore,
+    pub(crate) delay: Duration,
+    /// From this block on nothing is given.
+    pub(crate) stuck_at: BlockNumber,
+    pub(crate) reads: AtomicU64,
+}
+
+impl Slow {
+    pub(crate) async fn new(blocks: &[Block], delay: Duration) -> Self {
+        let store = MemoryStore::default();
+        fill(&store, blocks).await;
+        Self {
+            store,
+            delay,
+            stuck_at: BlockNumber::new(u64::MAX),
+            reads: AtomicU64::new(0),
+        }
+    }
+}
+
+#[async_trait]
+impl BlockReader for Slow {
+    fn info(&self) -> ChainInfo {
+        self.store.info()
+    }
+
+    async fn read(&self, from: BlockNumber, limits: ReadLimits) -> Result<Vec<Bytes>, ReadError> {
+        // The tip is read for the status.
+        if Some(from) != self.info().height.tip() {
+            self.reads.fetch_add(1, Ordering::SeqCst);
+            if from >= self.stuck_at {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(self.delay).await;
+        }
+        self.store.read(from, limits).await
+    }
+
+    async fn wait_for(&self, height: Height) -> Result<ChainInfo, ReadError> {
+        self.store.wait_for(height).await
+    }
+
+    fn config_at(&self, number: BlockNumber) -> Option<BlockNumber> {
+        self.store.config_at(number)
+    }
+}
+
+/// A member of the network without the service, which serves from this reader.
+pub(crate) async fn member(
+    network: &MemoryNetwork,
+    name: &str,
+    victim: &Node,
+    genesis: &Block,
+    reader: Arc<dyn BlockReader>,
+) -> (MemoryGossip, Membership) {
+    let gossip = network.node(name);
+    let parts = victim.parts(genesis);
+    let joined = gossip.join(JoinRequest {
+        channel: parts.channel,
+        genesis: parts.genesis,
+        reader,
+        readers: parts.readers,
+        signer: parts.signer,
+    });
+    let membership = joined.await.unwrap();
+    (gossip, membership)
+}
+
+/// A chain with a config block at its beginning only.
+pub(crate) fn plain(count: usize) -> Vec<Block> {
+    TestChain::of_blocks("ch", count, 200).1
+}
