@@ -49,7 +49,7 @@ const STEPS: &[Step] = &[
     step("tidy", 5, |workspace| tidy::run(workspace, false)),
     step("lint", 420, lint::run),
     step("test", 780, |workspace| test::run(workspace, Profile::Ci)),
-    step("each-crate", 240, each_crate::run),
+    step("each-crate", 300, each_crate::run),
     step("deny", 15, |workspace| deny::run(workspace, false)),
     step("bench smoke", 60, bench_smoke),
 ];
