@@ -11,6 +11,10 @@ use super::{Leadership, Role, rank::Rank};
 /// How often the time that a node pulls beside others doubles at most.
 const MOST_DOUBLINGS: u32 = 4;
 
+/// How often the censorship timeout passes at most before a standby looks for itself, however many
+/// come before it.
+const MOST_PATIENCE: u32 = 4;
+
 /// By which numbers it is decided.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Settings {
@@ -18,7 +22,8 @@ pub(crate) struct Settings {
     pub(crate) pullers: usize,
     /// How long a node may take to begin.
     pub(crate) takeover: Duration,
-    /// How long nothing may come before a standby looks for itself.
+    /// How long nothing may come before the first standby looks for itself, the second one after twice
+    /// as long, and so on.
     pub(crate) censorship: Duration,
 }
 
@@ -183,7 +188,7 @@ impl Ranking {
         // Those before this node that count as pulling.
         let mut active = 0;
         // Those that would take over before it, and all that come before it.
-        let (mut standbys, mut rank) = (0, 0);
+        let (mut standbys, mut rank) = (0_u32, 0);
         let mut lowest: Option<Height> = None;
         for (_, other) in self.others.range_mut(..&self.own) {
             rank += 1;
@@ -233,27 +238,28 @@ impl Ranking {
             (false, None) if is_due => Role::Waiting,
             (false, None) => Role::Standby,
         };
-        let looks = role == Role::Standby && standbys == 0;
+        // Whether those before it can look, or would, is not known.
+        let turn = (role == Role::Standby).then_some(standbys + 1);
         Decision {
             leadership: Leadership {
                 role,
                 rank,
                 candidates: self.others.len() + 1,
             },
-            probe: self.probe_due(looks, now, &mut wake),
+            probe: self.probe_due(turn, now, &mut wake),
             wake: wake.0,
         }
     }
 
-    /// Whether it is time for this node to look for itself.
-    fn probe_due(&mut self, looks: bool, now: Instant, wake: &mut Wake) -> bool {
-        if !looks {
+    /// Whether it is time for this node to look for itself, as the standby whose turn is this one.
+    fn probe_due(&self, turn: Option<u32>, now: Instant, wake: &mut Wake) -> bool {
+        let Some(turn) = turn else {
             return false;
-        }
+        };
         let patience = self.settings.censorship;
         // Up to a quarter more, so that the channels of a node do not ask in step.
         let patience = patience + patience * u32::from(self.own.share()) / (4 * 255);
-        let due = self.looked.max(self.grown_at) + patience;
+        let due = self.looked.max(self.grown_at) + patience * turn.min(MOST_PATIENCE);
         if now < due {
             wake.at(due);
         }
