@@ -23,7 +23,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config, StorageFailure,
+    Config, Origin, StorageFailure,
     buffer::{Buffer, Buffered},
     evidence::Evidence,
     lag::Lag,
@@ -77,6 +77,9 @@ pub(crate) struct Intake {
 pub(crate) struct Applied {
     pub(crate) height: Height,
     tip_hash: Option<HeaderHash>,
+    /// The height after the newest block that another node brought before the ordering service gave it
+    /// to this one, since the channel was joined.
+    pub(crate) fed: Height,
     /// The newest config block in it; `None` where the store knows of none.
     pub(crate) config: Option<BlockNumber>,
     /// When it became so high.
@@ -257,6 +260,7 @@ impl Applied {
         Self {
             height,
             tip_hash,
+            fed: Height::default(),
             config: height.tip().and_then(|tip| store.config_at(tip)),
             at: Instant::now(),
         }
@@ -266,6 +270,12 @@ impl Applied {
     pub(crate) fn grown_by(mut self, tip: &ChainInfo, batch: &[Buffered]) -> Self {
         (self.height, self.tip_hash) = (tip.height, tip.tip_hash);
         self.at = Instant::now();
+        let brought = batch
+            .iter()
+            .filter(|stored| stored.origin != Origin::Orderer);
+        self.fed = brought
+            .last()
+            .map_or(self.fed, |block| block.block.number().height());
         let configs = batch.iter().filter(|stored| stored.block.is_config());
         self.config = configs
             .last()

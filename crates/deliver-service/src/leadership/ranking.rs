@@ -11,6 +11,10 @@ use super::{Leadership, Role, rank::Rank};
 /// How often the time that a node pulls beside others doubles at most.
 const MOST_DOUBLINGS: u32 = 4;
 
+/// How often the censorship timeout passes at most before a standby looks for itself, however many
+/// come before it.
+const MOST_PATIENCE: u32 = 4;
+
 /// By which numbers it is decided.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Settings {
@@ -18,7 +22,8 @@ pub(crate) struct Settings {
     pub(crate) pullers: usize,
     /// How long a node may take to begin.
     pub(crate) takeover: Duration,
-    /// How long nothing may come before a standby looks for itself.
+    /// How long nothing may come before the first standby looks for itself, the second one after twice
+    /// as long, and so on.
     pub(crate) censorship: Duration,
 }
 
@@ -43,9 +48,11 @@ pub(crate) struct Decision {
 /// The others, and how this node stands among them.
 ///
 /// A node that comes before this one in the order counts as one that pulls while it has a stream,
-/// and while it has not had the time to open one. Whoever pulls goes on until enough better ones
-/// have streams, so that a handover never leaves the channel without; and nodes that reach no orderer
-/// keep no other from trying.
+/// and while it has not had the time to open one. That time is given once: it begins anew only after a
+/// stream that lasted as long, or blocks that came meanwhile, so that nobody holds the others back with
+/// streams that come and go. Whoever pulls goes on until enough better ones have streams, so that a
+/// handover never leaves the channel without; and nodes that reach no orderer keep no other from
+/// trying.
 #[derive(Debug)]
 pub(crate) struct Ranking {
     settings: Settings,
@@ -56,8 +63,11 @@ pub(crate) struct Ranking {
     leads: bool,
     height: Height,
     grown_at: Instant,
-    /// Since when a probe would be for this node to make; put off by each.
-    looking_since: Option<Instant>,
+    /// The height after the newest block that did not come from this node's own stream.
+    fed: Height,
+    fed_at: Option<Instant>,
+    /// When this node looked for itself last, whatever its place was since, or began.
+    looked: Instant,
     beside: Option<Beside>,
     /// How often others kept a block back since they last brought one by themselves.
     withheld: u32,
@@ -65,10 +75,11 @@ pub(crate) struct Ranking {
 
 #[derive(Debug)]
 struct Other {
-    pulling: bool,
+    /// Since when it says that it has a stream.
+    pulling_since: Option<Instant>,
     height: Height,
     appeared: Instant,
-    /// By when it should have a stream, while it should have one and has none.
+    /// By when it should have a stream, until it had one for long enough.
     begin_by: Option<Instant>,
 }
 
@@ -101,7 +112,9 @@ impl Ranking {
             leads: pulls,
             height,
             grown_at: now,
-            looking_since: None,
+            fed: height,
+            fed_at: None,
+            looked: now,
             beside: None,
             withheld: 0,
         }
@@ -118,18 +131,27 @@ impl Ranking {
         } in seen
         {
             let old = known.remove(&rank);
+            let since = old.as_ref().and_then(|old| old.pulling_since);
             let other = Other {
-                pulling,
+                pulling_since: pulling.then(|| since.unwrap_or(now)),
                 height,
                 appeared: old.as_ref().map_or(now, |old| old.appeared),
-                begin_by: old.and_then(|old| old.begin_by),
+                // A stream that lasted until this moment did so, whether it is still there or not.
+                begin_by: match since {
+                    Some(since) if now >= since + self.settings.takeover => None,
+                    Some(_) | None => old.and_then(|old| old.begin_by),
+                },
             };
             self.others.insert(rank, other);
         }
     }
 
-    /// Takes the height of the chain.
-    pub(crate) fn grew(&mut self, height: Height, now: Instant) {
+    /// Takes the height of the chain, and the one after the newest block that others brought.
+    pub(crate) fn grew(&mut self, height: Height, fed: Height, now: Instant) {
+        if fed > self.fed {
+            self.fed = fed;
+            self.fed_at = Some(now);
+        }
         if height <= self.height {
             return;
         }
@@ -142,7 +164,7 @@ impl Ranking {
 
     /// A probe was made, or is under way.
     pub(crate) fn probed(&mut self, now: Instant) {
-        self.looking_since = Some(now);
+        self.looked = now;
     }
 
     /// A probe found a block that the ones who pull did not bring.
@@ -163,10 +185,10 @@ impl Ranking {
             pullers, takeover, ..
         } = self.settings;
         let mut wake = Wake(None);
-        // Those before this node that count as pulling, and of them those that have a stream.
-        let (mut active, mut streaming) = (0, 0);
+        // Those before this node that count as pulling.
+        let mut active = 0;
         // Those that would take over before it, and all that come before it.
-        let (mut standbys, mut rank) = (0, 0);
+        let (mut standbys, mut rank) = (0_u32, 0);
         let mut lowest: Option<Height> = None;
         for (_, other) in self.others.range_mut(..&self.own) {
             rank += 1;
@@ -175,10 +197,22 @@ impl Ranking {
                 standbys += 1;
                 continue;
             }
-            if other.pulling {
-                other.begin_by = None;
+            if let Some(since) = other.pulling_since {
+                let proven_at = since + takeover;
+                let brought = self.fed_at.is_some_and(|fed_at| fed_at >= since);
+                if now >= proven_at || brought {
+                    other.begin_by = None;
+                }
+                match other.begin_by {
+                    // It began too late, or again: it has the channel back once that lasts.
+                    Some(begin_by) if since >= begin_by => {
+                        wake.at(proven_at);
+                        continue;
+                    }
+                    Some(_) => wake.at(proven_at),
+                    None => {}
+                }
                 active += 1;
-                streaming += 1;
                 lowest = Some(lowest.map_or(other.height, |lowest| lowest.min(other.height)));
                 continue;
             }
@@ -194,9 +228,7 @@ impl Ranking {
         let is_due = active < pullers;
         let grace_ends = self.began + takeover;
         self.leads = is_due && (self.leads || now >= grace_ends);
-        if self.leads {
-            self.beside = None;
-        } else if is_due {
+        if !self.leads && is_due {
             wake.at(grace_ends);
         }
         self.stay_beside(lowest, now, &mut wake);
@@ -206,29 +238,28 @@ impl Ranking {
             (false, None) if is_due => Role::Waiting,
             (false, None) => Role::Standby,
         };
-        let looks = role == Role::Standby && standbys == 0 && streaming >= pullers;
+        // Whether those before it can look, or would, is not known.
+        let turn = (role == Role::Standby).then_some(standbys + 1);
         Decision {
             leadership: Leadership {
                 role,
                 rank,
                 candidates: self.others.len() + 1,
             },
-            probe: self.probe_due(looks, now, &mut wake),
+            probe: self.probe_due(turn, now, &mut wake),
             wake: wake.0,
         }
     }
 
-    /// Whether it is time for this node to look for itself.
-    fn probe_due(&mut self, looks: bool, now: Instant, wake: &mut Wake) -> bool {
-        if !looks {
-            self.looking_since = None;
+    /// Whether it is time for this node to look for itself, as the standby whose turn is this one.
+    fn probe_due(&self, turn: Option<u32>, now: Instant, wake: &mut Wake) -> bool {
+        let Some(turn) = turn else {
             return false;
-        }
-        let since = *self.looking_since.get_or_insert(now);
+        };
         let patience = self.settings.censorship;
         // Up to a quarter more, so that the channels of a node do not ask in step.
         let patience = patience + patience * u32::from(self.own.share()) / (4 * 255);
-        let due = since.max(self.grown_at) + patience;
+        let due = self.looked.max(self.grown_at) + patience * turn.min(MOST_PATIENCE);
         if now < due {
             wake.at(due);
         }
@@ -253,7 +284,7 @@ impl Ranking {
         if now >= ends {
             self.beside = None;
             // The others have their time before they are looked after again.
-            self.looking_since = Some(now);
+            self.looked = now;
         } else {
             wake.at(ends);
         }

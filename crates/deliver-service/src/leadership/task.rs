@@ -44,10 +44,13 @@ pub(crate) async fn run(
     let mut probes: usize = 0;
     loop {
         seen.mark_unchanged();
-        let height = applied.borrow_and_update().height;
+        let (height, fed) = {
+            let applied = applied.borrow_and_update();
+            (applied.height, applied.fed)
+        };
         let now = Instant::now();
         ranking.see(candidates.own(), candidates.others(peers.candidates()), now);
-        ranking.grew(height, now);
+        ranking.grew(height, fed, now);
         let decision = ranking.decide(now);
         let Leadership { role, rank, .. } = decision.leadership;
         let before = leadership.send_replace(Some(decision.leadership));
@@ -60,9 +63,8 @@ pub(crate) async fn run(
             };
             // It returns when the hand-off has ended: only then are the others told.
             channel.pull_or_not(role.pulls(), ledger).await;
-            if role.pulls() {
-                probe = None;
-            } else if decision.probe && probe.is_none() {
+            // One that is under way goes on when this node begins to pull: that may last a moment.
+            if decision.probe && probe.is_none() {
                 ranking.probed(now);
                 probe = next_probe(&channel, intake, probes);
                 probes = probes.wrapping_add(1);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One node's decisions, and those of several nodes that hear each other.
 
+mod liars;
+
 use block_api::{HeaderHash, NodeId};
 use proptest::prelude::*;
 
@@ -94,14 +96,16 @@ async fn a_better_node_has_time_to_begin_and_is_then_replaced() {
     // It may try as long as it likes; once it has a stream it has the channel back.
     let long_after = after + SECOND * 1000;
     assert_eq!(role(&mut ranking, false, long_after).0, Role::Puller);
-    assert_eq!(role(&mut ranking, true, long_after).0, Role::Standby);
+    assert_eq!(role(&mut ranking, true, long_after).0, Role::Puller);
+    let lasted = long_after + SETTINGS.takeover;
+    assert_eq!(role(&mut ranking, true, lasted).0, Role::Standby);
     assert_eq!(
-        role(&mut ranking, false, long_after).0,
+        role(&mut ranking, false, lasted).0,
         Role::Standby,
         "the time begins anew"
     );
     // It is gone.
-    let gone = see(&mut ranking, vec![], long_after);
+    let gone = see(&mut ranking, vec![], lasted);
     assert_eq!(gone.leadership.role, Role::Puller);
 }
 
@@ -143,33 +147,35 @@ async fn worse_nodes_change_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_standby_looks_when_nothing_comes() {
-    let (mut ranking, others, start) = last(3, SETTINGS);
-    let view = |height| vec![seen(&others[0], true, height), seen(&others[1], false, 1)];
+async fn every_standby_looks_in_its_turn_when_nothing_comes() {
+    let (mut ranking, others, start) = last(9, SETTINGS);
     let patience = SETTINGS.censorship + SETTINGS.censorship / 4;
-    assert!(!see(&mut ranking, view(1), start + patience * 9).probe);
-    assert!(
-        !see(&mut ranking, view(1), start + patience * 99).probe,
-        "there is a standby before this one"
-    );
-    let alone = |height| vec![seen(&others[0], true, height)];
+    // One that comes before it may say nothing at all: that costs time, and not the channel.
+    for (standbys, turn) in [(0, 1), (1, 2), (2, 3), (3, 4), (4, 4), (7, 4)] {
+        let silent = others[1..=standbys].iter().map(|rank| seen(rank, false, 1));
+        let view = silent.chain([seen(&others[0], true, 1)]).collect();
+        let wake = see(&mut ranking, view, start).wake.unwrap();
+        assert!((start + SETTINGS.censorship * turn..=start + patience * turn).contains(&wake));
+        assert!(!ranking.decide(wake - SECOND).probe);
+        assert!(ranking.decide(wake).probe);
+    }
+    let alone = |pulling| vec![seen(&others[0], pulling, 1)];
     let at = start + patience * 100;
-    let wake = see(&mut ranking, alone(1), at).wake.unwrap();
+    ranking.probed(at);
+    let wake = see(&mut ranking, alone(true), at).wake.unwrap();
     assert!((at + SETTINGS.censorship..=at + patience).contains(&wake));
-    assert!(see(&mut ranking, alone(1), wake).probe);
+    // Not even a stream that is down for a moment puts it off.
+    assert!(!see(&mut ranking, alone(false), wake - SECOND).probe);
+    assert!(see(&mut ranking, alone(false), wake).probe);
+    assert!(see(&mut ranking, alone(true), wake).probe);
     ranking.probed(wake);
     assert!(!ranking.decide(wake).probe, "one in its time");
     assert!(ranking.decide(wake + patience).probe);
     // A block puts it off, whatever way it came.
-    ranking.grew(Height::new(2), wake + patience);
+    ranking.grew(Height::new(2), Height::new(1), wake + patience);
     assert!(!ranking.decide(wake + patience).probe);
-    // While who should pull has no stream, it is replaced and not looked after.
-    let down = see(
-        &mut ranking,
-        vec![seen(&others[0], false, 1)],
-        wake + patience * 2,
-    );
-    assert!(!down.probe);
+    // Who pulls itself does not look.
+    assert!(!see(&mut ranking, vec![], wake + patience * 3).probe);
 }
 
 #[tokio::test(start_paused = true)]
@@ -180,7 +186,7 @@ async fn who_found_a_withheld_block_pulls_beside_the_others() {
         see(&mut ranking, view(1), start).leadership.role,
         Role::Standby
     );
-    ranking.grew(Height::new(5), start);
+    ranking.grew(Height::new(5), Height::new(1), start);
     ranking.found_withheld(start);
     let role = |ranking: &mut Ranking, height, at| see(ranking, view(height), at).leadership.role;
     assert_eq!(role(&mut ranking, 1, start), Role::Beside);
@@ -196,13 +202,13 @@ async fn who_found_a_withheld_block_pulls_beside_the_others() {
     let period = SETTINGS.censorship * 2;
     assert_eq!(role(&mut ranking, 5, end + period - SECOND), Role::Beside);
     assert_eq!(role(&mut ranking, 5, end + period), Role::Standby);
-    ranking.grew(Height::new(6), end + period);
+    ranking.grew(Height::new(6), Height::new(6), end + period);
     assert_eq!(ranking.withheld, 0);
-    // If it has to take over meanwhile, it just goes on.
+    // If it has to take over meanwhile, it just goes on, and a stream of a moment ends neither.
     ranking.found_withheld(end + period);
     let gone = see(&mut ranking, vec![], end + period);
     assert_eq!(gone.leadership.role, Role::Puller);
-    assert!(ranking.beside.is_none());
+    assert_eq!(role(&mut ranking, 6, end + period), Role::Beside);
 }
 
 /// Something that happens to a node of a group.

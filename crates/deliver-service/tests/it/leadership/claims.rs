@@ -27,7 +27,11 @@ async fn a_standby_finds_what_the_puller_does_not_bring() {
     );
     assert_eq!(leadership(&group.nodes[1]).await.role, Role::Beside);
     assert_eq!(group.streaming().await, [0, 1]);
-    assert_eq!(requests(&group.nodes[2]), 0, "the first standby alone");
+    assert_eq!(
+        requests(&group.nodes[2]),
+        0,
+        "the first standby comes before it"
+    );
     // While it pulls beside, blocks come at once.
     group.order_up_to(30);
     let began = Instant::now();
@@ -64,7 +68,33 @@ async fn a_standby_of_an_idle_channel_asks_seldom_and_pulls_nothing() {
             .iter()
             .all(|(_, request)| request.start == Start::At(5.into()))
     );
-    assert_eq!(requests(&group.nodes[2]), 0);
+    let second = requests(&group.nodes[2]);
+    assert!((7..=10).contains(&second), "{second} times");
+    group.stop().await;
+}
+
+/// The first standby is there and looks after nobody, as one that is told never to pull.
+#[tokio::test(start_paused = true)]
+async fn a_standby_that_does_not_look_costs_time_and_not_the_channel() {
+    let group = Group::prepare(3).await;
+    let withholding = Manner::withholding_blocks(5);
+    group.nodes[0]
+        .orderer
+        .serve(ORDERER, &group.chain, withholding);
+    group.nodes[0].elect().await;
+    group.nodes[2].elect().await;
+    group.settles(&[0]).await;
+    group.order_up_to(20);
+    group.all_reach(5).await;
+    let kept_back = Instant::now();
+    let patience = Config::default().provider.censorship_timeout * 2;
+    sleep(patience - SECOND).await;
+    assert_eq!(group.nodes[2].state().await.chain.height, Height::new(5));
+    group.all_reach(20).await;
+    let took = kept_back.elapsed();
+    assert!(took <= patience * 5 / 4 + SECOND * 2, "{took:?}");
+    assert_eq!(leadership(&group.nodes[2]).await.role, Role::Beside);
+    assert_eq!(requests(&group.nodes[1]), 0);
     group.stop().await;
 }
 
