@@ -31,7 +31,7 @@ async fn overcome(fault: Fault, delivery: impl Fn(&mut Common)) -> deliver_servi
     let tip = node.reaches(11).await;
     let ordered = orderer.nodes()[0].reader().info();
     assert_eq!(Some(tip), ordered.tip_hash, "{what}");
-    let stats = node.state().await.stats;
+    let stats = node.state().stats;
     assert_eq!(stats.from_orderer, 10, "{what}");
     node.stop().await;
     orderer.stop().await;
@@ -119,7 +119,7 @@ async fn a_source_that_withholds_blocks_is_left_for_one_that_does_not() {
     node.pull().await;
     node.reaches(4).await;
     // All but the source give everything from now on; a new source may be chosen before that.
-    let source = match node.state().await.pull {
+    let source = match node.state().pull {
         Some(PullState::Streaming(source)) => source,
         other => panic!("{other:?}"),
     };
@@ -130,7 +130,7 @@ async fn a_source_that_withholds_blocks_is_left_for_one_that_does_not() {
     }
     let tip = node.reaches(11).await;
     assert_eq!(Some(tip), orderer.nodes()[0].reader().info().tip_hash);
-    let report = node.state().await.pull_report.unwrap();
+    let report = node.state().pull_report.unwrap();
     assert!(report.stats.suspicions_confirmed >= 1, "{report:?}");
     node.stop().await;
     orderer.stop().await;

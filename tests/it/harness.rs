@@ -165,8 +165,8 @@ impl Node {
         self.store.info().tip_hash.unwrap()
     }
 
-    pub(crate) async fn state(&self) -> ChannelState {
-        self.service.channel_state(&self.channel).await.unwrap()
+    pub(crate) fn state(&self) -> ChannelState {
+        self.service.state(&self.channel).unwrap()
     }
 
     /// Every block that is stored, as it is stored.

@@ -337,7 +337,7 @@ async fn what_removed_orderers_sign_is_refused_by_every_way() {
         liars.push(scene.liar(longer).await);
         scene.all_judge(&forged, signatures).await;
         for node in &scene.nodes {
-            assert_eq!(node.state().await.chain.height, Height::new(due));
+            assert_eq!(node.state().chain.height, Height::new(due));
         }
         scene.honest_blocks_arrive(liars).await;
     }

@@ -14,8 +14,8 @@ use crate::harness::{Common, Node, all_met, gossip};
 /// How often it is looked whether the nodes are as wanted.
 const LOOK: Duration = Duration::from_millis(20);
 
-async fn leadership(node: &Node) -> Leadership {
-    node.state().await.leadership.unwrap()
+fn leadership(node: &Node) -> Leadership {
+    node.state().leadership.unwrap()
 }
 
 /// Waits until of these nodes one pulls and all others would take over, and says which.
@@ -27,7 +27,7 @@ async fn one_pulls(nodes: &[Node]) -> usize {
             looks.tick().await;
             let (mut pullers, mut standbys) = (Vec::new(), 0);
             for (index, node) in nodes.iter().enumerate() {
-                match leadership(node).await {
+                match leadership(node) {
                     Leadership {
                         role: Role::Puller, ..
                     } => pullers.push(index),
@@ -82,7 +82,7 @@ async fn each_organisation_has_one_puller_and_another_one_when_it_is_gone() {
     let alone = nodes.split_off(3);
     let first = one_pulls(&nodes).await;
     assert_eq!(one_pulls(&alone).await, 0);
-    assert_eq!(leadership(&alone[0]).await.candidates, 1);
+    assert_eq!(leadership(&alone[0]).candidates, 1);
 
     nodes.remove(first).stop().await;
     orderer.generate(20, 1000, Pace::AllAtOnce).await.unwrap();

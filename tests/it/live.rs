@@ -118,8 +118,8 @@ impl Live {
 
     /// The orderer that the first node has its blocks from, by its endpoint in the configuration in
     /// force and its organisation.
-    pub(crate) async fn source(&self) -> (Endpoint, String) {
-        let state = self.nodes.all[0].state().await;
+    pub(crate) fn source(&self) -> (Endpoint, String) {
+        let state = self.nodes.all[0].state();
         let Some(PullState::Streaming(endpoint)) = state.pull else {
             panic!("the first node has no stream: {state:?}")
         };
@@ -194,7 +194,7 @@ impl Nodes {
                     .map(|slot| slot.map(<[u8]>::to_vec))
                     .collect::<Vec<_>>(),
             );
-            let stats = node.stats().await;
+            let stats = node.stats();
             assert_eq!(
                 (stats.rejected, stats.unlinked, stats.failed_appends),
                 (0, 0, 0),
@@ -217,12 +217,12 @@ impl Nodes {
 }
 
 impl LiveNode {
-    pub(crate) async fn state(&self) -> ChannelState {
-        self.node.channel_state(&self.channel).await.unwrap()
+    pub(crate) fn state(&self) -> ChannelState {
+        self.node.channel_state(&self.channel).unwrap()
     }
 
-    pub(crate) async fn stats(&self) -> ChannelStats {
-        self.state().await.stats
+    pub(crate) fn stats(&self) -> ChannelStats {
+        self.state().stats
     }
 
     pub(crate) async fn stop(self) {

@@ -57,7 +57,7 @@ async fn all_new(live: &mut Live, name: &str, nodes: usize) {
     live.spread().await;
     live.change(&leave).await;
     live.spread().await;
-    assert_eq!(live.source().await.1, name);
+    assert_eq!(live.source().1, name);
 }
 
 /// Gives an organisation another authority for TLS and its nodes certificates of it, and moves them.
@@ -75,12 +75,12 @@ async fn renewed(live: &mut Live, name: &str) {
     live.spread().await;
     // One after the other, so that who is asked where the others are is still there.
     for node in nodes {
-        let (before, _) = live.source().await;
+        let (before, _) = live.source();
         let moves = live.orderer.node(node).unwrap().endpoint() == &before;
         live.change(&[Change::MoveNode { node }]).await;
         live.spread().await;
         if moves {
-            assert_ne!(live.source().await.0, before);
+            assert_ne!(live.source().0, before);
         }
     }
 }
@@ -95,10 +95,10 @@ async fn a_bft_channel_whose_orderers_come_and_go() {
     live.change(&[Change::MoveNode { node: 3 }]).await;
     live.spread().await;
     // Its nodes answer NOT_FOUND from here on.
-    let (endpoint, source) = live.source().await;
+    let (endpoint, source) = live.source();
     live.change(&[remove(&source)]).await;
     live.spread().await;
-    let (other, organization) = live.source().await;
+    let (other, organization) = live.source();
     assert!(endpoint != other && source != organization);
     all_new(&mut live, "Last", 4).await;
     renewed(&mut live, "Last").await;
@@ -112,7 +112,7 @@ async fn a_raft_channel_whose_orderers_come_and_go() {
     live.change(&[Change::ReplaceCertificates { node: 2 }])
         .await;
     live.spread().await;
-    let (_, source) = live.source().await;
+    let (_, source) = live.source();
     live.change(&[add("Third", 1), remove(&source)]).await;
     all_new(&mut live, "Last", 2).await;
     renewed(&mut live, "Last").await;
@@ -137,7 +137,7 @@ async fn a_channel_that_moves_from_raft_to_bft() {
     live.nodes.signer.signs(3).await;
     assert!(live.orderer.stats().requests_failed > 0);
     let ordered = live.ordered().info().height;
-    let stored = live.nodes.all[0].state().await.chain.height;
+    let stored = live.nodes.all[0].state().chain.height;
     assert!(stored < ordered, "{stored} of {ordered}");
     live.orderer
         .change(&[Change::LeaveMaintenance])
@@ -146,7 +146,7 @@ async fn a_channel_that_moves_from_raft_to_bft() {
     live.blocks(5).await;
     live.spread().await;
     // And on as any BFT channel does.
-    let (_, source) = live.source().await;
+    let (_, source) = live.source();
     live.change(&[add("Third", 3), remove(&source)]).await;
     live.end().await;
 }
@@ -171,7 +171,7 @@ async fn nodes_that_return_or_come_late_follow_every_configuration() {
         let puller = live.nodes.start(0, true, gossip).await;
         live.nodes.all.insert(0, puller);
         live.spread().await;
-        let stats = live.nodes.all[0].stats().await;
+        let stats = live.nodes.all[0].stats();
         assert_eq!(
             stats.from_orderer, 7,
             "what was ordered while it was away, from orderers that its store names"
@@ -235,7 +235,7 @@ async fn pulling_goes_on_by_the_configuration_that_came_meanwhile() {
     orderer.generate(3, 100, Pace::AllAtOnce).await.unwrap();
     let tip = first.reaches(9).await;
     assert_eq!(second.reaches(9).await, tip);
-    let stats = [first.state().await.stats, second.state().await.stats];
+    let stats = [first.state().stats, second.state().stats];
     assert_eq!(stats.map(|stats| stats.from_orderer), [6, 2]);
     assert_eq!(stats.map(|stats| stats.rejected), [0, 0]);
     for node in nodes {

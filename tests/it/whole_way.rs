@@ -45,13 +45,13 @@ async fn whole_way(consensus: Consensus, key_kind: KeyKind, orderers: usize) {
     }
     assert!(hashes.iter().all(|hash| *hash == hashes[0]), "{hashes:?}");
     assert_eq!(orderer.stats().block_streams, 1, "one node pulls");
-    let pulled = nodes[0].state().await.stats;
+    let pulled = nodes[0].state().stats;
     assert_eq!(
         (pulled.from_orderer, pulled.rejected, pulled.unlinked),
         (30, 0, 0)
     );
     for node in &nodes[1..] {
-        let stats = node.state().await.stats;
+        let stats = node.state().stats;
         assert_eq!(stats.from_orderer, 0);
         assert_eq!(stats.from_topic + stats.from_pull + stats.from_catch_up, 30);
         assert_eq!((stats.rejected, stats.unlinked), (0, 0));
@@ -191,7 +191,7 @@ async fn a_node_that_was_away_goes_on_with_its_store() {
     let hash = other.reaches(311).await;
     assert_eq!(hash, puller.reaches(311).await);
     // The newest ones may come by the topic: gossipsub tells a newcomer what it remembers.
-    let stats = other.state().await.stats;
+    let stats = other.state().stats;
     assert_eq!(
         stats.from_catch_up + stats.from_topic + stats.from_pull,
         300,

@@ -133,7 +133,7 @@ impl Node {
         loop {
             sleep(SAMPLE_EVERY).await;
             for (channel, chain) in Scene::get().channels.iter().enumerate() {
-                let state = service.channel_state(&chain.id).await;
+                let state = service.state(&chain.id);
                 if let Some(report) = state.and_then(|state| state.pull_report) {
                     self.note(channel, report.stats);
                 }

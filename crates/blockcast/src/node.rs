@@ -74,15 +74,7 @@ impl Node {
     }
 
     /// How a channel stands; `None` when it is not one of this node's, or the node was stopped.
-    ///
-    /// # Cancel safety
-    ///
-    /// Safe.
-    #[expect(
-        clippy::unused_async,
-        reason = "callers await it as they do the others"
-    )]
-    pub async fn channel_state(&self, channel: &ChannelId) -> Option<ChannelState> {
+    pub fn channel_state(&self, channel: &ChannelId) -> Option<ChannelState> {
         self.view.state(channel)
     }
 

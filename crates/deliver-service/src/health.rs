@@ -65,7 +65,7 @@ pub(crate) struct Signs<'a> {
 /// Whether blocks can be expected of other nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Neighbours {
-    /// One of them says that it pulls.
+    /// One of them says that it pulls, and has proven its identity.
     Pulling,
     /// None of them does, since then.
     Idle(Instant),

@@ -111,7 +111,9 @@ impl Peers {
     fn change(&self, change: impl FnOnce(&mut BTreeMap<NodeId, Peer>)) {
         let mut known = self.known();
         change(&mut known.peers);
-        let pulls = known.peers.values().any(|peer| peer.status.pulling);
+        // Anybody may say that; who proved an identity is at least a reader of the channel.
+        let mut proven = known.peers.values().filter(|peer| peer.identity.is_some());
+        let pulls = proven.any(|peer| peer.status.pulling);
         known.neighbours = match (pulls, known.peers.is_empty(), known.neighbours) {
             (true, ..) => Neighbours::Pulling,
             (false, true, same @ Neighbours::None(_))
@@ -127,5 +129,37 @@ impl Peers {
     fn known(&self) -> MutexGuard<'_, Known> {
         // Whatever a panic left behind is what nodes said.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_pulls_counts_once_its_identity_is_proven() {
+        let peers = Peers::new();
+        let node = |name: &str| NodeId::new(name);
+        let status = |pulling| ChannelStatus {
+            first: BlockNumber::GENESIS,
+            height: Height::new(1),
+            tip: None,
+            pulling,
+        };
+        let identity = || Some(Bytes::from_static(b"an identity"));
+        let idle = Neighbours::Idle(Instant::now());
+        peers.heard(node("stranger"), None, status(true));
+        assert_eq!(peers.neighbours(), idle);
+        peers.heard(node("member"), identity(), status(false));
+        assert_eq!(peers.neighbours(), idle);
+        peers.heard(node("member"), identity(), status(true));
+        assert_eq!(peers.neighbours(), Neighbours::Pulling);
+        peers.heard(node("member"), None, status(true));
+        assert_eq!(peers.neighbours(), idle);
+        peers.heard(node("member"), identity(), status(true));
+        peers.left(&node("member"));
+        assert_eq!(peers.neighbours(), idle);
+        peers.left(&node("stranger"));
+        assert_eq!(peers.neighbours(), Neighbours::None(Instant::now()));
     }
 }

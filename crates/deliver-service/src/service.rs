@@ -318,20 +318,6 @@ impl DeliverService {
         joined.intake.wait_until_applied(height).await.is_ok()
     }
 
-    /// How a channel stands; `None` when it was not joined. The same as
-    /// [`state`](Self::state).
-    ///
-    /// # Cancel safety
-    ///
-    /// Safe.
-    #[expect(
-        clippy::unused_async,
-        reason = "callers await it as they do the others"
-    )]
-    pub async fn channel_state(&self, channel: &ChannelId) -> Option<ChannelState> {
-        self.state(channel)
-    }
-
     /// How a channel stands, without waiting for anything; `None` when it was not joined.
     pub fn state(&self, channel: &ChannelId) -> Option<ChannelState> {
         Some(self.joined(channel)?.state())

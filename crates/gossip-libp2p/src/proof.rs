@@ -11,7 +11,7 @@ use bytes::Bytes;
 use libp2p::PeerId;
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tracing::{debug, warn};
 
@@ -33,6 +33,9 @@ const SIGN_TIMEOUT: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
+/// How long no other proof of a node is checked for a channel whose configuration refused one.
+pub(crate) const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+
 /// Who may read each channel that this node joined.
 pub(crate) type Judges = BTreeMap<TopicId, Arc<dyn Readers>>;
 
@@ -49,12 +52,16 @@ pub(crate) struct Examiner {
     judges: watch::Receiver<Judges>,
     clock: Arc<dyn Clock>,
     examined: BTreeMap<TopicId, Examined>,
+    /// The last refusal for each channel, and the configuration that it was by. A status without a
+    /// proof does not undo it.
+    refused: BTreeMap<TopicId, (Instant, u64)>,
 }
 
 /// What came of the proof for one channel.
 struct Examined {
     proof: Proof,
-    generation: u64,
+    /// The configuration that it was checked by; `None` while that waits.
+    generation: Option<u64>,
     holds: bool,
     /// The newest status, while the proof does not hold: it may under a newer configuration.
     waiting: Option<StatusMessage>,
@@ -71,6 +78,7 @@ impl Examiner {
             judges,
             clock,
             examined: BTreeMap::new(),
+            refused: BTreeMap::new(),
         }
     }
 
@@ -85,14 +93,17 @@ impl Examiner {
         };
         let generation = judge.generation();
         let known = self.examined.get(&topic);
-        let known = known.filter(|known| known.generation == generation && known.proof == *proof);
-        let holds = match known {
-            Some(known) => known.holds,
-            None => self.holds(&*judge, topic, proof),
+        let known =
+            known.filter(|known| known.generation == Some(generation) && known.proof == *proof);
+        let held = match known {
+            Some(known) => Some(known.holds),
+            None if self.pauses(&topic, generation) => None,
+            None => Some(self.holds(&*judge, topic, proof, generation)),
         };
+        let holds = held == Some(true);
         let examined = Examined {
             proof: proof.clone(),
-            generation,
+            generation: held.is_some().then_some(generation),
             holds,
             waiting: (!holds).then(|| message.clone()),
         };
@@ -101,16 +112,17 @@ impl Examiner {
         if self.examined.len() > self.judges.borrow().len() {
             let judges = self.judges.borrow();
             self.examined.retain(|topic, _| judges.contains_key(topic));
+            self.refused.retain(|topic, _| judges.contains_key(topic));
         }
         holds.then(|| proof.identity.clone())
     }
 
-    /// The statuses whose proofs did not hold and do by a newer configuration.
+    /// The statuses whose proofs did not hold and do by a newer configuration, or were not checked.
     pub(crate) fn look_again(&mut self) -> Vec<(StatusMessage, Bytes)> {
         let judges = self.judges.borrow();
         let newer = |topic: &TopicId, examined: &Examined| {
             let judge = judges.get(topic);
-            judge.is_some_and(|judge| judge.generation() != examined.generation)
+            judge.is_some_and(|judge| Some(judge.generation()) != examined.generation)
         };
         let waiting = self.examined.iter().filter_map(|(topic, examined)| {
             let message = examined.waiting.as_ref()?;
@@ -125,7 +137,19 @@ impl Examiner {
         proven.collect()
     }
 
-    fn holds(&self, judge: &dyn Readers, topic: TopicId, proof: &Proof) -> bool {
+    /// Checking takes its time, and nothing keeps a node from making up proofs.
+    fn pauses(&self, topic: &TopicId, generation: u64) -> bool {
+        let refused = self.refused.get(topic);
+        refused.is_some_and(|(at, by)| *by == generation && at.elapsed() < REFUSED_PAUSE)
+    }
+
+    fn holds(
+        &mut self,
+        judge: &dyn Readers,
+        topic: TopicId,
+        proof: &Proof,
+        generation: u64,
+    ) -> bool {
         let signed = signed(topic, &self.peer);
         let Proof {
             identity,
@@ -135,6 +159,7 @@ impl Examiner {
             Ok(()) => true,
             Err(error) => {
                 debug!(peer = %self.peer, %error, "a node did not prove its identity");
+                self.refused.insert(topic, (Instant::now(), generation));
                 false
             }
         }
@@ -312,6 +337,36 @@ mod tests {
         let elsewhere = message(TopicId::new([2; 32]), Some(proof));
         assert_eq!(examiner.identity(&elsewhere), None);
         assert!(examiner.examined.len() <= 1);
+    }
+
+    /// Two proofs in turn, with and without statuses between them that have none.
+    #[tokio::test(start_paused = true)]
+    async fn proofs_that_are_made_up_are_not_all_checked() {
+        let judge = Arc::new(Judge::default());
+        let mut examiner = examiner(&judge);
+        let bad = [proof_of(2).await, proof_of(3).await];
+        for n in 0..100 {
+            let proof = Some(bad[n % 2].clone());
+            assert_eq!(examiner.identity(&message(TOPIC, proof)), None);
+            if n % 3 == 0 {
+                assert_eq!(examiner.identity(&message(TOPIC, None)), None);
+            }
+            assert!(examiner.look_again().is_empty());
+        }
+        assert_eq!(judge.asked.load(Ordering::SeqCst), 1);
+
+        // One that holds is checked when the pause is over, or by a newer configuration.
+        let good = message(TOPIC, Some(proof_of(1).await));
+        assert_eq!(examiner.identity(&good), None);
+        tokio::time::advance(REFUSED_PAUSE).await;
+        assert_eq!(examiner.look_again().len(), 1);
+        assert!(examiner.identity(&good).is_some());
+        assert_eq!(judge.asked.load(Ordering::SeqCst), 2);
+        let bent = message(TOPIC, Some(bad[0].clone()));
+        assert_eq!(examiner.identity(&bent), None);
+        judge.generation.store(1, Ordering::SeqCst);
+        assert!(examiner.identity(&good).is_some());
+        assert_eq!(judge.asked.load(Ordering::SeqCst), 4);
     }
 
     #[tokio::test]

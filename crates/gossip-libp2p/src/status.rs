@@ -8,7 +8,7 @@ use futures::{AsyncRead, AsyncWrite};
 use libp2p::PeerId;
 use tokio::{
     sync::{mpsc, watch},
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tracing::{debug, warn};
 
@@ -27,6 +27,13 @@ use crate::{
 /// How long to wait before a stream is opened again that failed; doubled up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
+
+/// How much time lies between two statuses of one channel at least, and between two frames of any
+/// other kind. Whoever sends them sooner waits, since nothing is read meanwhile.
+const PACE: Duration = Duration::from_millis(100);
+
+/// Of how many channels statuses are heard in that time at most, however many a peer names.
+const PACED: usize = 512;
 
 /// Why hearing on a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +64,26 @@ pub(crate) struct Rhythm {
     pub(crate) beat: Duration,
     /// After how long without one the other side counts as gone.
     pub(crate) silence: Duration,
+}
+
+/// When each kind of frame was read last, a status by its channel.
+#[derive(Debug, Default)]
+struct Pace {
+    read: BTreeMap<Option<TopicId>, Instant>,
+}
+
+impl Pace {
+    /// Waits until another one of this kind is due.
+    async fn wait(&mut self, kind: Option<TopicId>) {
+        if let Some(last) = self.read.get(&kind) {
+            sleep_until(*last + PACE).await;
+        } else if self.read.len() >= PACED {
+            // Of those that were read before, none has to wait after this.
+            sleep(PACE).await;
+            self.read.clear();
+        }
+        self.read.insert(kind, Instant::now());
+    }
 }
 
 /// Tells a peer what is in its outbox, until the outbox is dropped.
@@ -120,6 +147,7 @@ where
         first: None,
         next: rhythm.patience,
     };
+    let mut pace = Pace::default();
     loop {
         let frame = match read_frame(&mut stream, MAX_STATUS, patience).await {
             Ok(Some(frame)) => frame,
@@ -133,6 +161,9 @@ where
                 return Ended::Other;
             }
         };
+        if frame.kind != frames::STATUS {
+            pace.wait(None).await;
+        }
         if frame.kind == frames::BEAT {
             patience.first = Some(rhythm.silence);
             for (message, identity) in examiner.look_again() {
@@ -148,6 +179,7 @@ where
         let message = match StatusMessage::parse(&frame.payload.into()) {
             Ok(message) => message,
             Err(error @ UnreadableStatus::Version(_)) => {
+                pace.wait(None).await;
                 warn!(%peer, %error, "status of another release skipped");
                 continue;
             }
@@ -157,6 +189,7 @@ where
                 return Ended::Other;
             }
         };
+        pace.wait(Some(message.topic)).await;
         let identity = examiner.identity(&message);
         if !report(reports, peer, message, identity).await {
             return Ended::Other;
@@ -211,6 +244,11 @@ where
         }
         flush(stream, patience).await?;
         *pause = FIRST_PAUSE;
+        // What changes sooner is told at once, and only the newest of it: the other side reads no
+        // faster.
+        if !news.is_empty() {
+            sleep(PACE).await;
+        }
         if let Ok(Err(_)) = timeout(rhythm.beat, outbox.changed()).await {
             return Ok(());
         }
@@ -318,7 +356,7 @@ mod tests {
                 .unwrap();
         }
         drop(one);
-        let (reports, mut reported) = mpsc::channel(10);
+        let (reports, mut reported) = mpsc::channel(300);
         let counters = Counters::default();
         let (peer, mut examiner) = examiner();
         let heard = hear(peer, other, reports, RHYTHM, &counters, &mut examiner);
@@ -393,6 +431,71 @@ mod tests {
         assert!(timeout(SECOND * 600, hearing).await.is_err());
         assert!(matches!(reported.recv().await, Some(Report::Status { .. })));
         assert!(reported.recv().await.is_none());
+    }
+
+    /// Frames that come faster are not lost, and read no faster than this.
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_tells_too_much_waits() {
+        let status = |topic, height| (frames::STATUS, message(topic, height).encode());
+        let many = |topics: u8| {
+            let rounds = (0..10).flat_map(move |height| (0..topics).map(move |n| (n, height)));
+            rounds.map(|(topic, height)| status(topic, height))
+        };
+        let rows = [
+            (many(1).collect::<Vec<_>>(), 10),
+            // Those of one channel do not wait for those of another.
+            (many(20).collect(), 200),
+            (vec![(frames::BEAT, Vec::new()); 10], 0),
+            (vec![(77, vec![1]); 10], 0),
+            (vec![(frames::STATUS, vec![9]); 10], 0),
+        ];
+        for (frames, reported) in rows {
+            let start = Instant::now();
+            assert_eq!(hearing(frames).await, (reported, 0));
+            // The end of the stream was waited for, too.
+            assert_eq!(start.elapsed() - RHYTHM.silence, PACE * 9);
+        }
+        // However many channels it names.
+        let mut pace = Pace::default();
+        let start = Instant::now();
+        for n in 0..u32::try_from(10 * PACED).unwrap() {
+            let mut topic = [0; 32];
+            topic[..4].copy_from_slice(&n.to_be_bytes());
+            pace.wait(Some(TopicId::new(topic))).await;
+            assert!(pace.read.len() <= PACED);
+        }
+        assert_eq!(start.elapsed(), PACE * 9);
+    }
+
+    /// What changes faster than it is read does not pile up on the way.
+    #[tokio::test(start_paused = true)]
+    async fn of_what_changes_quickly_the_newest_is_told_soon() {
+        let (one, other) = duplex(1 << 20);
+        let (mut one, mut other) = (one.compat(), other.compat());
+        let (outbox, mut news) = watch::channel(Outbox::from([entry(0, 1, 0)]));
+        let mut pause = FIRST_PAUSE;
+        let telling = tell_on(&mut one, &mut news, RHYTHM, &mut pause);
+        let changing = async {
+            for height in 1..=1000 {
+                outbox.send_modify(|outbox| outbox.extend([entry(height, 1, height)]));
+                sleep(Duration::from_millis(1)).await;
+            }
+            Instant::now()
+        };
+        let hearing = async {
+            let mut count = 0;
+            while heard(&mut other).await.1 < 1000 {
+                count += 1;
+            }
+            (count, Instant::now())
+        };
+        let both = async { tokio::join!(changing, hearing) };
+        let (changed, (count, told)) = tokio::select! {
+            both = both => both,
+            _ = telling => panic!("telling goes on"),
+        };
+        assert!(count <= 10, "{count}");
+        assert!(told <= changed + PACE);
     }
 
     #[tokio::test(start_paused = true)]

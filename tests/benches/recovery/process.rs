@@ -87,7 +87,7 @@ async fn tell(node: &Node, channel: &ChannelId) -> Result<()> {
                 println!("{STORED}{}", block.number());
             }
             _ = look.tick() => {
-                let state = node.channel_state(channel).await.context("the state of a channel")?;
+                let state = node.channel_state(channel).context("the state of a channel")?;
                 let pulls = matches!(state.pull, Some(PullState::Streaming(_)));
                 if pulls != pulled {
                     println!("{}", if pulls { PULLING } else { NOT_PULLING });

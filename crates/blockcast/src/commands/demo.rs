@@ -137,7 +137,7 @@ async fn keep_watch(cluster: &Cluster, target: u64, heights: impl Fn() -> Height
         if now != last || now.nodes.iter().all(|height| *height == now.orderer) {
             (last, moved) = (now, Instant::now());
         } else if moved.elapsed() > PATIENCE {
-            return cluster.behind(&now, PATIENCE).await;
+            return cluster.behind(&now, PATIENCE);
         }
     }
 }

@@ -117,7 +117,7 @@ async fn a_clock_that_jumps_stops_a_node_for_no_longer_than_it_is_wrong() {
         clock.jump(forward, back);
         clock.read(20).await;
         assert_eq!(reader.info().height.get(), height - 3);
-        let state = node.channel_state(&channel).await.unwrap();
+        let state = node.channel_state(&channel).unwrap();
         let restarts = state.pull_report.unwrap().stats.restarts;
         assert!(restarts.contains_key(&expected), "{restarts:?}");
         clock.jump(Duration::ZERO, Duration::ZERO);

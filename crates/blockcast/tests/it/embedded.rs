@@ -120,17 +120,17 @@ async fn blocks_are_streamed_from_a_node_that_pulls_and_from_one_that_does_not()
         "the node signs with the signer that it was given"
     );
     assert_eq!(orderer.stats().block_streams, 1);
-    let state = nodes[0].channel_state(&channel()).await.unwrap();
+    let state = nodes[0].channel_state(&channel()).unwrap();
     assert!(
         matches!(state.pull, Some(PullState::Streaming(_))),
         "{state:?}"
     );
-    assert_eq!(nodes[1].channel_state(&channel()).await.unwrap().pull, None);
+    assert_eq!(nodes[1].channel_state(&channel()).unwrap().pull, None);
 
     for node in &nodes {
         within("stopping", node.stop()).await;
         node.stop().await;
-        assert!(node.channel_state(&channel()).await.is_none());
+        assert!(node.channel_state(&channel()).is_none());
     }
     for mut stream in streams {
         let error = within("the end", stream.next()).await.unwrap().unwrap_err();
@@ -163,7 +163,7 @@ async fn a_node_starts_again_on_what_it_has() {
         within("the height", reader.wait_for(Height::new(5 * round + 1)))
             .await
             .unwrap();
-        let stats = node.channel_state(&channel()).await.unwrap().stats;
+        let stats = node.channel_state(&channel()).unwrap().stats;
         assert!(
             stats.from_orderer <= 5,
             "what is kept is not pulled again: {stats:?}"

@@ -270,7 +270,7 @@ async fn a_node_that_pulls_starts_behind_any_config_block() {
         let node = node.unwrap();
         reaches(&node, NEWEST as u64 + 1).await;
         same_from(&node, &scene.old, config as u64 + 1).await;
-        let stats = node.channel_state(&channel()).await.unwrap().stats;
+        let stats = node.channel_state(&channel()).unwrap().stats;
         assert_eq!(stats.from_orderer, (NEWEST - config) as u64);
         node.stop().await;
     }

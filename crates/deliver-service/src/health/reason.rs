@@ -245,7 +245,7 @@ impl StuckReason {
             ),
             Self::NobodyPulls => (
                 "nobody-pulls",
-                "this node does not pull, and no connected node does",
+                "this node does not pull, and no connected node does that has proven its identity",
                 "let a node of the organisation pull, and look at the health of those that should",
             ),
             Self::NoPeer => (

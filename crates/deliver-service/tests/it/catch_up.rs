@@ -65,7 +65,7 @@ async fn several_peers_give_ranges_at_one_time() {
     assert!(reads.iter().all(|reads| *reads > 100), "{reads:?}");
     assert!(reads.iter().sum::<u64>() < 1100, "{reads:?}");
     has(&node, &blocks).await;
-    let stats = node.state().await.stats;
+    let stats = node.state().stats;
     assert_eq!((stats.from_catch_up, stats.rejected), (1000, 0));
     for (gossip, _) in members {
         gossip.stop().await;
@@ -122,7 +122,7 @@ async fn ranges_behind_config_blocks_wait_for_them() {
         .iter()
         .map(|reader| reader.reads.load(Ordering::SeqCst));
     assert!(reads.sum::<u64>() < 440, "none twice, but for a few");
-    let stats = node.state().await.stats;
+    let stats = node.state().stats;
     assert_eq!((stats.rejected, stats.unlinked), (0, 0));
     has(&node, &blocks).await;
     for (gossip, _) in members {
@@ -185,7 +185,7 @@ async fn what_does_not_link_in_its_place_is_fetched_again_from_others() {
     node.meets(2).await;
     reaches_within(&node, 201, Duration::from_secs(10)).await;
     has(&node, &blocks).await;
-    assert!(node.state().await.stats.unlinked > 0, "the liar was asked");
+    assert!(node.state().stats.unlinked > 0, "the liar was asked");
     assert!(!node.finds(1).await.is_empty(), "it is evidence, too");
     for (gossip, _) in [liar, honest] {
         gossip.stop().await;
@@ -228,7 +228,7 @@ async fn what_every_peer_has_pruned_comes_from_the_ordering_service() {
         assert_eq!(request.content, Content::Blocks);
     }
     assert!(requests.len() <= 5, "{requests:?}");
-    let stats = node.state().await.stats;
+    let stats = node.state().stats;
     assert_eq!(stats.from_orderer + stats.from_catch_up, 200);
     assert!(
         stats.from_orderer >= 100 && stats.from_catch_up >= 80,

@@ -29,18 +29,18 @@ async fn one_node_pulls_and_every_node_stores() {
         node.reaches(60).await;
         has(node, &blocks).await;
     }
-    let stats = nodes[0].state().await.stats;
+    let stats = nodes[0].state().stats;
     assert_eq!(
         (stats.from_orderer, stats.from_topic, stats.rejected),
         (59, 0, 0)
     );
     for node in &nodes[1..] {
-        let stats = node.state().await.stats;
+        let stats = node.state().stats;
         assert_eq!(stats.from_orderer, 0, "only one node pulls");
         assert_eq!(stats.from_topic + stats.from_catch_up, 59);
         assert_eq!((stats.rejected, stats.unlinked), (0, 0));
         assert_eq!(node.orderer.requests().len(), 0);
-        let puller = node.state().await.peers[&nodes[0].id()].clone();
+        let puller = node.state().peers[&nodes[0].id()].clone();
         assert!(puller.pulling, "the puller says that it pulls");
     }
     for node in nodes {
@@ -59,7 +59,7 @@ async fn big_blocks_are_announced_and_pulled() {
         has(node, &blocks).await;
     }
     for node in &nodes[1..] {
-        let stats = node.state().await.stats;
+        let stats = node.state().stats;
         assert_eq!((stats.from_topic, stats.from_pull), (0, 3));
     }
     for node in nodes {
@@ -87,7 +87,7 @@ async fn a_body_is_asked_for_until_the_announcer_has_it() {
     nodes[0].pull().await;
     nodes[2].reaches(4).await;
     has(&nodes[2], &blocks).await;
-    let stats = nodes[2].state().await.stats;
+    let stats = nodes[2].state().stats;
     assert_eq!((stats.from_pull, stats.from_catch_up), (3, 0));
     for node in nodes {
         node.stop().await;
@@ -123,7 +123,7 @@ async fn newcomers_and_returners_catch_up_from_peers() {
     net.link(&newcomer.id(), &nodes[1].id(), LINK);
     newcomer.reaches(700).await;
     has(&newcomer, &blocks).await;
-    let stats = newcomer.state().await.stats;
+    let stats = newcomer.state().stats;
     assert_eq!((stats.from_catch_up, stats.from_orderer), (699, 0));
 
     // It is away while the chain is put further, and returns with its store.
@@ -153,7 +153,7 @@ async fn a_node_that_begins_later_catches_up_from_there_and_feeds_whoever_needs_
     net.link(&later.id(), &nodes[0].id(), LINK);
     later.reaches(40).await;
     assert_eq!(later.store.info().first.get(), 23);
-    assert_eq!(later.state().await.stats.from_catch_up, 17);
+    assert_eq!(later.state().stats.from_catch_up, 17);
     net.cut(&later.id(), &nodes[0].id());
 
     // It alone has what these want: one has its start, the other does not find it here.
@@ -166,7 +166,7 @@ async fn a_node_that_begins_later_catches_up_from_there_and_feeds_whoever_needs_
     later.orders(&blocks[40..], Step::Hang);
     later.pull().await;
     latest.reaches(60).await;
-    assert_eq!(whole.state().await.chain.height.get(), 1);
+    assert_eq!(whole.state().chain.height.get(), 1);
     for node in nodes.into_iter().chain([later, latest, whole]) {
         node.stop().await;
     }
@@ -182,7 +182,7 @@ async fn a_partition_heals() {
     }
     nodes[0].pull().await;
     nodes[1].reaches(15).await;
-    assert_eq!(nodes[2].state().await.chain.height.get(), 1);
+    assert_eq!(nodes[2].state().chain.height.get(), 1);
     for peer in [0, 1] {
         net.heal(&nodes[2].id(), &nodes[peer].id());
     }
@@ -224,7 +224,7 @@ async fn a_forged_block_is_rejected_and_hides_nothing() {
     .unwrap();
     membership.channel.publish(&forged).await.unwrap();
     let rejected = async {
-        while victim.state().await.stats.rejected == 0 {
+        while victim.state().stats.rejected == 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
@@ -265,7 +265,7 @@ async fn a_small_buffer_loses_nothing() {
     // A range at a time, with the patience of a second only before the first one.
     other.reaches(200).await;
     has(&other, &blocks).await;
-    assert!(other.state().await.buffered_bytes == 0);
+    assert!(other.state().buffered_bytes == 0);
     puller.stop().await;
     other.stop().await;
 }

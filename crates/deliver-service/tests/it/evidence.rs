@@ -69,7 +69,7 @@ async fn a_second_block_of_a_stored_number_is_kept_as_evidence() {
     victim.orders(&blocks[1..], Step::Hang);
     victim.pull().await;
     victim.reaches(3).await;
-    assert!(victim.state().await.evidence.is_empty());
+    assert!(victim.state().evidence.is_empty());
     let channel = &*membership.channel;
     // What nobody signed is nothing.
     publish(channel, &TestChain::forged(&others[2])).await;
@@ -132,7 +132,7 @@ async fn what_removed_orderers_sign_is_no_evidence() {
     }
     victim.reaches(3).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let state = victim.state().await;
+    let state = victim.state();
     assert!(state.stats.unlinked + state.stats.rejected + state.stats.ignored > 0);
     assert!(state.evidence.is_empty(), "{:?}", state.evidence);
     gossip.stop().await;

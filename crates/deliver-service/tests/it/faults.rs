@@ -76,7 +76,7 @@ async fn a_batch_that_was_stored_in_part_is_finished() {
     let reached = service.wait_for_height(&node.channel, Height::new(10));
     assert!(within("height 10", reached).await);
     has(node, &blocks).await;
-    let state = service.channel_state(&node.channel).await.unwrap();
+    let state = service.state(&node.channel).unwrap();
     assert_eq!((state.stats.from_orderer, state.storage_failure), (9, None));
     within("stopping", service.stop()).await;
 }
@@ -94,7 +94,7 @@ async fn a_channel_whose_store_is_lost_says_so() {
     node.pull().await;
     let ended = node.service.wait_for_height(&node.channel, Height::new(10));
     assert!(!within("the end of the wait", ended).await);
-    let state = node.state().await;
+    let state = node.state();
     assert!(state.storage_failure.is_some(), "{state:?}");
     for node in nodes {
         node.stop().await;
@@ -110,13 +110,13 @@ async fn a_store_that_fails_is_tried_again_and_nothing_is_published_before() {
     nodes[0].orders(&blocks[1..], Step::Hang);
     nodes[0].pull().await;
     let failing = async {
-        while nodes[0].state().await.storage_failure.is_none() {
+        while nodes[0].state().storage_failure.is_none() {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     };
     within("the failure", failing).await;
     assert_eq!(
-        nodes[1].state().await.chain.height.get(),
+        nodes[1].state().chain.height.get(),
         1,
         "what is not stored is not published"
     );
@@ -124,7 +124,7 @@ async fn a_store_that_fails_is_tried_again_and_nothing_is_published_before() {
         node.reaches(10).await;
         has(node, &blocks).await;
     }
-    let state = nodes[0].state().await;
+    let state = nodes[0].state();
     assert_eq!(
         (state.stats.failed_appends, state.storage_failure),
         (3, None)
@@ -155,8 +155,8 @@ async fn what_the_verifier_rejects_is_neither_stored_nor_published() {
         node.reaches(6).await;
         has(node, &blocks).await;
     }
-    assert_eq!(nodes[0].state().await.stats.rejected, 1);
-    assert_eq!(nodes[1].state().await.stats.rejected, 0);
+    assert_eq!(nodes[0].state().stats.rejected, 1);
+    assert_eq!(nodes[1].state().stats.rejected, 0);
     for node in nodes {
         node.stop().await;
     }
@@ -182,7 +182,7 @@ async fn streams_that_break_anywhere_lose_and_repeat_nothing() {
         node.reaches(25).await;
         has(node, &blocks).await;
     }
-    assert_eq!(nodes[0].state().await.stats.from_orderer, 24);
+    assert_eq!(nodes[0].state().stats.from_orderer, 24);
     for node in nodes {
         node.stop().await;
     }
@@ -242,7 +242,7 @@ async fn a_puller_whose_store_has_another_block_says_so() {
             if let Some(PullState::BackingOff {
                 last_failure: Some(failure),
                 ..
-            }) = nodes[0].state().await.pull
+            }) = nodes[0].state().pull
             {
                 return failure;
             }
@@ -284,7 +284,7 @@ async fn a_stream_that_forks_from_what_is_stored_is_left() {
     nodes[1].reaches(3).await;
     let both = first.raw().len() + rival.raw().len();
     let waits = async {
-        while nodes[0].state().await.buffered_bytes < both {
+        while nodes[0].state().buffered_bytes < both {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
     };
@@ -309,7 +309,7 @@ async fn a_source_that_lacks_what_the_nodes_have_is_left() {
     nodes[1].pull().await;
     nodes[0].reaches(8).await;
     tokio::time::sleep(std::time::Duration::from_secs(40)).await;
-    let report = nodes[0].state().await.pull_report.unwrap();
+    let report = nodes[0].state().pull_report.unwrap();
     let restarts = &report.stats.restarts;
     assert_eq!(restarts.get(&Reason::Behind), Some(&1), "{report:?}");
     assert_eq!(report.mode, Mode::Cft);
@@ -321,12 +321,12 @@ async fn a_source_that_lacks_what_the_nodes_have_is_left() {
     assert_ne!(streams[0].0, streams[1].0);
     assert_eq!(streams[1].1.start, block_api::Start::At(8.into()));
     // The one that gives blocks is not suspected of anything.
-    let kept = nodes[1].state().await.pull_report.unwrap();
+    let kept = nodes[1].state().pull_report.unwrap();
     assert_eq!((kept.stats.attempts, kept.stats.suspicions_raised), (1, 0));
     // Once the channel has migrated, headers of the other orderer are watched.
     nodes[0].verifier.set_header_proof(HeaderProof::Quorum);
     tokio::time::sleep(std::time::Duration::from_secs(60)).await;
-    let report = nodes[0].state().await.pull_report.unwrap();
+    let report = nodes[0].state().pull_report.unwrap();
     assert_eq!((report.mode, report.stats.header_streams), (Mode::Bft, 1));
     for node in nodes {
         node.stop().await;

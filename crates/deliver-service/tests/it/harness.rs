@@ -135,15 +135,15 @@ impl Node {
         );
     }
 
-    pub(crate) async fn state(&self) -> ChannelState {
-        self.service.channel_state(&self.channel).await.unwrap()
+    pub(crate) fn state(&self) -> ChannelState {
+        self.service.state(&self.channel).unwrap()
     }
 
     /// Waits until it has found so many pairs of signed blocks of one number.
     pub(crate) async fn finds(&self, pairs: usize) -> Vec<Equivocation> {
         let found = async {
             loop {
-                let state = self.state().await;
+                let state = self.state();
                 if state.evidence.len() >= pairs {
                     assert_eq!(state.stats.equivocations, state.evidence.len() as u64);
                     assert!(!state.health.is_well(), "{:?}", state.health);
@@ -158,7 +158,7 @@ impl Node {
     /// Waits until it has heard of so many neighbours.
     pub(crate) async fn meets(&self, neighbours: usize) {
         let met = async {
-            while self.state().await.peers.len() < neighbours {
+            while self.state().peers.len() < neighbours {
                 tokio::time::sleep(std::time::Duration::from_millis(10)).await;
             }
         };

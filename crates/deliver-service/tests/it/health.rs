@@ -67,7 +67,7 @@ impl BlockStore for SmallDisk {
 async fn becomes(node: &Node, health: impl Fn(&Health) -> bool) {
     let mut last = None;
     for _ in 0..20_000 {
-        let now = node.state().await.health;
+        let now = node.state().health;
         if health(&now) {
             return;
         }
@@ -144,7 +144,7 @@ async fn what_orderers_answer_is_told_until_a_stream_lasts() {
             node.orderer.script(ORDERER, refusal);
         }
         node.pull().await;
-        assert_eq!(node.state().await.health, Health::Connecting);
+        assert_eq!(node.state().health, Health::Connecting);
         becomes(node, is_stuck(reason)).await;
         let live = LiveChain::new(blocks.clone());
         node.orderer.serve(ORDERER, &live, Manner::HONEST);
@@ -171,11 +171,11 @@ async fn an_orderer_that_fails_among_others_is_no_reason() {
     node.orderer.serve("two:7050", &live, Manner::HONEST);
     node.pull().await;
     for _ in 0..600 {
-        let health = node.state().await.health;
+        let health = node.state().health;
         assert!(health.is_well(), "{health:?}");
         sleep(Duration::from_millis(100)).await;
     }
-    assert_eq!(node.state().await.health, Health::AtTip);
+    assert_eq!(node.state().health, Health::AtTip);
     for node in nodes {
         node.stop().await;
     }
@@ -230,13 +230,13 @@ async fn proven_blocks_that_do_not_come_are_counted_and_then_withheld() {
     becomes(node, missing).await;
     let number = BlockNumber::new(3);
     becomes(node, is_stuck(StuckReason::Withheld { number })).await;
-    let since = node.state().await.missing.unwrap().since;
+    let since = node.state().missing.unwrap().since;
     assert!(since.elapsed() >= Duration::from_secs(30));
     for endpoint in ["one:7050", "two:7050"] {
         node.orderer.serve(endpoint, &live, Manner::HONEST);
     }
     becomes(node, |health| *health == Health::AtTip).await;
-    assert_eq!(node.state().await.missing, None);
+    assert_eq!(node.state().missing, None);
     for node in nodes {
         node.stop().await;
     }

@@ -162,7 +162,7 @@ async fn a_peer_with_another_chain_does_not_hold_up_catching_up() {
             tokio::time::timeout(patience, reached).await == Ok(true),
             "the honest peer was not asked"
         );
-        assert!(victim.state().await.stats.unlinked > 0);
+        assert!(victim.state().stats.unlinked > 0);
         has(&victim, &blocks).await;
         gossip.stop().await;
         honest.stop().await;
@@ -188,19 +188,19 @@ async fn candidates_that_wait_for_a_configuration_leave_room_for_others() {
     let channel = &*membership.channel;
     publish(channel, (0..20).map(|more| naming(600 + more, 500))).await;
     let ignored = async {
-        while victim.state().await.stats.ignored < 19 {
+        while victim.state().stats.ignored < 19 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     within("the waiting of one of them", ignored).await;
     publish(channel, blocks[1..].iter().map(TestChain::verified)).await;
     victim.reaches(5).await;
-    let stats = victim.state().await.stats;
+    let stats = victim.state().stats;
     assert_eq!((stats.from_topic, stats.ignored), (4, 19));
 
     tokio::time::sleep(few.fetch_timeout).await;
     assert_eq!(
-        victim.state().await.stats.ignored,
+        victim.state().stats.ignored,
         20,
         "the one who waited is given up"
     );

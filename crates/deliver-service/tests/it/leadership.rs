@@ -84,10 +84,10 @@ impl Group {
     }
 
     /// The nodes that have a stream of blocks.
-    async fn streaming(&self) -> Vec<usize> {
+    fn streaming(&self) -> Vec<usize> {
         let mut streaming = Vec::new();
         for (index, node) in self.nodes.iter().enumerate() {
-            if matches!(node.state().await.pull, Some(PullState::Streaming(_))) {
+            if matches!(node.state().pull, Some(PullState::Streaming(_))) {
                 streaming.push(index);
             }
         }
@@ -97,7 +97,7 @@ impl Group {
     async fn settles(&self, expected: &[usize]) {
         let what = format!("streams of {expected:?}");
         let settled = async {
-            while self.streaming().await != expected {
+            while self.streaming() != expected {
                 sleep(STEP).await;
             }
         };
@@ -108,7 +108,7 @@ impl Group {
     async fn stays(&self, expected: &[usize], time: Duration) {
         let until = Instant::now() + time;
         while Instant::now() < until {
-            assert_eq!(self.streaming().await, expected);
+            assert_eq!(self.streaming(), expected);
             sleep(STEP).await;
         }
     }
@@ -138,8 +138,8 @@ impl Group {
     }
 }
 
-async fn leadership(node: &Node) -> Leadership {
-    node.state().await.leadership.unwrap()
+fn leadership(node: &Node) -> Leadership {
+    node.state().leadership.unwrap()
 }
 
 fn requests(node: &Node) -> usize {

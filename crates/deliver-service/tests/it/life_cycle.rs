@@ -22,15 +22,12 @@ async fn start_stop_start_works() {
     node.orders(&blocks[1..3], Step::Hang);
     node.pull().await;
     node.reaches(3).await;
-    assert_eq!(
-        node.state().await.pull,
-        Some(PullState::Streaming(endpoint()))
-    );
+    assert_eq!(node.state().pull, Some(PullState::Streaming(endpoint())));
     node.service
         .stop_deliver_for_channel(&node.channel)
         .await
         .unwrap();
-    assert_eq!(node.state().await.pull, None);
+    assert_eq!(node.state().pull, None);
 
     node.orders(&blocks[3..], Step::Hang);
     node.pull().await;
@@ -39,7 +36,7 @@ async fn start_stop_start_works() {
         node.orderer.requests()[1].1.start,
         block_api::Start::At(3.into())
     );
-    assert_eq!(node.state().await.stats.from_orderer, 5);
+    assert_eq!(node.state().stats.from_orderer, 5);
     for node in nodes {
         node.stop().await;
     }
@@ -131,12 +128,7 @@ async fn stopping_ends_every_task_and_is_safe_to_repeat() {
         node.reaches(stop_at).await;
         within("stopping", node.service.stop()).await;
         within("stopping again", node.service.stop()).await;
-        assert!(
-            node.service
-                .channel_state(&joined.channel())
-                .await
-                .is_none()
-        );
+        assert!(node.service.state(&joined.channel()).is_none());
         // What was stored is a prefix of the chain, in order.
         let height = block_api::BlockReader::info(&*node.store).height.get() as usize;
         crate::harness::has(&node, &blocks[..height]).await;
@@ -162,7 +154,7 @@ async fn a_channel_is_joined_once_and_can_be_left() {
     within("leaving", node.service.leave_channel(&node.channel))
         .await
         .unwrap();
-    assert!(node.service.channel_state(&node.channel).await.is_none());
+    assert!(node.service.state(&node.channel).is_none());
     assert!(node.service.leave_channel(&node.channel).await.is_err());
 
     // Joined again, it goes on where it was; the config block 5 is judged as before.

@@ -86,7 +86,7 @@ async fn the_stream_the_topic_and_ranges_together_bring_every_block_once() {
     }
     node.reaches(150).await;
     has(&node, &blocks).await;
-    let stats = node.state().await.stats;
+    let stats = node.state().stats;
     let by_all = [
         stats.from_orderer,
         stats.from_topic + stats.from_pull,
@@ -131,8 +131,8 @@ async fn blocks_of_one_channel_do_not_reach_another_one() {
     for node in &nodes {
         let reached = node.service.wait_for_height(&channel, Height::new(20));
         assert!(within("the other channel", reached).await);
-        assert_eq!(node.state().await.chain.height.get(), 1);
-        assert_eq!(node.state().await.stats.rejected, 0);
+        assert_eq!(node.state().chain.height.get(), 1);
+        assert_eq!(node.state().stats.rejected, 0);
     }
     for node in nodes {
         node.stop().await;
@@ -160,13 +160,13 @@ async fn stopping_does_not_wait_for_room() {
     node.orders(&blocks[1..], Step::Hang);
     node.pull().await;
     let full = async {
-        while node.state().await.buffered_bytes < 2_500 {
+        while node.state().buffered_bytes < 2_500 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     within("a full buffer", full).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let state = node.state().await;
+    let state = node.state();
     assert!(state.storage_failure.is_some());
     assert!(state.buffered_bytes <= 5_000, "{}", state.buffered_bytes);
     let begun = Instant::now();

@@ -65,7 +65,7 @@ async fn publish(channel: &dyn GossipChannel, block: &Block) {
 /// Waits until a node holds blocks that are not due yet.
 async fn holds_some(node: &Node) {
     let held = async {
-        while node.state().await.buffered_bytes == 0 {
+        while node.state().buffered_bytes == 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
@@ -122,12 +122,12 @@ async fn what_was_accepted_ahead_is_judged_again_in_its_place() {
     }
     victim.reaches(4).await;
     let refused = async {
-        while victim.state().await.stats.rejected == 0 {
+        while victim.state().stats.rejected == 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     within("the refusal", refused).await;
-    let state = victim.state().await;
+    let state = victim.state();
     assert_eq!(state.chain.height, Height::new(4));
     assert_eq!(state.buffered_bytes, 0);
     // The real one is welcome.
@@ -150,7 +150,7 @@ async fn config_blocks_ahead_of_their_turn_wait_for_it() {
     }
     victim.reaches(8).await;
     has(&victim, &blocks).await;
-    let stats = victim.state().await.stats;
+    let stats = victim.state().stats;
     assert_eq!(
         (stats.from_topic, stats.rejected, stats.ignored),
         (7, 0, 0),
@@ -267,7 +267,7 @@ async fn a_stream_that_begins_behind_a_config_block_waits_for_its_configuration(
     let patience = Duration::from_secs(120);
     assert_eq!(tokio::time::timeout(patience, reached).await, Ok(true));
     has(&node, &blocks).await;
-    let stats = service.channel_state(&node.channel).await.unwrap().stats;
+    let stats = service.state(&node.channel).unwrap().stats;
     assert_eq!((stats.from_orderer, stats.rejected), (7, 0));
     within("stopping", service.stop()).await;
     node.stop().await;

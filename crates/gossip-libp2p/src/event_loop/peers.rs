@@ -16,7 +16,7 @@ use libp2p::{
 };
 use tokio::{
     sync::{Semaphore, watch},
-    time::Instant,
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, debug_span, info, warn};
@@ -24,7 +24,7 @@ use tracing::{Instrument, debug, debug_span, info, warn};
 use super::EventLoop;
 use crate::{
     channels::Heard,
-    proof::Examiner,
+    proof::{Examiner, REFUSED_PAUSE},
     serve::{refuse, serve},
     status::{Outbox, Rhythm, hear, tell},
     streams::{Incoming, STATUS},
@@ -50,6 +50,8 @@ pub(super) struct Peer {
     pub(super) outbox: watch::Sender<Outbox>,
     /// Ends the task that hears its statuses.
     hearing: Option<CancellationToken>,
+    /// When hearing began on the newest stream with statuses, or is going to.
+    hears_since: Option<Instant>,
     serving: Arc<Semaphore>,
     /// Ends every task that is about this peer.
     gone: CancellationToken,
@@ -85,6 +87,7 @@ impl EventLoop {
             early: BTreeMap::new(),
             outbox,
             hearing: None,
+            hears_since: None,
             serving: Arc::new(Semaphore::new(self.config.max_serving_per_peer.get())),
             gone,
         };
@@ -145,7 +148,12 @@ impl EventLoop {
             if let Some(old) = state.hearing.replace(hearing.clone()) {
                 old.cancel();
             }
+            // What was refused on the old stream is not known on the new one, and is not to be
+            // checked more often for that.
+            let start = hearing_begins(state.hears_since, Instant::now());
+            state.hears_since = Some(start);
             let heard = async move {
+                sleep_until(start).await;
                 hear(peer, stream, reporting, rhythm, &counters, &mut examiner).await
             };
             let heard = hearing.run_until_cancelled_owned(heard);
@@ -243,5 +251,32 @@ impl EventLoop {
 impl Drop for Peer {
     fn drop(&mut self) {
         self.gone.cancel();
+    }
+}
+
+/// When hearing begins on a new stream, where it began or is going to on the one before.
+fn hearing_begins(before: Option<Instant>, now: Instant) -> Instant {
+    match before {
+        None => now,
+        // The stream before was given up unheard.
+        Some(before) if before > now => before,
+        Some(before) => now.max(before + REFUSED_PAUSE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_streams_are_heard_at_their_pace_and_none_waits_longer() {
+        let now = Instant::now();
+        let late = now + REFUSED_PAUSE / 2;
+        assert_eq!(hearing_begins(None, now), now);
+        let second = hearing_begins(Some(now), late);
+        assert_eq!(second, now + REFUSED_PAUSE);
+        assert_eq!(hearing_begins(Some(second), late), second);
+        let later = now + REFUSED_PAUSE * 3;
+        assert_eq!(hearing_begins(Some(second), later), later);
     }
 }

@@ -117,7 +117,7 @@ impl Cluster {
             looks.tick().await;
             let mut missing = Vec::new();
             for (index, node) in self.nodes.iter().enumerate() {
-                let state = self.state(node).await?;
+                let state = self.state(node)?;
                 if state.peers.len() < others {
                     missing.push(format!(
                         "{} knows {} of {others} nodes",
@@ -159,11 +159,11 @@ impl Cluster {
     }
 
     /// Who has not what the orderer has, and what each says of it.
-    pub(super) async fn behind(&self, heights: &Heights, patience: Duration) -> CommandError {
+    pub(super) fn behind(&self, heights: &Heights, patience: Duration) -> CommandError {
         let mut behind = Vec::new();
         for (node, height) in self.nodes.iter().zip(&heights.nodes) {
             if *height < heights.orderer {
-                let state = self.state(node).await.ok();
+                let state = self.state(node).ok();
                 let reason = state.and_then(|state| match (state.storage_failure, state.pull) {
                     (Some(failure), _) => Some(failure.message),
                     (None, Some(PullState::BackingOff { last_failure, .. })) => last_failure,
@@ -203,7 +203,7 @@ impl Cluster {
             let height = node.reader.info().height;
             // Where the wait fails, the state says why.
             node.node.wait_for_height(&self.channel, height).await;
-            states.push(self.state(node).await?);
+            states.push(self.state(node)?);
         }
         Ok(states)
     }
@@ -214,8 +214,8 @@ impl Cluster {
         }
     }
 
-    async fn state(&self, node: &DemoNode) -> Result<ChannelState, CommandError> {
-        let state = node.node.channel_state(&self.channel).await;
+    fn state(&self, node: &DemoNode) -> Result<ChannelState, CommandError> {
+        let state = node.node.channel_state(&self.channel);
         state.ok_or_else(|| {
             CommandError::new(format!(
                 "{} has left channel {}",

@@ -18,15 +18,15 @@ async fn a_standby_finds_what_the_puller_does_not_bring() {
     let patience = Config::default().provider.censorship_timeout;
     let kept_back = Instant::now();
     sleep(patience - SECOND).await;
-    assert_eq!(group.nodes[1].state().await.chain.height, Height::new(5));
+    assert_eq!(group.nodes[1].state().chain.height, Height::new(5));
     group.all_reach(20).await;
     let took = kept_back.elapsed();
     assert!(
         took >= patience && took <= patience * 5 / 4 + SECOND * 2,
         "{took:?}"
     );
-    assert_eq!(leadership(&group.nodes[1]).await.role, Role::Beside);
-    assert_eq!(group.streaming().await, [0, 1]);
+    assert_eq!(leadership(&group.nodes[1]).role, Role::Beside);
+    assert_eq!(group.streaming(), [0, 1]);
     assert_eq!(
         requests(&group.nodes[2]),
         0,
@@ -44,7 +44,7 @@ async fn a_standby_finds_what_the_puller_does_not_bring() {
     group.nodes[0].orderer.set_endpoints(vec![]);
     group.nodes[0].orderer.set_endpoints(vec![endpoint()]);
     let settled = async {
-        while leadership(&group.nodes[1]).await.role != Role::Standby {
+        while leadership(&group.nodes[1]).role != Role::Standby {
             sleep(SECOND).await;
         }
     };
@@ -123,8 +123,8 @@ async fn a_probe_that_brings_a_bad_block_changes_nothing() {
     let asked = second.orderer.requests();
     let asked: Vec<&Endpoint> = asked.iter().map(|(endpoint, _)| endpoint).collect();
     assert_eq!(asked[..3], [&endpoints[0], &endpoints[1], &endpoints[2]]);
-    assert_eq!(leadership(second).await.role, Role::Standby);
-    assert_eq!(second.state().await.stats.rejected, 1);
+    assert_eq!(leadership(second).role, Role::Standby);
+    assert_eq!(second.state().stats.rejected, 1);
     group.stop().await;
 }
 
@@ -159,7 +159,6 @@ async fn claims_of_strangers_and_without_proof_count_for_nothing() {
     let told = async {
         while node
             .state()
-            .await
             .peers
             .values()
             .filter(|peer| peer.pulling)
@@ -177,7 +176,7 @@ async fn claims_of_strangers_and_without_proof_count_for_nothing() {
         rank: 0,
         candidates: 1,
     };
-    assert_eq!(leadership(&node).await, alone);
+    assert_eq!(leadership(&node), alone);
     node.stop().await;
     for node in claimants {
         node.stop().await;
@@ -212,7 +211,7 @@ async fn a_header_out_of_nowhere_makes_nobody_pull() {
     let claim = TestChain::verified(&ahead[50]);
     membership.channel.publish(&claim).await.unwrap();
     group.stays(&[0], SECOND * 25).await;
-    let state = group.nodes[1].state().await;
+    let state = group.nodes[1].state();
     assert_eq!(
         state.peers[&NodeId::new("node-liar")].height,
         Height::new(51)

@@ -36,11 +36,11 @@ async fn of_ten_nodes_one_pulls_and_never_another_one() {
             role,
             rank,
             candidates,
-        } = leadership(node).await;
+        } = leadership(node);
         assert_eq!((role == Role::Puller, candidates), (rank == 0, 10));
         ranks.push(rank);
         if requests(node) > 0 && role != Role::Standby {
-            pulled.push(node.state().await.stats.from_orderer);
+            pulled.push(node.state().stats.from_orderer);
         }
     }
     ranks.sort_unstable();
@@ -62,7 +62,7 @@ async fn a_node_alone_pulls_and_stops_and_pulls_again() {
         began.elapsed().as_secs(),
         Config::default().takeover.as_secs()
     );
-    assert_eq!(leadership(node).await.role, Role::Puller);
+    assert_eq!(leadership(node).role, Role::Puller);
     group.order_up_to(5);
     node.reaches(5).await;
     node.service
@@ -70,7 +70,7 @@ async fn a_node_alone_pulls_and_stops_and_pulls_again() {
         .await
         .unwrap();
     assert_eq!(node.orderer.open_streams(), 0);
-    assert_eq!(node.state().await.leadership, None);
+    assert_eq!(node.state().leadership, None);
     group.order_up_to(9);
     group.stays(&[], SECOND * 20).await;
     node.elect().await;
@@ -91,8 +91,8 @@ async fn a_better_node_takes_the_channel_over_without_a_gap() {
     group.add("node-3", Config::default()).await;
     group.nodes[1].elect().await;
     let settled = async {
-        while group.streaming().await != [1] {
-            assert_ne!(group.streaming().await, [] as [usize; 0], "nobody pulls");
+        while group.streaming() != [1] {
+            assert_ne!(group.streaming(), [] as [usize; 0], "nobody pulls");
             let made = group.made();
             if made < 55 {
                 group.order_up_to(made + 1);
@@ -128,7 +128,7 @@ async fn each_side_of_a_partition_has_a_puller_and_the_whole_has_one() {
     }
     group.settles(&[0]).await;
     group.stays(&[0], SECOND * 20).await;
-    assert_eq!(leadership(&group.nodes[2]).await.role, Role::Standby);
+    assert_eq!(leadership(&group.nodes[2]).role, Role::Standby);
     group.stop().await;
 }
 
@@ -184,7 +184,7 @@ async fn channels_have_pullers_of_their_own() {
     }
     sleep(SECOND * 20).await;
     let pulls = async |node: &Node| {
-        let state = node.service.channel_state(&other.channel()).await.unwrap();
+        let state = node.service.state(&other.channel()).unwrap();
         state.leadership.unwrap().role == Role::Puller
     };
     let before = [pulls(&group.nodes[0]).await, pulls(&group.nodes[1]).await];
@@ -197,11 +197,7 @@ async fn channels_have_pullers_of_their_own() {
         .unwrap();
     sleep(SECOND * 10).await;
     assert!(pulls(&group.nodes[1 - leader]).await, "it moved");
-    assert_eq!(
-        group.streaming().await,
-        [0],
-        "that of the other channel stays"
-    );
+    assert_eq!(group.streaming(), [0], "that of the other channel stays");
     group.stop().await;
 }
 
@@ -211,7 +207,7 @@ async fn who_pulls_can_be_said_instead() {
     let group = Group::prepare(3).await;
     group.stays(&[], SECOND * 30).await;
     for node in &group.nodes {
-        assert_eq!((requests(node), node.state().await.leadership), (0, None));
+        assert_eq!((requests(node), node.state().leadership), (0, None));
         node.pull().await;
     }
     group.settles(&[0, 1, 2]).await;
@@ -261,18 +257,18 @@ async fn a_former_puller_has_ended_its_hand_off_before_it_says_so() {
         .await
         .unwrap();
     assert_eq!(node.orderer.open_streams(), 0, "the stream is closed");
-    let state = node.state().await;
+    let state = node.state();
     assert_eq!(state.pull, None);
     let heard = async {
-        while group.nodes[1].state().await.peers[&node.id()].pulling {
+        while group.nodes[1].state().peers[&node.id()].pulling {
             assert_eq!(node.orderer.open_streams(), 0);
             sleep(Duration::from_millis(1)).await;
         }
     };
     within("the word that it stopped", heard).await;
-    let from_orderer = node.state().await.stats.from_orderer;
+    let from_orderer = node.state().stats.from_orderer;
     group.all_reach(60).await;
-    let after = node.state().await.stats.from_orderer;
+    let after = node.state().stats.from_orderer;
     assert_eq!(after, from_orderer, "{:?} came late", Origin::Orderer);
     group.stop().await;
 }

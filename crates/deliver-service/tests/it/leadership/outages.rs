@@ -18,7 +18,7 @@ async fn when_the_puller_is_gone_the_next_block_comes_within_the_takeover_time_a
     }
     let took = gone.elapsed();
     assert!(took <= Config::default().takeover + SECOND, "{took:?}");
-    assert_eq!(leadership(&group.nodes[1]).await.role, Role::Puller);
+    assert_eq!(leadership(&group.nodes[1]).role, Role::Puller);
     for node in &group.nodes[2..] {
         assert_eq!(requests(node), 0, "one node takes over, not all");
     }
@@ -40,7 +40,7 @@ async fn a_puller_whose_stream_is_down_is_replaced_and_has_the_channel_back() {
     assert!(down.elapsed() <= Config::default().takeover + SECOND);
     group.stays(&[1], SECOND * 100).await;
     assert_eq!(
-        leadership(&group.nodes[0]).await.role,
+        leadership(&group.nodes[0]).role,
         Role::Puller,
         "it tries on"
     );
@@ -80,8 +80,8 @@ async fn nodes_that_reach_no_orderer_all_try_until_one_does() {
     }
     sleep(SECOND * 60).await;
     for node in &group.nodes {
-        assert_eq!(leadership(node).await.role, Role::Puller);
-        let pull = node.state().await.pull.unwrap();
+        assert_eq!(leadership(node).role, Role::Puller);
+        let pull = node.state().pull.unwrap();
         assert!(matches!(pull, PullState::BackingOff { .. }), "{pull:?}");
     }
     group.nodes[2].orderer.set_endpoints(vec![endpoint()]);
@@ -91,7 +91,7 @@ async fn nodes_that_reach_no_orderer_all_try_until_one_does() {
     group.nodes[0].orderer.set_endpoints(vec![endpoint()]);
     group.settles(&[0]).await;
     group.stays(&[0], SECOND * 60).await;
-    assert_eq!(leadership(&group.nodes[2]).await.role, Role::Standby);
+    assert_eq!(leadership(&group.nodes[2]).role, Role::Standby);
     group.stop().await;
 }
 
@@ -103,7 +103,7 @@ async fn a_channel_without_endpoints_can_be_elected_for() {
     node.orderer.set_endpoints(vec![]);
     node.elect().await;
     sleep(SECOND * 10).await;
-    assert_eq!(leadership(node).await.role, Role::Puller);
+    assert_eq!(leadership(node).role, Role::Puller);
     node.orderer.set_endpoints(vec![endpoint()]);
     group.order_up_to(3);
     node.reaches(3).await;
@@ -130,6 +130,6 @@ async fn streams_that_are_refused_at_once_take_the_channel_from_nobody() {
     sleep(SECOND * 120).await;
     assert!(pulls(first) > asked, "it tries on");
     assert_eq!(pulls(&group.nodes[1]), 1, "one stream all the time");
-    assert_eq!(leadership(&group.nodes[1]).await.role, Role::Puller);
+    assert_eq!(leadership(&group.nodes[1]).role, Role::Puller);
     group.stop().await;
 }
