@@ -5,7 +5,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -91,7 +91,6 @@ impl Channel {
             pulls: AtomicBool::new(false),
             shown: watch::Sender::new(None),
             reopen_stream: Notify::new(),
-            stream_at: AtomicU64::new(0),
             cancel: CancellationToken::new(),
             ended: CancellationToken::new(),
         });

@@ -4,10 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZeroUsize,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
 
 use block_api::{
@@ -65,8 +62,6 @@ pub(crate) struct Intake {
     /// Told when the stream of the ordering service has to be opened anew: a block of it did not
     /// link, or one that it went past is not stored after all.
     pub(crate) reopen_stream: Notify,
-    /// The height that the stream of the ordering service has reached.
-    pub(crate) stream_at: AtomicU64,
     pub(crate) cancel: CancellationToken,
     /// Cancelled when the writer has ended, told to or not: the height stays where it is.
     pub(crate) ended: CancellationToken,
