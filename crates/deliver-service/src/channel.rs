@@ -89,7 +89,7 @@ impl Channel {
             evidence,
             blamed: Blamed::default(),
             pulls: AtomicBool::new(false),
-            shown: watch::Sender::new(None),
+            shown: watch::Sender::default(),
             reopen_stream: Notify::new(),
             cancel: CancellationToken::new(),
             ended: CancellationToken::new(),
