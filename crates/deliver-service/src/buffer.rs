@@ -142,9 +142,10 @@ impl Buffer {
         self.state().waiting(number, hash)
     }
 
-    /// Notes that the stream of the ordering service went past a block that waits.
-    pub(crate) fn passed(&self, number: BlockNumber, hash: &HeaderHash) {
-        self.state().pass(number, hash);
+    /// Notes that the stream of the ordering service went past a block that waits or is being
+    /// stored. `false` when it does so no more and is not stored either.
+    pub(crate) fn passed(&self, number: BlockNumber, hash: &HeaderHash) -> bool {
+        self.state().pass(number, hash)
     }
 
     /// Whether a block from the topic would be kept for its number alone.
@@ -300,10 +301,12 @@ impl Buffer {
         late
     }
 
-    /// Gives the room of blocks back that were taken and are not stored.
-    pub(crate) fn refused(&self, blocks: &[Buffered]) {
-        self.state().put_down(blocks);
+    /// Gives the room of blocks back that were taken and are not stored. Says whether the stream of
+    /// the ordering service went past one of them, before they were taken or since.
+    pub(crate) fn refused(&self, blocks: &[Buffered]) -> bool {
+        let passed = self.state().put_down(blocks);
         self.room.notify_waiters();
+        passed
     }
 
     /// Drops what a node gave in ranges and waits: it gave a block that is not of this chain.

@@ -119,7 +119,7 @@ impl<'a> CatchUp<'a> {
         self.overtaken(now);
         let peers = self.known();
         self.plan.settle(due, now, &peers);
-        let proven = proof(due, self.intake.shown.borrow().as_ref(), &peers);
+        let proven = proof(due, &self.intake.shown.borrow(), &peers);
         let claimed = peers.values().filter_map(|known| known.height.tip()).max();
         let upto = max(claimed, proven.map(|(number, _)| number));
         let Some(upto) = upto.filter(|upto| *upto >= due) else {
@@ -331,11 +331,16 @@ impl<'a> CatchUp<'a> {
     fn known(&self) -> BTreeMap<NodeId, Known> {
         let is_own =
             |identity: &[u8]| self.sources.organisation.kinship(identity) != Kinship::Stranger;
-        let ranges = self.sources.peers.ranges().into_iter();
-        ranges
-            .map(|(node, (first, height, identity))| {
-                let own = identity.is_some_and(|identity| is_own(&identity));
-                (node, Known { first, height, own })
+        let claims = self.sources.peers.claims().into_iter();
+        claims
+            .map(|(node, claim)| {
+                let known = Known {
+                    first: claim.first,
+                    height: claim.height,
+                    own: claim.identity.is_some_and(|identity| is_own(&identity)),
+                    unjudged: claim.unjudged,
+                };
+                (node, known)
             })
             .collect()
     }

@@ -5,7 +5,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -89,9 +89,8 @@ impl Channel {
             evidence,
             blamed: Blamed::default(),
             pulls: AtomicBool::new(false),
-            shown: watch::Sender::new(None),
+            shown: watch::Sender::default(),
             reopen_stream: Notify::new(),
-            stream_at: AtomicU64::new(0),
             cancel: CancellationToken::new(),
             ended: CancellationToken::new(),
         });

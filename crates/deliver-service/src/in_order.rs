@@ -56,11 +56,10 @@ impl InOrder {
         let waiting = intake.buffer.waiting(number, &block.header_hash());
         if let Some(copy) = waiting
             && judge.is_none_or(|judge| judge == copy.judged_by)
+            // One that was dropped at this very moment is put in again.
+            && (*giver != Giver::Stream || intake.buffer.passed(number, &block.header_hash()))
         {
             self.note(number, copy.is_config);
-            if *giver == Giver::Stream {
-                intake.buffer.passed(number, &block.header_hash());
-            }
             return Ok(());
         }
         let verified = intake.verify(block, Standing::Linked).await?;

@@ -4,17 +4,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZeroUsize,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
 
 use block_api::{
     Block, BlockNumber, BlockStore, BlockVerifier, ChainInfo, ChannelId, HeaderHash, Height,
     NodeId, Standing, Verdict, VerifiedBlock, VerifyError,
 };
-use blocks_provider::Head;
 use tokio::{
     sync::{Notify, oneshot, watch},
     task::spawn_blocking,
@@ -26,6 +22,7 @@ use crate::{
     Config, Origin, StorageFailure,
     buffer::{Buffer, Buffered},
     evidence::Evidence,
+    heads::Shown,
     lag::Lag,
     stats::Counters,
     supervision::Supervision,
@@ -60,13 +57,11 @@ pub(crate) struct Intake {
     pub(crate) blamed: Blamed,
     /// Whether this node pulls.
     pub(crate) pulls: AtomicBool,
-    /// What the nodes of the channel showed last: the pull loop holds its source against it.
-    pub(crate) shown: watch::Sender<Option<Head>>,
+    /// What the nodes of the channel showed: the pull loop holds its source against it.
+    pub(crate) shown: watch::Sender<Shown>,
     /// Told when the stream of the ordering service has to be opened anew: a block of it did not
     /// link, or one that it went past is not stored after all.
     pub(crate) reopen_stream: Notify,
-    /// The height that the stream of the ordering service has reached.
-    pub(crate) stream_at: AtomicU64,
     pub(crate) cancel: CancellationToken,
     /// Cancelled when the writer has ended, told to or not: the height stays where it is.
     pub(crate) ended: CancellationToken,

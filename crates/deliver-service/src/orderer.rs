@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The orderer's stream as a producer: what the pull loop hands its blocks to.
 
-use std::sync::{Arc, Mutex, MutexGuard, atomic::Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use block_api::{
@@ -91,8 +91,6 @@ impl BlockHandler for OrdererIntake {
         // Where the ledger is another one than the store, nobody may ever store what is below it.
         let stored = self.intake.store.info().height.min(position.height);
         *self.stream() = InOrder::behind(stored);
-        let at = position.height.get();
-        self.intake.stream_at.store(at, Ordering::Relaxed);
         position
     }
 
@@ -103,12 +101,9 @@ impl BlockHandler for OrdererIntake {
             self.stream().pass(block.number());
             return self.check_same(&block).await;
         }
-        let (mut stream, next) = (*self.stream(), block.number().height());
+        let mut stream = *self.stream();
         let taken = stream.take(intake, block, &Giver::Stream).await;
         *self.stream() = stream;
-        if taken.is_ok() {
-            intake.stream_at.store(next.get(), Ordering::Relaxed);
-        }
         match taken {
             Ok(()) => Ok(()),
             Err(JudgeError::Closed) => Err(HandleError::Closed),

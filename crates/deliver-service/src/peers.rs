@@ -33,6 +33,17 @@ pub(crate) struct Candidate {
     pub(crate) height: Height,
 }
 
+/// What a node says to have.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    pub(crate) first: BlockNumber,
+    pub(crate) height: Height,
+    /// Its identity, where it is proven.
+    pub(crate) identity: Option<Bytes>,
+    /// Whether its tip cannot be judged yet, for want of a configuration.
+    pub(crate) unjudged: bool,
+}
+
 #[derive(Debug)]
 struct Known {
     peers: BTreeMap<NodeId, Peer>,
@@ -43,6 +54,7 @@ struct Known {
 struct Peer {
     identity: Option<Bytes>,
     status: ChannelStatus,
+    unjudged: bool,
 }
 
 impl Peers {
@@ -77,14 +89,19 @@ impl Peers {
         candidates.collect()
     }
 
-    /// What each of them says to have, and its identity where that is proven.
-    pub(crate) fn ranges(&self) -> BTreeMap<NodeId, (BlockNumber, Height, Option<Bytes>)> {
+    /// What each of them says to have.
+    pub(crate) fn claims(&self) -> BTreeMap<NodeId, Claim> {
         let known = self.known();
-        let ranges = known.peers.iter().map(|(node, Peer { identity, status })| {
-            let range = (status.first, status.height, identity.clone());
-            (node.clone(), range)
+        let claims = known.peers.iter().map(|(node, peer)| {
+            let claim = Claim {
+                first: peer.status.first,
+                height: peer.status.height,
+                identity: peer.identity.clone(),
+                unjudged: peer.unjudged,
+            };
+            (node.clone(), claim)
         });
-        ranges.collect()
+        claims.collect()
     }
 
     pub(crate) fn neighbours(&self) -> Neighbours {
@@ -101,7 +118,28 @@ impl Peers {
     }
 
     pub(crate) fn heard(&self, from: NodeId, identity: Option<Bytes>, status: ChannelStatus) {
-        self.change(|peers| drop(peers.insert(from, Peer { identity, status })));
+        self.change(|peers| {
+            // Until its tip is judged, the one before says whether that can be done.
+            let before = peers.get(&from).is_some_and(|peer| peer.unjudged);
+            let unjudged = before && status.tip.is_some();
+            let peer = Peer {
+                identity,
+                status,
+                unjudged,
+            };
+            peers.insert(from, peer);
+        });
+    }
+
+    /// Notes whether the tip of a node cannot be judged yet.
+    pub(crate) fn judged(&self, node: &NodeId, unjudged: bool) {
+        let mut known = self.known();
+        let peer = known.peers.get_mut(node);
+        if let Some(peer) = peer.filter(|peer| peer.unjudged != unjudged) {
+            peer.unjudged = unjudged;
+            drop(known);
+            self.changed.notify_one();
+        }
     }
 
     pub(crate) fn left(&self, node: &NodeId) {

@@ -114,7 +114,12 @@ pub(crate) async fn run(
                     && tips.insert(from.clone())
                 {
                     let (intake, tip, node) = (intake.clone(), tip.clone(), from.clone());
-                    let task = async move { heads::note_tip(&intake, &tip, &node).await };
+                    let peers = peers.clone();
+                    let task = async move {
+                        if let Some(unjudged) = heads::note_tip(&intake, &tip, &node).await {
+                            peers.judged(&node, unjudged);
+                        }
+                    };
                     let task = AssertUnwindSafe(task).catch_unwind();
                     let work = Work::Tip(from.clone());
                     at_work.spawn(task.map(move |done| (work, done)).in_current_span());

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The one writer of a channel: from the buffer into the store, in order, then to gossip.
 
-use std::sync::atomic::Ordering;
-
 use block_api::{AppendError, ChainInfo, Standing, VerifiedBlock};
 use tokio::{
     sync::mpsc,
@@ -49,9 +47,12 @@ pub(crate) async fn run(intake: &Intake, publish: &mpsc::Sender<VerifiedBlock>, 
             note_evidence(intake, rival, "another block was taken", reopen);
         }
         for unlinked in &batch.unlinked {
-            // Who waits behind a config block that is not stored would wait for ever.
-            let reopen = unlinked.passed || unlinked.block.is_config();
-            note_evidence(intake, unlinked, "it does not link to the chain", reopen);
+            note_evidence(
+                intake,
+                unlinked,
+                "it does not link to the chain",
+                unlinked.passed,
+            );
             blame(intake, unlinked);
         }
         if batch.blocks.is_empty() {
@@ -155,13 +156,12 @@ async fn judged_in_place(intake: &Intake, mut batch: Vec<Buffered>) -> Option<Ve
                     %error,
                     "a block that was accepted ahead of its turn is refused in its place"
                 );
-                intake.buffer.refused(&refused);
+                let passed = intake.buffer.refused(&refused);
                 if let Some(refused) = refused.first() {
                     blame(intake, refused);
                 }
                 // A stream that went past it does not bring another copy.
-                let first = refused.first().map(|refused| refused.block.number().get());
-                if first < Some(intake.stream_at.load(Ordering::Relaxed)) {
+                if passed {
                     intake.reopen_stream.notify_one();
                 }
                 break;

@@ -17,11 +17,20 @@ pub(super) struct State {
     pub(super) next: BlockNumber,
     pub(super) blocks: BTreeMap<BlockNumber, Vec<Buffered>>,
     /// What the writer has in hand.
-    taken: BTreeMap<BlockNumber, (HeaderHash, Waiting)>,
+    taken: BTreeMap<BlockNumber, Taken>,
     pub(super) used: Used,
     account: Account,
     pub(super) evicted: u64,
     pub(super) closed: bool,
+}
+
+/// A block that the writer has in hand.
+#[derive(Debug)]
+struct Taken {
+    hash: HeaderHash,
+    waiting: Waiting,
+    /// Whether the stream of the ordering service went past it meanwhile.
+    passed: bool,
 }
 
 impl State {
@@ -47,10 +56,10 @@ impl State {
     }
 
     pub(super) fn waiting(&self, number: BlockNumber, hash: &HeaderHash) -> Option<Waiting> {
-        if let Some((taken, waiting)) = self.taken.get(&number)
-            && taken == hash
+        if let Some(taken) = self.taken.get(&number)
+            && taken.hash == *hash
         {
-            return Some(*waiting);
+            return Some(taken.waiting);
         }
         let same = self.blocks.get(&number)?;
         let found = same.iter().find(|other| other.block.header_hash() == *hash);
@@ -65,11 +74,18 @@ impl State {
         self.taken.contains_key(&number)
     }
 
-    pub(super) fn pass(&mut self, number: BlockNumber, hash: &HeaderHash) {
+    /// Notes that the stream went past a block. `false` when it is neither stored nor here.
+    pub(super) fn pass(&mut self, number: BlockNumber, hash: &HeaderHash) -> bool {
+        let mut found = number < self.next;
+        let taken = self.taken.get_mut(&number);
+        if let Some(taken) = taken.filter(|taken| taken.hash == *hash) {
+            (taken.passed, found) = (true, true);
+        }
         let same = self.blocks.get_mut(&number).into_iter().flatten();
         for copy in same.filter(|copy| copy.block.header_hash() == *hash) {
-            copy.passed = true;
+            (copy.passed, found) = (true, true);
         }
+        found
     }
 
     pub(super) fn holes(&self, upto: BlockNumber) -> Vec<RangeInclusive<BlockNumber>> {
@@ -147,16 +163,24 @@ impl State {
 
     /// Notes that the writer has a block in hand. Its room is not given back by that.
     pub(super) fn take(&mut self, block: &Buffered) {
-        let taken = (block.block.header_hash(), Waiting::of(block));
+        let taken = Taken {
+            hash: block.block.header_hash(),
+            waiting: Waiting::of(block),
+            passed: block.passed,
+        };
         self.taken.insert(block.block.number(), taken);
     }
 
-    /// Gives the room of blocks back that the writer had in hand.
-    pub(super) fn put_down(&mut self, blocks: &[Buffered]) {
+    /// Gives the room of blocks back that the writer had in hand, and says whether the stream went
+    /// past one of them.
+    pub(super) fn put_down(&mut self, blocks: &[Buffered]) -> bool {
+        let mut passed = false;
         for block in blocks {
-            self.taken.remove(&block.block.number());
+            let taken = self.taken.remove(&block.block.number());
+            passed |= taken.is_some_and(|taken| taken.passed);
         }
         self.release(blocks);
+        passed
     }
 
     /// Gives the room of blocks back that are in the buffer no more.

@@ -313,3 +313,23 @@ async fn closing_ends_every_wait() {
         Push::Closed
     );
 }
+
+/// The stream went past a block while the writer had it in hand: it does not bring it again.
+#[test]
+fn a_refused_block_that_the_stream_went_past_meanwhile_is_told_of() {
+    let blocks = chain(3, 10);
+    let (buffer, tip_now) = after_genesis(&blocks, &config(10_000, 9_000));
+    let (number, hash) = (blocks[1].number(), blocks[1].header_hash());
+    for passes in [false, true] {
+        assert!(!buffer.passed(number, &hash), "it is not here");
+        assert_eq!(
+            buffer.try_push(blocks[1].clone(), Origin::Topic),
+            Push::Queued
+        );
+        let batch = buffer.take(&tip_now);
+        if passes {
+            assert!(buffer.passed(number, &hash));
+        }
+        assert_eq!(buffer.refused(&batch.blocks), passes);
+    }
+}

@@ -10,11 +10,11 @@ use std::{
 };
 
 use block_api::{BlockNumber, Endpoint, NodeId};
-use blocks_provider::{Evidence, Head};
+use blocks_provider::Head;
 use tokio::time::Instant;
 
 use super::plan::Known;
-use crate::Config;
+use crate::{Config, heads::Shown};
 
 /// How asking the ordering service went.
 #[derive(Debug)]
@@ -32,8 +32,8 @@ pub(super) struct Orderers {
 pub(super) enum Proof {
     /// A header that proves its block.
     Proven,
-    /// A signed header that may be made up, or nodes that say to have pruned the block. It is good
-    /// for one attempt in a censorship timeout.
+    /// A signed header that may be made up, or nodes that say to have pruned the block and of whose
+    /// tips nobody can tell yet who signed them. It is good for one attempt in a censorship timeout.
     Hint,
 }
 
@@ -122,19 +122,20 @@ impl Orderers {
 /// that is due exists. What a node claims without more is nothing.
 pub(super) fn proof(
     due: BlockNumber,
-    shown: Option<&Head>,
+    shown: &Shown,
     peers: &BTreeMap<NodeId, Known>,
 ) -> Option<(BlockNumber, Proof)> {
-    if let Some(head) = shown.filter(|head| head.number >= due) {
-        match head.evidence {
-            Evidence::Proven | Evidence::Stored => return Some((head.number, Proof::Proven)),
-            Evidence::Hint => {}
-        }
+    let above = |head: &Option<Head>| {
+        let number = head.as_ref().map(|head| head.number);
+        number.filter(|number| *number >= due)
+    };
+    if let Some(proven) = above(&shown.proven) {
+        return Some((proven, Proof::Proven));
     }
-    let hinted = shown
-        .map(|head| head.number)
-        .filter(|number| *number >= due);
-    let pruned = peers.values().filter_map(|known| known.first.previous());
+    let hinted = above(&shown.hint);
+    // Who has a tip that was judged has shown it, or was refused: his word alone is nothing.
+    let unjudged = peers.values().filter(|known| known.unjudged);
+    let pruned = unjudged.filter_map(|known| known.first.previous());
     let pruned = pruned.filter(|number| *number >= due).min();
     let hinted = hinted.or(pruned)?;
     Some((hinted, Proof::Hint))
@@ -142,6 +143,8 @@ pub(super) fn proof(
 
 #[cfg(test)]
 mod tests {
+    use blocks_provider::Evidence;
+
     use super::*;
 
     #[test]
@@ -176,10 +179,11 @@ mod tests {
     #[test]
     fn what_is_only_claimed_is_no_proof() {
         let due = BlockNumber::new(5);
-        let known = |first: u64| Known {
+        let known = |first: u64, unjudged| Known {
             first: BlockNumber::new(first),
             height: block_api::Height::new(100),
             own: true,
+            unjudged,
         };
         let head = |number: u64, evidence| Head {
             number: BlockNumber::new(number),
@@ -189,19 +193,27 @@ mod tests {
             evidence,
             from: Endpoint::of_node(&NodeId::new("node")),
         };
-        let peers = |first| BTreeMap::from([(NodeId::new("node"), known(first))]);
-        assert_eq!(proof(due, None, &peers(0)), None, "a claim");
-        let stored = BlockNumber::new(6);
-        let (pruned, hint) = (peers(7), head(9, Evidence::Hint));
-        assert_eq!(proof(due, None, &pruned), Some((stored, Proof::Hint)));
-        let hinted = Some((BlockNumber::new(9), Proof::Hint));
-        assert_eq!(proof(due, Some(&hint), &peers(0)), hinted);
-        let proven = head(9, Evidence::Proven);
-        let expected = Some((BlockNumber::new(9), Proof::Proven));
-        assert_eq!(proof(due, Some(&proven), &pruned), expected);
-        assert_eq!(
-            proof(due, Some(&head(4, Evidence::Proven)), &peers(0)),
-            None
-        );
+        let peers =
+            |first, unjudged| BTreeMap::from([(NodeId::new("node"), known(first, unjudged))]);
+        let shown = |proven: Option<u64>, hint: Option<u64>| Shown {
+            proven: proven.map(|number| head(number, Evidence::Proven)),
+            hint: hint.map(|number| head(number, Evidence::Hint)),
+        };
+        let nothing = Shown::default();
+        assert_eq!(proof(due, &nothing, &peers(0, true)), None, "a claim");
+        assert_eq!(proof(due, &nothing, &peers(7, false)), None, "a claim, too");
+        let below = Some((BlockNumber::new(6), Proof::Hint));
+        assert_eq!(proof(due, &nothing, &peers(7, true)), below);
+        let nine = |proof| Some((BlockNumber::new(9), proof));
+        let rows = [
+            (shown(None, Some(9)), nine(Proof::Hint)),
+            (shown(Some(9), None), nine(Proof::Proven)),
+            (shown(Some(9), Some(1000)), nine(Proof::Proven)),
+            (shown(Some(4), Some(9)), nine(Proof::Hint)),
+            (shown(Some(4), Some(4)), None),
+        ];
+        for (shown, expected) in rows {
+            assert_eq!(proof(due, &shown, &peers(0, false)), expected, "{shown:?}");
+        }
     }
 }

@@ -57,6 +57,8 @@ pub(super) struct Known {
     pub(super) height: Height,
     /// Whether it is known to be of the own organisation.
     pub(super) own: bool,
+    /// Whether its tip cannot be judged yet, for want of a configuration.
+    pub(super) unjudged: bool,
 }
 
 /// How things stand.

@@ -238,36 +238,61 @@ async fn what_every_peer_has_pruned_comes_from_the_ordering_service() {
     node.stop().await;
 }
 
+/// The blocks that everyone has pruned hold the configuration that judges the tips of all: they show
+/// nothing that anyone could believe, and are asked about all the same.
+#[tokio::test(start_paused = true)]
+async fn what_every_peer_has_pruned_is_asked_for_when_their_tips_cannot_be_judged() {
+    let blocks: Vec<_> = chain(30, 100);
+    let net = MemoryNetwork::new(6);
+    let node = Node::start(&net, "node", &blocks[0], Config::default()).await;
+    let pruned = MemoryStore::after(BlockNumber::new(20), blocks[20].header_hash());
+    fill(&pruned, &blocks[21..]).await;
+    let peer = member(&net, "peer", &node, &blocks[0], Arc::new(pruned)).await;
+    net.link_all(LINK);
+    let live = LiveChain::new(blocks.clone());
+    node.orderer.serve(ORDERER, &live, Manner::HONEST);
+    let patience = Config::default().orderer_patience;
+    reaches_within(&node, 30, patience * 2).await;
+    has(&node, &blocks).await;
+    peer.0.stop().await;
+    node.stop().await;
+}
+
+/// A peer says to be higher, or to have pruned what is due, shows the header that orderers signed for
+/// nobody, and gives nothing.
 #[tokio::test(start_paused = true)]
 async fn nobody_asks_the_ordering_service_because_of_a_claim() {
     let blocks = plain(21);
-    let net = MemoryNetwork::new(7);
-    let node = Node::start(&net, "node", &blocks[0], Config::default()).await;
-    // It says to be higher, shows the header that orderers signed for nobody, and gives nothing.
-    let mut forged = blocks[..20].to_vec();
-    forged.push(TestChain::forged(&blocks[20]));
-    let store = MemoryStore::default();
-    let gullible = block_api::testing::GullibleVerifier::default();
-    for block in forged {
-        let linked = block_api::Standing::Linked;
-        let block = block_api::VerifiedBlock::new(block, &gullible, linked).unwrap();
-        block_api::BlockStore::append(&store, vec![block])
-            .await
-            .unwrap();
+    let pruned = || MemoryStore::after(BlockNumber::new(10), blocks[10].header_hash());
+    for (store, first) in [(MemoryStore::default(), 0), (pruned(), 11)] {
+        let net = MemoryNetwork::new(7);
+        let node = Node::start(&net, "node", &blocks[0], Config::default()).await;
+        let mut forged = blocks[first..20].to_vec();
+        forged.push(TestChain::forged(&blocks[20]));
+        let gullible = block_api::testing::GullibleVerifier::default();
+        for block in forged {
+            let linked = block_api::Standing::Linked;
+            let block = block_api::VerifiedBlock::new(block, &gullible, linked).unwrap();
+            block_api::BlockStore::append(&store, vec![block])
+                .await
+                .unwrap();
+        }
+        let claims = Slow {
+            store,
+            delay: Duration::ZERO,
+            stuck_at: BlockNumber::GENESIS,
+            reads: AtomicU64::new(0),
+        };
+        let claims = member(&net, "claims", &node, &blocks[0], Arc::new(claims)).await;
+        net.link_all(LINK);
+        node.meets(1).await;
+        let said: Vec<_> = node.state().await.peers.into_values().collect();
+        assert_eq!(said[0].first.get(), first as u64);
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!(node.orderer.requests().len(), 0, "from block {first} on");
+        claims.0.stop().await;
+        node.stop().await;
     }
-    let claims = Slow {
-        store,
-        delay: Duration::ZERO,
-        stuck_at: BlockNumber::GENESIS,
-        reads: AtomicU64::new(0),
-    };
-    let claims = member(&net, "claims", &node, &blocks[0], Arc::new(claims)).await;
-    net.link_all(LINK);
-    node.meets(1).await;
-    tokio::time::sleep(Duration::from_secs(600)).await;
-    assert_eq!(node.orderer.requests().len(), 0);
-    claims.0.stop().await;
-    node.stop().await;
 }
 
 /// Covers: STA-14

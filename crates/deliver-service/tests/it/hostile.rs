@@ -7,13 +7,14 @@ use async_trait::async_trait;
 use block_api::{
     Block, BlockNumber, BlockReader, ChainInfo, Gossip, GossipChannel, Height, JoinRequest,
     Membership, ReadError, ReadLimits, Standing, VerifiedBlock,
-    testing::{GullibleVerifier, MemoryStore, TestChain, TestVerifier, within},
+    testing::{GullibleVerifier, MemoryStore, Opening, Step, TestChain, TestVerifier, within},
 };
 use blockcast_deliver_service::Config;
 use bytes::Bytes;
 use gossip_memory::{Link, MemoryGossip, MemoryNetwork};
+use tokio::sync::Notify;
 
-use crate::harness::{Node, chain, count, fill, has};
+use crate::harness::{Node, ORDERER, chain, count, fill, has};
 
 /// Says that it has a long chain, and never gives a block of it.
 #[derive(Debug)]
@@ -206,4 +207,45 @@ async fn candidates_that_wait_for_a_configuration_leave_room_for_others() {
     );
     gossip.stop().await;
     within("stopping", victim.stop()).await;
+}
+
+/// Config blocks of the number that is due, signed by one who may and linking to nothing, one after
+/// the other for as long as the stream takes to begin.
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_config_blocks_that_do_not_link_does_not_end_the_stream() {
+    let blocks = chain(10, 100);
+    let net = MemoryNetwork::new(3);
+    let victim = Node::start(&net, "victim", &blocks[0], Config::default()).await;
+    let store = Arc::new(MemoryStore::with(vec![TestChain::verified(&blocks[0])]).await);
+    let (gossip, membership) = attacker(&net, "attacker", &victim, &blocks[0], store).await;
+    net.link_all(Link::default());
+    victim.meets(1).await;
+    let begin = Arc::new(Notify::new());
+    let steps = [Step::Until(begin.clone())].into_iter();
+    let steps = steps.chain(blocks[1..].iter().cloned().map(Step::Block));
+    let script = steps.chain([Step::Hang]).collect();
+    victim.orderer.script(ORDERER, Opening::Stream(script));
+    victim.pull().await;
+    let mut other = TestChain::new("ch");
+    other.config_with(7);
+    for more in 0..20 {
+        let forged = other.clone().config_with(more);
+        let forged = TestChain::signed_by_others(&forged, BlockNumber::GENESIS);
+        let forged =
+            VerifiedBlock::new(forged, &GullibleVerifier::default(), Standing::Linked).unwrap();
+        assert!(forged.is_config());
+        publish(&*membership.channel, [forged]).await;
+        let dropped = async {
+            while victim.state().await.stats.unlinked <= more as u64 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        within("its turn", dropped).await;
+    }
+    begin.notify_one();
+    victim.reaches(10).await;
+    assert_eq!(victim.orderer.requests().len(), 1, "the stream goes on");
+    has(&victim, &blocks).await;
+    gossip.stop().await;
+    victim.stop().await;
 }

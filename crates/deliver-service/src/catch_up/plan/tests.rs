@@ -16,6 +16,7 @@ fn known(first: u64, height: u64, own: bool) -> Known {
         first: number(first),
         height: Height::new(height),
         own,
+        unjudged: false,
     }
 }
 
