@@ -16,7 +16,7 @@ use crate::{commands::printable::counted, error::CommandError};
 pub(crate) enum Command {
     /// Reads every byte of a store and lists the damaged segments
     Check(check::Args),
-    /// Replaces damaged segments by blocks from the ordering service or from a folder
+    /// Replaces damaged segments by blocks from peers, the ordering service or a folder
     Repair(repair::Args),
 }
 

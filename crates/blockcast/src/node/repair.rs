@@ -2,46 +2,48 @@
 //! Repairs the store of a channel: what is damaged is replaced by blocks from elsewhere, judged by
 //! the rules of the channel.
 
-use std::{fmt, sync::Arc, time::Duration};
+mod fetch;
+mod peers;
+mod rebuild;
+
+use std::fmt;
 
 use block_api::{
-    Block, BlockNumber, BlockSource as _, BlockVerifier as _, BoxError, ChannelId, Content,
-    DeliverStatus, Delivery, Endpoint, Standing, Start, Stop, StreamRequest, SystemClock,
-    VerifiedBlock, VerifyError, WhenMissing,
+    Block, BlockNumber, BlockVerifier as _, BoxError, ChannelId, Endpoint, HeaderHash, Standing,
+    VerifiedBlock, VerifyError,
 };
 use block_store::{
     Damage, OpenError,
-    repair::{CheckReport, RepairError, Replacement, StoreRepair},
+    repair::{CheckReport, RepairError, StoreRepair},
 };
-use channel_config::{ChannelConfig, ChannelVerifier};
-use futures::StreamExt as _;
-use orderer_client::OrdererClient;
-use tokio::{task::spawn_blocking, time::timeout};
+use channel_config::ChannelVerifier;
+use tokio::task::spawn_blocking;
 
+use self::{peers::Peers, rebuild::Rebuild};
 use super::{
     StartError,
-    channel::{Identity, orderer_client},
     stored::{StoredBlockError, parse},
     trust::Trust,
 };
 use crate::config::{ChannelSection, NodeConfig};
 
-/// An orderer that sends nothing for so long is left for the next one.
-const PATIENCE: Duration = Duration::from_secs(30);
-
 /// The store of a channel of a node, locked, with what is damaged in it.
 pub struct ChannelRepair {
     config: NodeConfig,
     section: ChannelSection,
+    genesis: HeaderHash,
     verifier: ChannelVerifier,
     /// `None` only while blocking work has it.
     store: Option<StoreRepair>,
+    /// The nodes of the configuration, from when they are first asked on.
+    peers: Option<Peers>,
 }
 
 /// Where blocks come from that replace damaged ones.
 pub enum RepairSource {
-    /// The orderers of the channel, asked with the node's identity.
-    Orderers,
+    /// The nodes of `gossip.peers`, and for what none of them gives the orderers of the channel. All
+    /// are asked with the node's identity.
+    Network,
     /// Whatever gives a block by its number.
     Supply(Box<dyn FnMut(BlockNumber) -> Result<Block, BoxError> + Send>),
 }
@@ -52,7 +54,7 @@ pub enum RepairSource {
 pub struct Repaired {
     /// What was damaged.
     pub damage: Damage,
-    /// The orderers that gave blocks, in the order in which they were asked.
+    /// The nodes and orderers that gave blocks, in the order in which they were asked.
     pub sources: Vec<Endpoint>,
 }
 
@@ -94,14 +96,17 @@ pub enum RepairStoreError {
     /// A block does not belong in the store.
     #[error("{0}")]
     Refused(#[from] RefusedBlock),
-    /// No orderer gave the blocks.
-    #[error("no orderer gave the blocks from {next} to {last}{}", told(failures))]
+    /// No node and no orderer gave the blocks.
+    #[error(
+        "no peer and no orderer gave the blocks from {next} to {last}{}",
+        told(failures)
+    )]
     NotFetched {
         /// The first block that is missing.
         next: BlockNumber,
         /// The last one.
         last: BlockNumber,
-        /// What came of asking each orderer.
+        /// What came of asking each node and each orderer.
         failures: Vec<String>,
     },
 }
@@ -116,13 +121,6 @@ pub enum RefusedBlock {
     /// It is another block than the one that belongs there.
     #[error(transparent)]
     Place(#[from] RepairError),
-}
-
-/// A segment that is being made, with who judges its blocks.
-struct Rebuild {
-    verifier: ChannelVerifier,
-    /// `None` only while blocking work has it.
-    replacement: Option<Replacement>,
 }
 
 impl ChannelRepair {
@@ -156,8 +154,10 @@ impl ChannelRepair {
         Ok(Self {
             config: config.clone(),
             section,
+            genesis: trust.genesis(),
             verifier,
             store: Some(store),
+            peers: None,
         })
     }
 
@@ -185,12 +185,9 @@ impl ChannelRepair {
             return Ok(None);
         };
         self.take_rules(damage.from)?;
-        let mut rebuild = Rebuild {
-            verifier: self.verifier.clone(),
-            replacement: Some(self.store().begin()?),
-        };
+        let mut rebuild = Rebuild::new(self.verifier.clone(), self.store().begin()?);
         let sources = match source {
-            RepairSource::Orderers => self.fetch(&mut rebuild).await?,
+            RepairSource::Network => Box::pin(self.fetch(&mut rebuild)).await?,
             RepairSource::Supply(supply) => {
                 while let Some(number) = rebuild.next() {
                     let block = supply(number)
@@ -200,8 +197,7 @@ impl ChannelRepair {
                 Vec::new()
             }
         };
-        let replacement = rebuild.replacement.take();
-        let replacement = replacement.expect("invariant: it is given back after each block");
+        let replacement = rebuild.into_replacement();
         let mut store = self.store.take().expect("invariant: it is given back");
         let (store, finished) = blocking(move || {
             let finished = store.finish(replacement);
@@ -211,6 +207,18 @@ impl ChannelRepair {
         self.store = Some(store);
         finished?;
         Ok(Some(Repaired { damage, sources }))
+    }
+
+    /// Leaves the network among nodes, if it was joined, and frees the store. One that is only dropped
+    /// leaves no later than the runtime ends.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped, it is as if this had been dropped.
+    pub async fn close(self) {
+        if let Some(peers) = self.peers {
+            peers.leave().await;
+        }
     }
 
     fn store(&self) -> &StoreRepair {
@@ -234,144 +242,6 @@ impl ChannelRepair {
             .try_for_each(take)
             .map_err(RepairStoreError::Rules)
     }
-
-    /// Fetches what is missing, from one orderer after the other.
-    async fn fetch(&self, rebuild: &mut Rebuild) -> Result<Vec<Endpoint>, RepairStoreError> {
-        let client = self.client()?;
-        let (mut sources, mut failures) = (Vec::new(), Vec::new());
-        for endpoint in client.endpoints() {
-            let Some(next) = rebuild.next() else { break };
-            let failure = self.fetch_from(&client, &endpoint, rebuild).await?;
-            if rebuild.next() != Some(next) {
-                sources.push(endpoint);
-            }
-            failures.extend(failure);
-        }
-        match rebuild.next() {
-            None => Ok(sources),
-            Some(next) => Err(RepairStoreError::NotFetched {
-                next,
-                last: rebuild.last(),
-                failures,
-            }),
-        }
-    }
-
-    /// Fetches what is missing from one orderer, as far as it gives it, and says what went wrong.
-    async fn fetch_from(
-        &self,
-        client: &OrdererClient,
-        endpoint: &Endpoint,
-        rebuild: &mut Rebuild,
-    ) -> Result<Option<String>, RepairStoreError> {
-        let Some(next) = rebuild.next() else {
-            return Ok(None);
-        };
-        let request = StreamRequest {
-            channel: self.section.id.clone(),
-            start: Start::At(next),
-            stop: Stop::At(rebuild.last()),
-            content: Content::Blocks,
-            when_missing: WhenMissing::Fail,
-        };
-        let mut stream = match client.open(endpoint, &request).await {
-            Ok(stream) => stream,
-            Err(error) => return Ok(Some(error.to_string())),
-        };
-        while rebuild.next().is_some() {
-            let block = match timeout(PATIENCE, stream.next()).await {
-                Ok(Some(Ok(Delivery::Block(block)))) => block,
-                Ok(Some(Ok(Delivery::Status(DeliverStatus::Success)))) | Ok(None) => {
-                    return Ok(Some(format!("{endpoint} ended before the last block")));
-                }
-                Ok(Some(Ok(Delivery::Status(status)))) => {
-                    return Ok(Some(format!("{endpoint} ended the request: {status}")));
-                }
-                Ok(Some(Err(error))) => return Ok(Some(error.to_string())),
-                Err(_) => {
-                    let seconds = PATIENCE.as_secs();
-                    return Ok(Some(format!("{endpoint} sent nothing for {seconds} s")));
-                }
-            };
-            match rebuild.take(block).await {
-                Ok(()) => {}
-                Err(RefusedBlock::Place(error @ RepairError::Storage(_))) => {
-                    return Err(error.into());
-                }
-                Err(refused) => return Ok(Some(format!("{endpoint}: {refused}"))),
-            }
-        }
-        Ok(None)
-    }
-
-    /// A client of the orderers that the newest configuration in the store names, and of those of the
-    /// one that is in force at the damage.
-    fn client(&self) -> Result<OrdererClient, RepairStoreError> {
-        let signer = match &self.config.identity {
-            Some(identity) => signer::load_msp_folder(&identity.msp_dir, &identity.msp_id)
-                .map_err(|error| Box::new(StartError::from(error)))?,
-            None => return Err(Box::new(StartError::NoIdentity).into()),
-        };
-        let identity = Identity {
-            signer,
-            clock: Arc::new(SystemClock),
-        };
-        let in_force = self.verifier.config();
-        let newest = self.newest_config();
-        let named_by: Vec<&ChannelConfig> = newest.iter().chain([&*in_force]).collect();
-        let client = orderer_client(&self.config, &self.section, &named_by, &identity);
-        Ok(client.map_err(Box::new)?)
-    }
-
-    /// The newest configuration in the store, which tells where orderers are, and judges nothing here.
-    fn newest_config(&self) -> Option<ChannelConfig> {
-        let above = self.report().height.next_block();
-        let configs = self.store().configs_below(above).ok()?;
-        let block = Block::parse(configs.into_iter().next_back()?).ok()?;
-        ChannelConfig::from_block(&block).ok()
-    }
-}
-
-impl Rebuild {
-    fn replacement(&self) -> &Replacement {
-        let replacement = self.replacement.as_ref();
-        replacement.expect("invariant: it is given back after each block")
-    }
-
-    /// The number of the block that comes next; `None` when all have come.
-    fn next(&self) -> Option<BlockNumber> {
-        self.replacement().next()
-    }
-
-    fn last(&self) -> BlockNumber {
-        self.replacement().last()
-    }
-
-    /// Judges a block and takes it. A block that is refused does no harm.
-    async fn take(&mut self, block: Block) -> Result<(), RefusedBlock> {
-        let taken = self.replacement.take();
-        let mut replacement = taken.expect("invariant: it is given back after each block");
-        let verifier = self.verifier.clone();
-        let (replacement, taken) = blocking(move || {
-            let taken = push(&mut replacement, &verifier, block);
-            (replacement, taken)
-        })
-        .await;
-        self.replacement = Some(replacement);
-        taken
-    }
-}
-
-fn push(
-    replacement: &mut Replacement,
-    verifier: &ChannelVerifier,
-    block: Block,
-) -> Result<(), RefusedBlock> {
-    let verified = VerifiedBlock::new(block, verifier, Standing::Linked)?;
-    replacement.push(&verified)?;
-    // A config block whose configuration cannot be taken into force judges nothing behind it.
-    let applied = verifier.apply_config(&verified);
-    Ok(applied.map_err(VerifyError::from)?)
 }
 
 /// Runs what blocks beside the runtime, and carries its panic on.
@@ -384,7 +254,9 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 
 fn told(failures: &[String]) -> String {
     match failures {
-        [] => ": the channel's configuration names none, nor does [[channel.orderers]]".to_owned(),
+        [] => ": gossip.peers names no node, and neither the channel's configuration nor [[channel.orderers]] an \
+               orderer"
+            .to_owned(),
         failures => format!(": {}", failures.join("; ")),
     }
 }
@@ -401,7 +273,7 @@ impl fmt::Debug for ChannelRepair {
 impl fmt::Debug for RepairSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Orderers => "Orderers",
+            Self::Network => "Network",
             Self::Supply(_) => "Supply",
         })
     }

@@ -16,5 +16,6 @@ mod join;
 mod node;
 mod operations;
 mod process;
+mod repair;
 mod store;
 mod trust;

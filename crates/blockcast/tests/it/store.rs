@@ -15,7 +15,11 @@ use crate::{
 };
 
 /// The folder of a node that has stored the blocks of an orderer, which runs on.
-async fn left_behind(options: &[&str], segment: &str, last: u64) -> (TempDir, Run, PathBuf) {
+pub(crate) async fn left_behind(
+    options: &[&str],
+    segment: &str,
+    last: u64,
+) -> (TempDir, Run, PathBuf) {
     let dir = TempDir::new().unwrap();
     let orderer = orderer(dir.path(), options).await;
     let config = dir.path().join("node.toml");
@@ -41,18 +45,18 @@ async fn store<S: AsRef<OsStr>>(arguments: &[S]) -> Ended {
     run([OsStr::new("store")].into_iter().chain(arguments)).await
 }
 
-async fn check(dir: &Path) -> Ended {
+pub(crate) async fn check(dir: &Path) -> Ended {
     store(&["check".as_ref(), dir.as_os_str()]).await
 }
 
-async fn repair(config: &Path, channel: &str, more: &[&OsStr]) -> Ended {
+pub(crate) async fn repair(config: &Path, channel: &str, more: &[&OsStr]) -> Ended {
     let mut arguments: Vec<&OsStr> = vec!["repair".as_ref(), "--config".as_ref()];
     arguments.extend([config.as_os_str(), "--channel".as_ref(), channel.as_ref()]);
     arguments.extend(more);
     store(&arguments).await
 }
 
-fn segments(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn segments(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap().path());
@@ -63,7 +67,7 @@ fn segments(dir: &Path) -> Vec<PathBuf> {
     segments
 }
 
-fn flip(path: &Path, at: usize) {
+pub(crate) fn flip(path: &Path, at: usize) {
     let mut bytes = fs::read(path).unwrap();
     bytes[at] ^= 1;
     fs::write(path, bytes).unwrap();
@@ -140,7 +144,7 @@ async fn damaged_segments_are_fetched_again_from_the_ordering_service() {
     fs::remove_file(&all[1]).unwrap();
     let failed = repair(&config, "mychannel", &[]).await;
     assert_eq!((failed.code, failed.stdout.as_str()), (Some(1), ""));
-    let told = "no orderer gave the blocks from ";
+    let told = "no peer and no orderer gave the blocks from ";
     assert!(failed.stderr.contains(told), "{}", failed.stderr);
     assert!(failed.stderr.contains("--from-dir"), "{}", failed.stderr);
     assert!(!all[1].exists());

@@ -14,7 +14,7 @@ use crate::{
     signals::StopSignals,
 };
 
-/// What is shown of what an orderer wrote.
+/// What is shown of what others wrote.
 const SHOWN: usize = 2000;
 
 /// What `store repair` is told.
@@ -22,7 +22,7 @@ const SHOWN: usize = 2000;
 pub(crate) struct Args {
     #[command(flatten)]
     node: OfNode,
-    /// Takes the blocks from this folder, one file `block_<n>.pb` each, instead of the ordering service
+    /// Takes the blocks from this folder, one file `block_<n>.pb` each, instead of peers and the ordering service
     #[arg(long, value_name = "DIR")]
     from_dir: Option<PathBuf>,
 }
@@ -42,14 +42,28 @@ async fn repair(args: Args) -> Result<(), CommandError> {
     let opened = ChannelRepair::open(&config, &args.node.channel).await;
     let mut store = opened.map_err(told)?;
     let mut source = match args.from_dir {
-        None => RepairSource::Orderers,
+        None => RepairSource::Network,
         Some(dir) => RepairSource::Supply(Box::new(move |number: BlockNumber| {
             let path = dir.join(block_files::file_name(number));
             Ok(block_files::read(&path)?)
         })),
     };
+    let repaired = repair_all(&mut store, &mut source).await;
+    store.close().await;
+    let channel = &args.node.channel;
+    output::result(&match repaired? {
+        0 => format!("ok: channel {channel}, nothing is damaged"),
+        repaired => format!("ok: channel {channel}, {} repaired", segments(repaired)),
+    })
+}
+
+/// Repairs what is damaged, and says how many segments that were.
+async fn repair_all(
+    store: &mut ChannelRepair,
+    source: &mut RepairSource,
+) -> Result<usize, CommandError> {
     let mut repaired = 0;
-    while let Some(done) = store.repair_next(&mut source).await.map_err(told)? {
+    while let Some(done) = store.repair_next(source).await.map_err(told)? {
         repaired += 1;
         let sources: Vec<String> = done.sources.iter().map(ToString::to_string).collect();
         let from = match sources.is_empty() {
@@ -63,18 +77,15 @@ async fn repair(args: Args) -> Result<(), CommandError> {
             done.damage.to.unwrap_or(done.damage.from),
         ))?;
     }
-    let channel = &args.node.channel;
-    output::result(&match repaired {
-        0 => format!("ok: channel {channel}, nothing is damaged"),
-        repaired => format!("ok: channel {channel}, {} repaired", segments(repaired)),
-    })
+    Ok(repaired)
 }
 
 fn told(error: RepairStoreError) -> CommandError {
     if matches!(error, RepairStoreError::NotFetched { .. }) {
-        // Some of the message may be an orderer's.
+        // Some of the message may be a peer's or an orderer's.
         return CommandError::new(printable(&error.to_string(), SHOWN)).hint(
-            "try again later, or fetch the blocks from elsewhere into a folder and give it with --from-dir",
+            "try again when a node of gossip.peers that has the blocks, or an orderer, can be reached; or put the \
+             blocks into a folder, as `blockcast fetch` does, and give it with --from-dir",
         );
     }
     let of_start = matches!(&error, RepairStoreError::Start(start) if start.is_config());
