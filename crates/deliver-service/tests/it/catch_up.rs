@@ -286,7 +286,7 @@ async fn nobody_asks_the_ordering_service_because_of_a_claim() {
         let claims = member(&net, "claims", &node, &blocks[0], Arc::new(claims)).await;
         net.link_all(LINK);
         node.meets(1).await;
-        let said: Vec<_> = node.state().await.peers.into_values().collect();
+        let said: Vec<_> = node.state().peers.into_values().collect();
         assert_eq!(said[0].first.get(), first as u64);
         tokio::time::sleep(Duration::from_secs(600)).await;
         assert_eq!(node.orderer.requests().len(), 0, "from block {first} on");

@@ -236,7 +236,7 @@ async fn a_flood_of_config_blocks_that_do_not_link_does_not_end_the_stream() {
         assert!(forged.is_config());
         publish(&*membership.channel, [forged]).await;
         let dropped = async {
-            while victim.state().await.stats.unlinked <= more as u64 {
+            while victim.state().stats.unlinked <= more as u64 {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };

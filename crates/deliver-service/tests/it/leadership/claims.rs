@@ -89,11 +89,11 @@ async fn a_standby_that_does_not_look_costs_time_and_not_the_channel() {
     let kept_back = Instant::now();
     let patience = Config::default().provider.censorship_timeout * 2;
     sleep(patience - SECOND).await;
-    assert_eq!(group.nodes[2].state().await.chain.height, Height::new(5));
+    assert_eq!(group.nodes[2].state().chain.height, Height::new(5));
     group.all_reach(20).await;
     let took = kept_back.elapsed();
     assert!(took <= patience * 5 / 4 + SECOND * 2, "{took:?}");
-    assert_eq!(leadership(&group.nodes[2]).await.role, Role::Beside);
+    assert_eq!(leadership(&group.nodes[2]).role, Role::Beside);
     assert_eq!(requests(&group.nodes[1]), 0);
     group.stop().await;
 }
