@@ -92,6 +92,7 @@ impl Channel {
             shown: watch::Sender::new(None),
             reopen_stream: Notify::new(),
             stream_at: AtomicU64::new(0),
+            asked_in_vain: watch::Sender::new(None),
             cancel: CancellationToken::new(),
             ended: CancellationToken::new(),
         });

@@ -67,6 +67,8 @@ pub(crate) struct Intake {
     pub(crate) reopen_stream: Notify,
     /// The height that the stream of the ordering service has reached.
     pub(crate) stream_at: AtomicU64,
+    /// When an orderer that was asked for what is due, in a range, gave nothing last.
+    pub(crate) asked_in_vain: watch::Sender<Option<Instant>>,
     pub(crate) cancel: CancellationToken,
     /// Cancelled when the writer has ended, told to or not: the height stays where it is.
     pub(crate) ended: CancellationToken,

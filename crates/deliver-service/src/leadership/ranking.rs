@@ -167,8 +167,8 @@ impl Ranking {
     }
 
     /// A probe was made, or is under way.
-    pub(crate) fn probed(&mut self, now: Instant) {
-        self.looked = now;
+    pub(crate) fn probed(&mut self, at: Instant) {
+        self.looked = self.looked.max(at);
     }
 
     /// A probe found a block that the ones who pull did not bring.
