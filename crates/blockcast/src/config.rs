@@ -205,7 +205,7 @@ pub struct DeliverySection {
     /// next node takes over. Default: 3 s.
     pub takeover: HumanDuration,
     /// Which identities of the organisation may pull. Default: its peers, or every one where its MSP
-    /// does not tell them apart (NodeOUs).
+    /// does not tell them apart (NodeOUs). All nodes of an organisation must say the same.
     pub puller_role: Option<PullerRole>,
 }
 

@@ -247,7 +247,11 @@ impl<'a> CatchUp<'a> {
             result => result,
         };
         if flight.giver == Giver::Orderers {
-            self.orderers.ended(blocks > 0 && result.is_ok(), now);
+            let brought = blocks > 0 && result.is_ok();
+            self.orderers.ended(brought, now);
+            if !brought {
+                self.intake.asked_in_vain.send_replace(Some(now));
+            }
         }
         let until = now + self.intake.config.peer_rest;
         match (result, flight.giver.node()) {

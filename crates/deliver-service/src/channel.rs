@@ -91,6 +91,7 @@ impl Channel {
             pulls: AtomicBool::new(false),
             shown: watch::Sender::default(),
             reopen_stream: Notify::new(),
+            asked_in_vain: watch::Sender::new(None),
             cancel: CancellationToken::new(),
             ended: CancellationToken::new(),
         });

@@ -62,6 +62,8 @@ pub(crate) struct Intake {
     /// Told when the stream of the ordering service has to be opened anew: a block of it did not
     /// link, or one that it went past is not stored after all.
     pub(crate) reopen_stream: Notify,
+    /// When an orderer that was asked for what is due, in a range, gave nothing last.
+    pub(crate) asked_in_vain: watch::Sender<Option<Instant>>,
     pub(crate) cancel: CancellationToken,
     /// Cancelled when the writer has ended, told to or not: the height stays where it is.
     pub(crate) ended: CancellationToken,

@@ -12,9 +12,10 @@ use crate::{
     intake::{Intake, JudgeError},
 };
 
-/// Asks an orderer for the block that is due, and takes it in. `true` when it came, is good and links:
-/// nobody but an orderer makes such a block, so there is one that those who pull did not bring. A
-/// header alone, or a block of a greater number, would prove nothing of that.
+/// Asks an orderer for the block that is due, and takes it in. `true` when it came, is good and links,
+/// and does not come from those who pull a moment later: nobody but an orderer makes such a block, so
+/// there is one that they did not bring. A header alone, or a block of a greater number, would prove
+/// nothing of that.
 ///
 /// # Cancel safety
 ///
@@ -47,9 +48,17 @@ pub(super) async fn finds_next(
             return false;
         }
     };
+    // On a busy channel there is a block on its way at any moment.
+    let came = intake.wait_until_applied(next.height());
+    if timeout(intake.config.catch_up_patience, came).await.is_ok() {
+        return false;
+    }
     let applied = intake.applied();
-    if block.number() != next || !applied.is_followed_by(&block) {
-        // It came by another way meanwhile, or the orderer has another chain.
+    if block.number() != next
+        || !applied.is_followed_by(&block)
+        || intake.buffer.knows(next, &block.header_hash())
+    {
+        // It came by another way meanwhile and is not stored yet, or the orderer has another chain.
         return false;
     }
     let mut run = InOrder::behind(applied.height);

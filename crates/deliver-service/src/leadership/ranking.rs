@@ -12,7 +12,7 @@ use super::{Leadership, Role, rank::Rank};
 const MOST_DOUBLINGS: u32 = 4;
 
 /// How often the censorship timeout passes at most before a standby looks for itself, however many
-/// come before it.
+/// come before it and whatever blocks come: those who pull may pass on one now and then.
 const MOST_PATIENCE: u32 = 4;
 
 /// By which numbers it is decided.
@@ -69,8 +69,11 @@ pub(crate) struct Ranking {
     /// When this node looked for itself last, whatever its place was since, or began.
     looked: Instant,
     beside: Option<Beside>,
-    /// How often others kept a block back since they last brought one by themselves.
+    /// How often others kept a block back since they were trusted.
     withheld: u32,
+    /// From when on a block that others bring makes this node trust them again. Those that came while
+    /// it pulled beside them, or a moment later, may be its own.
+    trusts_from: Instant,
 }
 
 #[derive(Debug)]
@@ -117,6 +120,7 @@ impl Ranking {
             looked: now,
             beside: None,
             withheld: 0,
+            trusts_from: now,
         }
     }
 
@@ -151,25 +155,25 @@ impl Ranking {
         if fed > self.fed {
             self.fed = fed;
             self.fed_at = Some(now);
+            if !self.leads && self.beside.is_none() && now >= self.trusts_from {
+                self.withheld = 0;
+            }
         }
         if height <= self.height {
             return;
         }
         self.height = height;
         self.grown_at = now;
-        if self.beside.is_none() {
-            self.withheld = 0;
-        }
     }
 
     /// A probe was made, or is under way.
-    pub(crate) fn probed(&mut self, now: Instant) {
-        self.looked = now;
+    pub(crate) fn probed(&mut self, at: Instant) {
+        self.looked = self.looked.max(at);
     }
 
     /// A probe found a block that the ones who pull did not bring.
     pub(crate) fn found_withheld(&mut self, now: Instant) {
-        let factor = 1 << self.withheld.min(MOST_DOUBLINGS);
+        let factor = doubled(self.withheld);
         self.withheld = self.withheld.saturating_add(1);
         self.beside = Some(Beside {
             mark: self.height,
@@ -259,7 +263,15 @@ impl Ranking {
         let patience = self.settings.censorship;
         // Up to a quarter more, so that the channels of a node do not ask in step.
         let patience = patience + patience * u32::from(self.own.share()) / (4 * 255);
-        let due = self.looked.max(self.grown_at) + patience * turn.min(MOST_PATIENCE);
+        let turn = turn.min(MOST_PATIENCE);
+        // Whoever kept a block back is looked after whatever comes.
+        let most = if self.withheld == 0 {
+            MOST_PATIENCE
+        } else {
+            turn
+        };
+        let idle = self.looked.max(self.grown_at) + patience * turn;
+        let due = idle.min(self.looked + patience * most);
         if now < due {
             wake.at(due);
         }
@@ -283,8 +295,10 @@ impl Ranking {
         let ends = beside.level_since + beside.period;
         if now >= ends {
             self.beside = None;
-            // The others have their time before they are looked after again.
+            // The others have their time before they are looked after again, and are trusted when
+            // they brought blocks for as long as this node may pull beside them.
             self.looked = now;
+            self.trusts_from = now + self.settings.censorship * doubled(MOST_DOUBLINGS);
         } else {
             wake.at(ends);
         }
@@ -298,6 +312,11 @@ impl Wake {
     fn at(&mut self, time: Instant) {
         self.0 = Some(self.0.map_or(time, |earliest| earliest.min(time)));
     }
+}
+
+/// By how much longer this node pulls beside others that kept a block back so often before.
+fn doubled(withheld: u32) -> u32 {
+    1 << withheld.min(MOST_DOUBLINGS)
 }
 
 #[cfg(test)]

@@ -51,6 +51,10 @@ pub(crate) async fn run(
         let now = Instant::now();
         ranking.see(candidates.own(), candidates.others(peers.candidates()), now);
         ranking.grew(height, fed, now);
+        // Whoever asked for a range knows the same already.
+        if let Some(asked) = *intake.asked_in_vain.borrow() {
+            ranking.probed(asked);
+        }
         let decision = ranking.decide(now);
         let Leadership { role, rank, .. } = decision.leadership;
         let before = leadership.send_replace(Some(decision.leadership));

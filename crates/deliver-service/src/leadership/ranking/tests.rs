@@ -197,18 +197,25 @@ async fn who_found_a_withheld_block_pulls_beside_the_others() {
     let end = late + SETTINGS.censorship;
     assert_eq!(role(&mut ranking, 5, end - SECOND), Role::Beside);
     assert_eq!(role(&mut ranking, 5, end), Role::Standby);
-    // The next time takes twice as long, until the others have brought a block by themselves.
+    // The next time takes twice as long: what came meanwhile or comes soon after proves nothing.
+    ranking.grew(Height::new(6), Height::new(6), end);
     ranking.found_withheld(end);
     let period = SETTINGS.censorship * 2;
-    assert_eq!(role(&mut ranking, 5, end + period - SECOND), Role::Beside);
-    assert_eq!(role(&mut ranking, 5, end + period), Role::Standby);
-    ranking.grew(Height::new(6), Height::new(6), end + period);
+    assert_eq!(role(&mut ranking, 6, end + period - SECOND), Role::Beside);
+    assert_eq!(role(&mut ranking, 6, end + period), Role::Standby);
+    // That ends when the others have brought blocks by themselves for long enough.
+    let trusted = end + period + SETTINGS.censorship * 16;
+    ranking.grew(Height::new(7), Height::new(7), trusted - SECOND);
+    assert_eq!(ranking.withheld, 2);
+    ranking.grew(Height::new(8), Height::new(7), trusted);
+    assert_eq!(ranking.withheld, 2, "it brought that one itself");
+    ranking.grew(Height::new(9), Height::new(9), trusted);
     assert_eq!(ranking.withheld, 0);
     // If it has to take over meanwhile, it just goes on, and a stream of a moment ends neither.
-    ranking.found_withheld(end + period);
-    let gone = see(&mut ranking, vec![], end + period);
+    ranking.found_withheld(trusted);
+    let gone = see(&mut ranking, vec![], trusted);
     assert_eq!(gone.leadership.role, Role::Puller);
-    assert_eq!(role(&mut ranking, 6, end + period), Role::Beside);
+    assert_eq!(role(&mut ranking, 9, trusted), Role::Beside);
 }
 
 /// Something that happens to a node of a group.

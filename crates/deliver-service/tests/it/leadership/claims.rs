@@ -53,6 +53,77 @@ async fn a_standby_finds_what_the_puller_does_not_bring() {
     group.stop().await;
 }
 
+/// The puller passes on a block in less than the censorship timeout, and keeps back the others.
+#[tokio::test(start_paused = true)]
+async fn a_puller_that_passes_blocks_on_one_by_one_is_found_too() {
+    let group = Group::start(2).await;
+    let shown = LiveChain::new(group.blocks[..1].to_vec());
+    group.nodes[0]
+        .orderer
+        .serve(ORDERER, &shown, Manner::HONEST);
+    group.settles(&[0]).await;
+    group.order_up_to(60);
+    let patience = Config::default().provider.censorship_timeout;
+    let began = Instant::now();
+    while leadership(&group.nodes[1]).role == Role::Standby {
+        shown.grow(group.blocks[shown.height()..][..1].iter().cloned());
+        sleep(patience - SECOND).await;
+    }
+    let took = began.elapsed();
+    assert!(took <= patience * 6 + SECOND * 2, "{took:?}");
+    group.all_reach(60).await;
+    group.stop().await;
+}
+
+/// A block that is on its way is not one that is kept back.
+#[tokio::test(start_paused = true)]
+async fn standbys_of_a_busy_channel_find_nothing() {
+    let mut group = Group::start(3).await;
+    group.network.link_all(Link {
+        latency: Duration::from_millis(200),
+        ..Link::default()
+    });
+    group.blocks = chain(1500, 100);
+    group.settles(&[0]).await;
+    for height in 2..=1500 {
+        group.order_up_to(height);
+        sleep(SECOND / 4).await;
+        assert_eq!(group.streaming(), [0], "at height {height}");
+    }
+    group.all_reach(1500).await;
+    for node in &group.nodes[1..] {
+        assert_eq!((pulls(node), node.state().stats.from_orderer), (0, 0));
+        assert!((2..=4).contains(&requests(node)), "{}", requests(node));
+    }
+    group.stop().await;
+}
+
+/// While the standby pulls, the puller gets from it what it says to have brought.
+#[tokio::test(start_paused = true)]
+async fn who_keeps_blocks_back_again_and_again_does_so_ever_more_seldom() {
+    let mut group = Group::start(2).await;
+    group.blocks = chain(2400, 10);
+    let withholding = Manner::withholding_blocks(5);
+    group.nodes[0]
+        .orderer
+        .serve(ORDERER, &group.chain, withholding);
+    group.settles(&[0]).await;
+    let (mut stood, mut changes, mut role) = (0, Vec::new(), Role::Standby);
+    for second in 1..=1200 {
+        group.order_up_to(second + 1);
+        sleep(SECOND).await;
+        let state = group.nodes[1].state();
+        stood += u32::from(state.chain.height.get() < second as u64);
+        let now = state.leadership.unwrap().role;
+        if now != role {
+            role = now;
+            changes.push(second);
+        }
+    }
+    assert!(stood <= 240, "{stood} s, changes at {changes:?}");
+    group.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_standby_of_an_idle_channel_asks_seldom_and_pulls_nothing() {
     let group = Group::start(3).await;
@@ -210,14 +281,21 @@ async fn a_header_out_of_nowhere_makes_nobody_pull() {
     group.network.link_all(Link::default());
     let claim = TestChain::verified(&ahead[50]);
     membership.channel.publish(&claim).await.unwrap();
-    group.stays(&[0], SECOND * 25).await;
+    // The header is a hint, which is good for one question in a censorship timeout.
+    let (patience, rounds) = (Config::default().provider.censorship_timeout, 10);
+    for round in 1..=rounds {
+        group.stays(&[0], patience).await;
+        for node in &group.nodes {
+            assert!(requests(node) <= 1 + round, "{:?}", node.orderer.requests());
+        }
+    }
+    assert_eq!((pulls(&group.nodes[0]), pulls(&group.nodes[1])), (1, 0));
     let state = group.nodes[1].state();
     assert_eq!(
         state.peers[&NodeId::new("node-liar")].height,
         Height::new(51)
     );
     assert_eq!(state.leadership.unwrap().role, Role::Standby);
-    assert_eq!(requests(&group.nodes[1]), 0);
     gossip.stop().await;
     group.stop().await;
 }

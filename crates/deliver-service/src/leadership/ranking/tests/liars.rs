@@ -152,6 +152,46 @@ async fn who_was_replaced_shows_a_lasting_stream_first() {
     assert_eq!(role(true, lasted).0, Role::Standby);
 }
 
+/// What its standby brings and passes on does not clear who withholds.
+#[tokio::test(start_paused = true)]
+async fn a_channel_stands_ever_less_behind_one_who_withholds() {
+    for honest in [1, 3] {
+        let mut siege = Siege::new(0, honest);
+        let mut stood = 0;
+        for _ in 0..4 * 3600 {
+            siege.step(Some(true));
+            stood += u32::from(siege.still() > SECOND * 2);
+        }
+        let stood = STEP * stood;
+        assert!(stood < SECOND * 500, "{stood:?} of an hour");
+    }
+}
+
+/// Blocks that come put a look at the ones who bring them off, but not for ever.
+#[tokio::test(start_paused = true)]
+async fn who_passes_a_block_on_now_and_then_is_looked_after_too() {
+    let (mut ranking, others, start) = last(2, SETTINGS);
+    let mut looked = Vec::new();
+    for second in 1..1000 {
+        let now = start + SECOND * second;
+        let height = Height::new(u64::from(second / 29) + 1);
+        ranking.grew(height, height, now);
+        if see(&mut ranking, vec![seen(&others[0], true, 1)], now).probe {
+            ranking.probed(now);
+            looked.push(second);
+        }
+    }
+    assert!((6..=8).contains(&looked.len()), "{looked:?}");
+    // One that kept a block back is looked after each time.
+    let now = start + SECOND * 1000;
+    ranking.withheld = 1;
+    ranking.probed(now);
+    let soon = now + SETTINGS.censorship * 5 / 4;
+    ranking.grew(Height::new(99), Height::new(99), soon - SECOND);
+    ranking.withheld = 1;
+    assert!(ranking.decide(soon).probe);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
