@@ -88,6 +88,7 @@ impl Channel {
             awaiting: WaitingRoom::new(config.candidates_at_work),
             evidence,
             blamed: Blamed::default(),
+            dropped: Notify::new(),
             pulls: AtomicBool::new(false),
             shown: watch::Sender::default(),
             reopen_stream: Notify::new(),

@@ -57,6 +57,7 @@ pub(crate) async fn run(intake: &Intake, publish: &mpsc::Sender<VerifiedBlock>, 
         }
         if batch.blocks.is_empty() {
             if !batch.unlinked.is_empty() {
+                intake.dropped.notify_one();
                 continue;
             }
             tokio::select! {
@@ -157,6 +158,7 @@ async fn judged_in_place(intake: &Intake, mut batch: Vec<Buffered>) -> Option<Ve
                     "a block that was accepted ahead of its turn is refused in its place"
                 );
                 let passed = intake.buffer.refused(&refused);
+                intake.dropped.notify_one();
                 if let Some(refused) = refused.first() {
                     blame(intake, refused);
                 }
