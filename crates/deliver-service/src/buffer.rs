@@ -59,8 +59,8 @@ pub(crate) struct Buffered {
     pub(crate) passed: bool,
 }
 
-/// A producer that waits for room.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A producer that waits for room, or of whom a block came.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Giver {
     /// The stream of the ordering service.
     Stream,
