@@ -61,7 +61,12 @@ impl StorageFailure {
                 ..
             } => StorageFailureKind::Failed,
             JoinError::Read { .. } => StorageFailureKind::Unusable,
-            _ => StorageFailureKind::ConfigNotApplied,
+            JoinError::AlreadyJoined { .. }
+            | JoinError::Stopping { .. }
+            | JoinError::Gossip(_)
+            | JoinError::Parse { .. }
+            | JoinError::Verify { .. }
+            | JoinError::Config { .. } => StorageFailureKind::ConfigNotApplied,
         };
         Self {
             kind,
