@@ -129,6 +129,12 @@ impl Shared {
             .send_modify(|published| published.info = info);
     }
 
+    /// Puts another catalog in the place of this one, whose files may be other ones.
+    pub(crate) fn replace(&self, catalog: Catalog) {
+        *self.catalog_mut() = catalog;
+        self.open.lock().clear();
+    }
+
     pub(crate) fn end_growth(&self, growth: Growth) {
         self.published
             .send_modify(|published| published.growth = growth);

@@ -43,7 +43,8 @@ const QUEUED_BATCHES: usize = 4;
 /// still written, and the drop blocks until it is.
 ///
 /// After an append that failed for lack of room the store is as before, and the next append works
-/// once there is room. After a sync that failed, what the disk holds is not known: the store takes
+/// once there is room; where a sync found that out, the next append opens the store anew by itself.
+/// After a sync that failed otherwise, what the disk holds is not known: the store takes
 /// no more blocks, and [`BlockReader::wait_for`] says that it is closed for heights that were not
 /// reached; reading goes on. Opening the store anew writes and syncs what is in doubt once more.
 #[derive(Clone)]

@@ -5,6 +5,7 @@
 //! order and never queue up behind reads when the runtime's blocking threads are all taken.
 
 mod active;
+mod reopen;
 mod retain;
 
 use std::{
@@ -77,18 +78,13 @@ struct Poison {
     action: &'static str,
     path: PathBuf,
     reason: String,
+    /// Whether there was no room: the store is opened anew by itself.
+    is_full: bool,
 }
 
 impl Writer {
     pub(crate) fn new(parts: Parts) -> Result<Self, OpenError> {
-        let active = parts.shared.catalog().last().cloned();
-        let active = active
-            .map(|segment| {
-                let file = parts.files.append(&segment.path);
-                let file = file.map_err(OpenError::io("open the segment", &segment.path))?;
-                Ok::<_, OpenError>(Active::new(&segment, file))
-            })
-            .transpose()?;
+        let active = reopen::active(&parts.shared, &*parts.files)?;
         Ok(Self {
             dir: parts.dir,
             config: parts.config,
@@ -121,6 +117,8 @@ impl Writer {
         let Some(first) = blocks.first() else {
             return Ok(self.info);
         };
+        self.reopen_when_full()
+            .map_err(|source| self.append_error(first.number(), source))?;
         // What a full disk kept from being dropped may make the room for these blocks.
         self.drop_superfluous();
         let grown = self.check(blocks)?;
@@ -161,17 +159,8 @@ impl Writer {
         first: &VerifiedBlock,
         blocks: &[VerifiedBlock],
     ) -> Result<(), StorageError> {
-        if let Some(Poison {
-            action,
-            path,
-            reason,
-        }) = self.poisoned.clone()
-        {
-            return Err(StorageError::Poisoned {
-                action,
-                path,
-                reason,
-            });
+        if let Some(poison) = self.poisoned.clone() {
+            return Err(poison.error());
         }
         let headers = blocks
             .iter()
@@ -313,18 +302,17 @@ impl Writer {
     }
 
     fn poison(&mut self, action: &'static str, path: &Path, source: &io::Error) {
-        self.poisoned = Some(Poison {
-            action,
-            path: path.to_owned(),
-            reason: source.to_string(),
-        });
-        self.shared.end_growth(Growth::Stopped);
+        let poison = Poison::new(action, path, source);
+        if !poison.is_full {
+            self.shared.end_growth(Growth::Stopped);
+        }
+        self.poisoned = Some(poison);
     }
 
     /// What a storage error means for whoever appends: to try again, or not.
     fn append_error(&self, number: BlockNumber, source: StorageError) -> AppendError {
         let source = source.into();
-        if self.poisoned.is_some() {
+        if self.poisoned.as_ref().is_some_and(|poison| !poison.is_full) {
             AppendError::Unusable { number, source }
         } else {
             AppendError::Storage { number, source }

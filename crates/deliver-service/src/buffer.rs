@@ -59,8 +59,8 @@ pub(crate) struct Buffered {
     pub(crate) passed: bool,
 }
 
-/// A producer that waits for room.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A producer that waits for room, or of whom a block came.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Giver {
     /// The stream of the ordering service.
     Stream,
@@ -338,7 +338,7 @@ impl Buffer {
 
     /// Bytes that are held.
     pub(crate) fn bytes(&self) -> usize {
-        self.state().used.total()
+        self.peek().used.total()
     }
 
     /// How many more bytes of ranges may be asked for ahead of what is due.
@@ -349,13 +349,24 @@ impl Buffer {
 
     /// How many blocks made room for lower ones so far.
     pub(crate) fn evicted(&self) -> u64 {
-        self.state().evicted
+        self.peek().evicted
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state
-            .lock()
-            .expect("invariant: no holder of this lock panics")
+        let state = self.state.lock();
+        if state.is_err() {
+            // The writer, which may be waiting, dies of it as well, and the next one begins anew.
+            self.ready.notify_one();
+        }
+        state.expect("invariant: no holder of this lock panics")
+    }
+
+    /// The same for who only looks, and must not die where a producer did.
+    fn peek(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| {
+            self.ready.notify_one();
+            poisoned.into_inner()
+        })
     }
 }
 

@@ -86,6 +86,7 @@ pub(crate) async fn run(intake: &Arc<Intake>, sources: &Sources) {
                 catch_up.ended(done);
             }
             () = intake.blamed.told() => catch_up.blame(),
+            () = intake.dropped.notified() => {}
             () = sources.peers.changed() => {}
             _ = applied.changed() => {}
             () = sleep_until(max(wake, Instant::now() + SHORT)) => {}

@@ -10,7 +10,7 @@ use std::{
 };
 
 use block_api::{
-    Block, BlockReader, BlockSource, GossipChannel, GossipEvent, HeaderHash, Membership, NodeId,
+    BlockReader, BlockSource, GossipChannel, GossipEvent, HeaderHash, Membership, NodeId,
     OwnOrganisation,
 };
 use bytes::Bytes;
@@ -26,7 +26,7 @@ use crate::{
     ChannelParts, ChannelState, Config, Leadership, StartError, Task,
     buffer::{Budget, Buffer},
     catch_up::{self, Sources},
-    evidence::{self, Evidence},
+    evidence::{self, Evidence, Suspect},
     health::{self, Patience, Signs},
     intake::{Applied, Blamed, Intake, WaitingRoom},
     lag::Lag,
@@ -88,6 +88,7 @@ impl Channel {
             awaiting: WaitingRoom::new(config.candidates_at_work),
             evidence,
             blamed: Blamed::default(),
+            dropped: Notify::new(),
             pulls: AtomicBool::new(false),
             shown: watch::Sender::default(),
             reopen_stream: Notify::new(),
@@ -279,7 +280,7 @@ fn spawn(
     intake: &Arc<Intake>,
     sources: Sources,
     mut events: mpsc::Receiver<GossipEvent>,
-    mut suspects: mpsc::Receiver<Block>,
+    mut suspects: mpsc::Receiver<Suspect>,
 ) -> JoinSet<()> {
     let (publish, mut queue) = mpsc::channel(intake.config.publish_queue.get());
     let span = info_span!("channel", id = %intake.channel);

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    hash::{BuildHasher, RandomState},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -13,13 +14,19 @@ use block_api::{Block, BlockNumber, HeaderHash, ReadLimits, Standing, Verdict};
 use tokio::sync::mpsc;
 use tracing::{debug, error};
 
-use crate::intake::Intake;
+use crate::{buffer::Giver, intake::Intake};
 
 /// How many pairs are kept. Whoever sees one has reason enough to look.
 const KEPT: usize = 16;
 /// How many headers wait to be examined; further ones are dropped. So many blocks of different hashes
 /// come only where something is wrong, and then more of them follow.
 const SUSPECTS: usize = 64;
+/// The part of them that nobody has judged.
+const UNJUDGED: usize = SUSPECTS / 2;
+/// How many of those one giver may have: who makes headers up must not keep out what others show.
+const UNJUDGED_OF_ONE: usize = 4;
+/// How many headers that nobody who may had signed are remembered: a status is told again and again.
+const REFUSED: usize = 256;
 /// For how many of the newest blocks a copy with another hash is noticed without a look at the store.
 const RECENT: usize = 256;
 
@@ -38,18 +45,39 @@ pub struct Equivocation {
 /// What is known and suspected of one channel.
 #[derive(Debug)]
 pub(crate) struct Evidence {
-    suspects: mpsc::Sender<Block>,
+    suspects: mpsc::Sender<Suspect>,
     recent: Mutex<BTreeMap<BlockNumber, HeaderHash>>,
+    /// How many of each giver are in the queue that nobody has judged.
+    unjudged: Mutex<BTreeMap<Giver, usize>>,
+    refused: Mutex<Refused>,
     found: Mutex<Vec<Equivocation>>,
+}
+
+/// A header that has to be examined.
+#[derive(Debug)]
+pub(crate) struct Suspect {
+    header: Block,
+    /// Who gave it, where nobody has judged it yet.
+    giver: Option<Giver>,
+}
+
+/// Headers with their signatures that were refused, by a hash that nobody outside can foretell: with
+/// other signatures the same header may be good.
+#[derive(Debug, Default)]
+struct Refused {
+    state: RandomState,
+    hashes: VecDeque<u64>,
 }
 
 impl Evidence {
     /// Evidence, and the queue of what has to be [examined](run).
-    pub(crate) fn new() -> (Self, mpsc::Receiver<Block>) {
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Suspect>) {
         let (suspects, queue) = mpsc::channel(SUSPECTS);
         let evidence = Self {
             suspects,
             recent: Mutex::default(),
+            unjudged: Mutex::default(),
+            refused: Mutex::default(),
             found: Mutex::default(),
         };
         (evidence, queue)
@@ -64,20 +92,69 @@ impl Evidence {
         }
     }
 
-    /// Has a block examined if it is another one than the one of its number that was stored lately.
-    pub(crate) fn note(&self, block: &Block) {
-        let stored = self.recent().get(&block.number()).copied();
-        if stored.is_some_and(|stored| stored != block.header_hash()) {
+    /// Has a block that nobody has judged examined if it is another one than the one of its number
+    /// that was stored lately.
+    pub(crate) fn note(&self, block: &Block, giver: &Giver) {
+        if self.is_other(block) == Some(true) {
+            self.doubt(block, giver);
+        }
+    }
+
+    /// The same for a block that was accepted.
+    pub(crate) fn note_accepted(&self, block: &Block) {
+        if self.is_other(block) == Some(true) {
             self.suspect(block);
         }
     }
 
-    /// Has a block examined, once there is a stored one of its number.
-    pub(crate) fn suspect(&self, block: &Block) {
+    /// Has a block that nobody has judged examined, if this giver has not too many that are.
+    pub(crate) fn doubt(&self, block: &Block, giver: &Giver) {
         let header = block.without_data().with_signatures_slot_only();
-        if self.suspects.try_send(header).is_err() {
+        if self.refused().knows(&header) {
+            return;
+        }
+        let mut unjudged = self.unjudged();
+        let own = unjudged.get(giver).copied().unwrap_or_default();
+        if own >= UNJUDGED_OF_ONE || unjudged.values().sum::<usize>() >= UNJUDGED {
+            return;
+        }
+        let suspect = Suspect {
+            header,
+            giver: Some(giver.clone()),
+        };
+        if self.suspects.try_send(suspect).is_ok() {
+            unjudged.insert(giver.clone(), own + 1);
+        }
+    }
+
+    /// Has a block that was accepted examined, once there is a stored one of its number.
+    pub(crate) fn suspect(&self, block: &Block) {
+        let suspect = Suspect {
+            header: block.without_data().with_signatures_slot_only(),
+            giver: None,
+        };
+        if self.suspects.try_send(suspect).is_err() {
             debug!(block.number = %block.number(), "too many suspects to examine another one");
         }
+    }
+
+    /// Takes what came out of the queue.
+    fn take(&self, suspect: Suspect) -> Block {
+        if let Some(giver) = &suspect.giver {
+            let mut unjudged = self.unjudged();
+            match unjudged.get_mut(giver) {
+                Some(own) if *own > 1 => *own -= 1,
+                Some(_) | None => drop(unjudged.remove(giver)),
+            }
+        }
+        suspect.header
+    }
+
+    /// Whether it is another block than the one of its number; `None` where that was not stored
+    /// lately.
+    fn is_other(&self, block: &Block) -> Option<bool> {
+        let stored = self.recent().get(&block.number()).copied();
+        stored.map(|stored| stored != block.header_hash())
     }
 
     /// The pairs that were found.
@@ -98,14 +175,35 @@ impl Evidence {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn unjudged(&self) -> MutexGuard<'_, BTreeMap<Giver, usize>> {
+        self.unjudged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refused(&self) -> MutexGuard<'_, Refused> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn pairs(&self) -> MutexGuard<'_, Vec<Equivocation>> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl Refused {
+    fn knows(&self, header: &Block) -> bool {
+        self.hashes.contains(&self.state.hash_one(header.raw()))
+    }
+
+    fn add(&mut self, header: &Block) {
+        self.hashes.push_back(self.state.hash_one(header.raw()));
+        if self.hashes.len() > REFUSED {
+            self.hashes.pop_front();
+        }
+    }
+}
+
 /// Examines suspects until the channel is cancelled: each once a block of its number is stored and
 /// the configuration at its place is in force.
-pub(crate) async fn run(intake: &Intake, suspects: &mut mpsc::Receiver<Block>) {
+pub(crate) async fn run(intake: &Intake, suspects: &mut mpsc::Receiver<Suspect>) {
     let mut applied = intake.applied.subscribe();
     let mut waiting = VecDeque::new();
     loop {
@@ -113,7 +211,7 @@ pub(crate) async fn run(intake: &Intake, suspects: &mut mpsc::Receiver<Block>) {
             biased;
             () = intake.cancel.cancelled() => return,
             Some(suspect) = suspects.recv() => {
-                waiting.push_back(suspect);
+                waiting.push_back(intake.evidence.take(suspect));
                 if waiting.len() > SUSPECTS {
                     waiting.pop_front();
                 }
@@ -134,10 +232,21 @@ pub(crate) async fn run(intake: &Intake, suspects: &mut mpsc::Receiver<Block>) {
 /// Keeps a block as evidence if it is another one than the stored one, and if those who may sign at
 /// its place signed it, wherever it links to.
 async fn examine(intake: &Intake, other: Block) {
-    if intake.evidence.is_settled(&other) {
+    let evidence = &intake.evidence;
+    if evidence.is_settled(&other) || evidence.is_other(&other) == Some(false) {
         return;
     }
     let number = other.number();
+    // Before the store is read: anybody may make a header up.
+    match intake.judge_header(other.clone(), Standing::Linked).await {
+        Ok(Verdict::Accepted(_)) => {}
+        Ok(_) => {
+            debug!(channel = %intake.channel, block.number = %number, "a block that differs from the stored one is not signed");
+            evidence.refused().add(&other);
+            return;
+        }
+        Err(_) => return,
+    }
     let Ok(read) = intake.store.read(number, ReadLimits::one()).await else {
         // It was pruned, or cannot be read: the store says so to whoever needs it.
         return;
@@ -147,11 +256,6 @@ async fn examine(intake: &Intake, other: Block) {
         .next()
         .and_then(|bytes| Block::parse(bytes).ok());
     let Some(stored) = stored.filter(|stored| stored.header_hash() != other.header_hash()) else {
-        return;
-    };
-    let judged = intake.judge_header(other.clone(), Standing::Linked).await;
-    let Ok(Verdict::Accepted(_)) = judged else {
-        debug!(channel = %intake.channel, block.number = %number, "a block that differs from the stored one is not signed");
         return;
     };
     error!(
@@ -167,4 +271,48 @@ async fn examine(intake: &Intake, other: Block) {
         stored: stored.without_data().with_signatures_slot_only(),
         other,
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use block_api::{NodeId, testing::TestChain};
+
+    use super::*;
+
+    #[test]
+    fn headers_that_nobody_judged_take_few_places() {
+        let (mut chain, blocks) = TestChain::of_blocks("ch", 2, 10);
+        let (evidence, mut queue) = Evidence::new();
+        let stored = chain.data(10);
+        evidence.stored(stored.number(), stored.header_hash());
+        let mut other = TestChain::of_blocks("ch", 1, 10).0;
+        other.data(20);
+        let mut others = (0..).map(|bytes| other.clone().data(30 + bytes));
+        let mut other = || others.next().expect("there is no end of them");
+        let giver = |name: &str| Giver::Peer(NodeId::new(name));
+        for _ in 0..20 {
+            evidence.note(&other(), &giver("a"));
+        }
+        evidence.note(&stored, &giver("b"));
+        evidence.note(&blocks[1], &giver("b"));
+        assert_eq!(queue.len(), UNJUDGED_OF_ONE, "nothing else is suspected");
+        for name in 0..100 {
+            evidence.note(&other(), &giver(&name.to_string()));
+        }
+        assert_eq!(queue.len(), UNJUDGED, "further ones have no place");
+        for _ in UNJUDGED..SUSPECTS {
+            evidence.note_accepted(&other());
+        }
+        assert_eq!(queue.len(), SUSPECTS, "what was accepted has");
+        let header = evidence.take(queue.try_recv().unwrap());
+        evidence.note(&other(), &giver("a"));
+        assert_eq!(queue.len(), SUSPECTS, "the place is given back");
+        while let Ok(suspect) = queue.try_recv() {
+            evidence.take(suspect);
+        }
+        assert!(evidence.unjudged().is_empty());
+        evidence.refused().add(&header);
+        evidence.note(&header, &giver("a"));
+        assert_eq!(queue.len(), 0, "it was refused before");
+    }
 }

@@ -6,7 +6,7 @@ use block_api::{Block, Endpoint, HeaderProof, NodeId, Standing, Verdict};
 use blocks_provider::{Evidence, Head, HeaderVerdict, ProviderHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::intake::Intake;
+use crate::{buffer::Giver, intake::Intake};
 
 /// The newest blocks that were shown, by what their headers prove: what one signer made up does not
 /// hide what is proven.
@@ -46,7 +46,7 @@ impl Shown {
 /// Judges header and signatures of a block. A header that links to the tip, or that a quorum signed,
 /// proves its block; another one that the channel's rules accept is a hint.
 pub(crate) fn judge(intake: &Intake, header: &Block) -> HeaderVerdict {
-    intake.evidence.note(header);
+    intake.evidence.note(header, &Giver::Orderers);
     let standing = intake.standing(header);
     let verdict = intake.verifier.verify_attestation(header, standing);
     header_verdict(intake, standing, verdict)
@@ -63,9 +63,8 @@ pub(crate) fn note(intake: &Intake, accepted: &Block, from: &NodeId) {
 }
 
 /// Whether the tip that a node says to have is worth being judged: it is above everything that was
-/// proven so far. The tip of another chain is kept as evidence.
+/// proven so far.
 pub(crate) fn is_news(intake: &Intake, tip: &Block) -> bool {
-    intake.evidence.note(tip);
     if tip.number() < intake.applied().height.next_block() {
         return false;
     }

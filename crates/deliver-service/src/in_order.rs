@@ -42,7 +42,7 @@ impl InOrder {
     ) -> Result<(), JudgeError> {
         let number = block.number();
         if number < intake.buffer.next() {
-            intake.evidence.note(&block);
+            intake.evidence.note(&block, giver);
             self.pass(number);
             return Ok(());
         }

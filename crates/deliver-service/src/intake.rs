@@ -55,6 +55,8 @@ pub(crate) struct Intake {
     pub(crate) evidence: Evidence,
     /// Nodes of whose ranges a block was not of this chain.
     pub(crate) blamed: Blamed,
+    /// Told when a block that was due is dropped: where it was, there is a hole.
+    pub(crate) dropped: Notify,
     /// Whether this node pulls.
     pub(crate) pulls: AtomicBool,
     /// What the nodes of the channel showed: the pull loop holds its source against it.

@@ -68,7 +68,7 @@ impl OrdererIntake {
         match stored.map(|stored| stored.header_hash()) {
             Some(stored) if stored != block.header_hash() => {
                 self.intake.counters.unlinked.add(1);
-                self.intake.evidence.suspect(block);
+                self.intake.evidence.doubt(block, &Giver::Stream);
                 let offered = block.header_hash();
                 Err(HandleError::Failed(
                     Fork {

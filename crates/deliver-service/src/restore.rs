@@ -9,12 +9,12 @@ use block_api::{
 use crate::JoinError;
 
 /// Takes the configurations of the stored config blocks into force, oldest first, from those on that
-/// are above what is in force already.
+/// are above what is in force already, and says as it goes what is.
 pub(crate) async fn restore_config(
     channel: &ChannelId,
     store: &dyn BlockStore,
     verifier: &dyn BlockVerifier,
-    in_force: Height,
+    in_force: &mut Height,
 ) -> Result<(), JoinError> {
     let mut numbers = Vec::new();
     let mut from = store.info().height.tip();
@@ -40,6 +40,7 @@ pub(crate) async fn restore_config(
                 channel: channel(),
                 source,
             })?;
+        *in_force = number.height();
     }
     Ok(())
 }

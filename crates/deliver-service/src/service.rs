@@ -160,7 +160,8 @@ impl DeliverService {
 
     async fn start_channel(&self, parts: ChannelParts) -> Result<Channel, JoinError> {
         let channel = parts.channel.clone();
-        restore_config(&channel, &*parts.store, &*parts.verifier, Height::ZERO).await?;
+        let mut in_force = Height::ZERO;
+        restore_config(&channel, &*parts.store, &*parts.verifier, &mut in_force).await?;
         let membership = self
             .inner
             .gossip

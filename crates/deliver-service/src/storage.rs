@@ -3,7 +3,7 @@
 
 use std::{error::Error, fmt, io};
 
-use block_api::{AppendError, Rejection};
+use block_api::{AppendError, ReadError, Rejection};
 
 use crate::JoinError;
 
@@ -55,8 +55,21 @@ impl StorageFailure {
     }
 
     pub(crate) fn of_restoring(error: &JoinError) -> Self {
+        let kind = match error {
+            JoinError::Read {
+                source: ReadError::Storage { .. },
+                ..
+            } => StorageFailureKind::Failed,
+            JoinError::Read { .. } => StorageFailureKind::Unusable,
+            JoinError::AlreadyJoined { .. }
+            | JoinError::Stopping { .. }
+            | JoinError::Gossip(_)
+            | JoinError::Parse { .. }
+            | JoinError::Verify { .. }
+            | JoinError::Config { .. } => StorageFailureKind::ConfigNotApplied,
+        };
         Self {
-            kind: StorageFailureKind::ConfigNotApplied,
+            kind,
             message: error.to_string(),
         }
     }

@@ -22,7 +22,7 @@ use tracing::{Instrument, debug, info};
 
 use crate::{
     Origin, Task,
-    buffer::Push,
+    buffer::{Giver, Push},
     heads,
     intake::{Intake, JudgeError, from_peer},
     peers::Peers,
@@ -86,7 +86,8 @@ pub(crate) async fn run(
                     || !is_wanted(intake, candidate.block())
                 {
                     intake.counters.ignored.add(1);
-                    intake.evidence.note(candidate.block());
+                    let giver = Giver::Peer(candidate.from().clone());
+                    intake.evidence.note(candidate.block(), &giver);
                     candidate.answer(Answer::Ignore);
                     continue;
                 }
@@ -107,6 +108,10 @@ pub(crate) async fn run(
                 identity,
                 status,
             }) => {
+                if let Some(tip) = &status.tip {
+                    let giver = Giver::Peer(from.clone());
+                    intake.evidence.note(tip, &giver);
+                }
                 // A tip that finds no place comes again with the next status.
                 if let Some(tip) = &status.tip
                     && heads::is_news(intake, tip)
@@ -230,7 +235,7 @@ fn rejection(error: JudgeError) -> Option<Rejection> {
 
 fn keep(intake: &Intake, verified: VerifiedBlock, origin: Origin) {
     let number = verified.number();
-    intake.evidence.note(verified.block());
+    intake.evidence.note_accepted(verified.block());
     let pushed = intake.buffer.try_push(verified, origin);
     if pushed == Push::Full {
         debug!(channel = %intake.channel, block.number = %number, "no room for a block from the topic");

@@ -9,7 +9,7 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    Origin, StorageFailure,
+    Origin, StorageFailure, StorageFailureKind,
     buffer::Buffered,
     intake::{Applied, Intake, JudgeError},
     restore::restore_config,
@@ -17,16 +17,26 @@ use crate::{
 
 /// Makes good what a writer that died left behind: its batch is lost, it may have been stored or
 /// not, and its configuration may not be in force. What waited is dropped and comes again. `false`
-/// when the configuration cannot be taken into force, which ends the channel.
+/// when the configuration cannot be taken into force, which ends the channel, or when that closes.
 async fn recover(intake: &Intake) -> bool {
     intake.appending.send_replace(None);
-    let in_force = intake.applied().height;
-    let restored = restore_config(&intake.channel, &*intake.store, &*intake.verifier, in_force);
-    if let Err(error) = restored.await {
-        error!(channel = %intake.channel, %error, "the configuration cannot be restored; the channel stops");
-        tell(intake, StorageFailure::of_restoring(&error));
-        return false;
+    let (channel, store, verifier) = (&intake.channel, &*intake.store, &*intake.verifier);
+    let mut in_force = intake.applied().height;
+    while let Err(error) = restore_config(channel, store, verifier, &mut in_force).await {
+        let failure = StorageFailure::of_restoring(&error);
+        let again = failure.kind == StorageFailureKind::Failed;
+        tell(intake, failure);
+        if !again {
+            error!(%channel, %error, "the configuration cannot be restored; the channel stops");
+            return false;
+        }
+        error!(%channel, %error, "the configuration cannot be restored; trying again");
+        if !pause(intake).await {
+            return false;
+        }
     }
+    // The next append says whether it can be written, too.
+    intake.storage_failure.send_replace(None);
     let applied = Applied::of_store(&*intake.store);
     intake.buffer.restart(applied.height.next_block());
     intake.applied.send_replace(applied);
@@ -57,6 +67,7 @@ pub(crate) async fn run(intake: &Intake, publish: &mpsc::Sender<VerifiedBlock>, 
         }
         if batch.blocks.is_empty() {
             if !batch.unlinked.is_empty() {
+                intake.dropped.notify_one();
                 continue;
             }
             tokio::select! {
@@ -157,6 +168,7 @@ async fn judged_in_place(intake: &Intake, mut batch: Vec<Buffered>) -> Option<Ve
                     "a block that was accepted ahead of its turn is refused in its place"
                 );
                 let passed = intake.buffer.refused(&refused);
+                intake.dropped.notify_one();
                 if let Some(refused) = refused.first() {
                     blame(intake, refused);
                 }
@@ -206,10 +218,17 @@ async fn append(intake: &Intake, batch: &[Buffered]) -> Option<ChainInfo> {
                 return None;
             }
         }
-        tokio::select! {
-            () = intake.cancel.cancelled() => return None,
-            () = sleep(intake.config.store_retry) => {}
+        if !pause(intake).await {
+            return None;
         }
+    }
+}
+
+/// Waits until the store is tried again. `false` when the channel closes.
+async fn pause(intake: &Intake) -> bool {
+    tokio::select! {
+        () = intake.cancel.cancelled() => false,
+        () = sleep(intake.config.store_retry) => true,
     }
 }
 

@@ -3,12 +3,17 @@
 
 mod room;
 
-use std::{num::NonZeroUsize, sync::Arc};
+use std::{
+    num::NonZeroUsize,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use block_api::{
     Height,
     testing::{TestChain, within},
 };
+use futures::FutureExt as _;
 use proptest::prelude::*;
 
 use super::*;
@@ -332,4 +337,38 @@ fn a_refused_block_that_the_stream_went_past_meanwhile_is_told_of() {
         }
         assert_eq!(buffer.refused(&batch.blocks), passes);
     }
+}
+
+/// A producer dies with the lock in hand while the writer waits: whoever comes next has the writer
+/// find that out, and who only looks is told something.
+#[tokio::test(start_paused = true)]
+async fn the_writer_hears_of_a_producer_that_died_with_the_lock_in_hand() {
+    let blocks = chain(2, 10);
+    let buffer = after_genesis(&blocks, &config(10_000, 9_000)).0;
+    let dies = |what: &dyn Fn()| catch_unwind(AssertUnwindSafe(what)).is_err();
+    for looks in [true, false] {
+        let holding = || {
+            let _state = buffer.state();
+            panic!("the test said so");
+        };
+        assert!(dies(&holding));
+        assert!(
+            buffer.ready().now_or_never().is_none(),
+            "nobody told it yet"
+        );
+        assert_eq!(
+            dies(&|| match looks {
+                true => assert_eq!(buffer.bytes(), 0),
+                false => drop(buffer.next()),
+            }),
+            !looks
+        );
+        within("the writer", buffer.ready()).await;
+        assert!(dies(&|| drop(buffer.take(&ChainInfo::EMPTY))));
+        buffer.restart(BlockNumber::new(1));
+        // It looks once more than it must.
+        within("the writer", buffer.ready()).await;
+    }
+    let pushed = buffer.try_push(blocks[1].clone(), Origin::Topic);
+    assert_eq!(pushed, Push::Queued);
 }

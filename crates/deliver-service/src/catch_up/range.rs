@@ -178,7 +178,7 @@ async fn take_ahead(intake: &Intake, block: Block, giver: &Giver) -> Result<(), 
     loop {
         let applied = intake.applied();
         if number < intake.buffer.next() {
-            intake.evidence.note(&block);
+            intake.evidence.note(&block, giver);
             return Ok(());
         }
         let waiting = intake.buffer.waiting(number, &block.header_hash());

@@ -10,11 +10,15 @@ use std::{
 };
 
 use block_api::{
-    BlockNumber, Content, Gossip, Height, Start, Stop, WhenMissing,
-    testing::{LiveChain, Manner, MemoryStore, Opening, Step, TestChain, TestSigner},
+    Block, BlockNumber, Content, Gossip, Height, JoinRequest, Standing, Start, Stop, VerifiedBlock,
+    WhenMissing,
+    testing::{
+        GullibleVerifier, LiveChain, Manner, MemoryStore, Opening, Step, TestChain, TestSigner,
+        within,
+    },
 };
 use blockcast_deliver_service::Config;
-use gossip_memory::{Link, MemoryNetwork};
+use gossip_memory::{Link, MemoryNetwork, NodeConfig};
 use tokio::time::Instant;
 
 use crate::{
@@ -159,6 +163,67 @@ async fn the_range_of_a_peer_that_stalls_is_given_to_another_one() {
     node.stop().await;
 }
 
+/// While a block is judged anew in its place, there is no hole; it is refused, nobody says anything
+/// more, and what it took the place of is fetched.
+#[tokio::test(start_paused = true)]
+async fn a_hole_that_a_refused_block_leaves_is_closed() {
+    let mut made = TestChain::new("ch");
+    let mut blocks = vec![made.config(), made.data(50), made.data(50), made.config()];
+    // So big that it is judged beside the runtime.
+    blocks.push(made.data(300_000));
+    let quiet = || NodeConfig {
+        inline_limit: 1 << 20,
+        status_interval: Duration::from_secs(3_600),
+        silence_limit: Duration::from_secs(7_200),
+        ..NodeConfig::default()
+    };
+    let net = MemoryNetwork::new(8);
+    let store = MemoryStore::with(vec![TestChain::verified(&blocks[0])]).await;
+    let gossip = net.node_with("node", quiet());
+    let (config, store) = (Config::default(), Arc::new(store));
+    let node = Node::with(gossip, "node", &blocks[0], config, store).await;
+    let gossip = net.node_with("other", quiet());
+    let parts = node.parts(&blocks[0]);
+    let reader = MemoryStore::default();
+    fill(&reader, &blocks).await;
+    let joined = gossip.join(JoinRequest {
+        channel: parts.channel,
+        genesis: parts.genesis,
+        reader: Arc::new(reader),
+        readers: parts.readers,
+        signer: parts.signer,
+    });
+    let other = joined.await.unwrap().channel;
+    net.link_all(Link::default());
+    // Which is told at once, with its height.
+    other.set_pulling(true);
+    node.meets(1).await;
+    let publish = async |block: &Block| {
+        let gullible = GullibleVerifier::default();
+        let block = VerifiedBlock::new(block.clone(), &gullible, Standing::Linked).unwrap();
+        other.publish(&block).await.unwrap();
+    };
+    publish(&TestChain::signed_by_others(
+        &blocks[4],
+        BlockNumber::GENESIS,
+    ))
+    .await;
+    let held = async {
+        while node.state().await.buffered_bytes == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    within("the block that waits", held).await;
+    for block in &blocks[1..4] {
+        publish(block).await;
+    }
+    reaches_within(&node, 5, Duration::from_secs(60)).await;
+    assert_eq!(node.state().await.stats.rejected, 1);
+    has(&node, &blocks).await;
+    gossip.stop().await;
+    node.stop().await;
+}
+
 /// A part of the chain that was signed and is not of this chain comes ahead of its turn: it is found
 /// out in its place, everything of it goes at once, and only who gave it is left alone.
 #[tokio::test(start_paused = true)]
@@ -269,10 +334,10 @@ async fn nobody_asks_the_ordering_service_because_of_a_claim() {
         let node = Node::start(&net, "node", &blocks[0], Config::default()).await;
         let mut forged = blocks[first..20].to_vec();
         forged.push(TestChain::forged(&blocks[20]));
-        let gullible = block_api::testing::GullibleVerifier::default();
+        let gullible = GullibleVerifier::default();
         for block in forged {
-            let linked = block_api::Standing::Linked;
-            let block = block_api::VerifiedBlock::new(block, &gullible, linked).unwrap();
+            let linked = Standing::Linked;
+            let block = VerifiedBlock::new(block, &gullible, linked).unwrap();
             block_api::BlockStore::append(&store, vec![block])
                 .await
                 .unwrap();

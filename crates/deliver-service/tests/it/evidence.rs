@@ -1,13 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Orderers that sign two blocks of one number.
 
-use std::{sync::Arc, time::Duration};
-
-use block_api::{
-    Block, BlockNumber, Gossip, GossipChannel, JoinRequest, Membership, Standing, VerifiedBlock,
-    testing::{GullibleVerifier, MemoryStore, Step, TestChain},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
-use blockcast_deliver_service::{Config, Equivocation};
+
+use async_trait::async_trait;
+use block_api::{
+    AppendError, Block, BlockNumber, BlockReader, BlockStore, ChainInfo, Gossip, GossipChannel,
+    Height, JoinRequest, Membership, ReadError, ReadLimits, Standing, VerifiedBlock,
+    testing::{GullibleVerifier, MemoryStore, Step, TestChain, within},
+};
+use blockcast_deliver_service::{ChannelParts, ChannelState, Config, DeliverService, Equivocation};
+use bytes::Bytes;
 use gossip_memory::{Link, MemoryGossip, MemoryNetwork};
 
 use crate::harness::{Node, fill, has};
@@ -58,6 +67,91 @@ fn is_pair(found: &Equivocation, stored: &Block, other: &Block) {
         assert_eq!(kept.signatures_slot(), block.signatures_slot());
         assert!(!kept.has_data(), "header and signatures are enough");
     }
+}
+
+/// A store that counts the reads of what is below its tip.
+#[derive(Debug)]
+struct Counted(Arc<MemoryStore>, AtomicU64);
+
+#[async_trait]
+impl BlockReader for Counted {
+    fn info(&self) -> ChainInfo {
+        self.0.info()
+    }
+
+    async fn read(&self, from: BlockNumber, limits: ReadLimits) -> Result<Vec<Bytes>, ReadError> {
+        if Some(from) < self.info().height.tip() {
+            self.1.fetch_add(1, Ordering::SeqCst);
+        }
+        self.0.read(from, limits).await
+    }
+
+    async fn wait_for(&self, height: Height) -> Result<ChainInfo, ReadError> {
+        self.0.wait_for(height).await
+    }
+
+    fn config_at(&self, number: BlockNumber) -> Option<BlockNumber> {
+        self.0.config_at(number)
+    }
+}
+
+#[async_trait]
+impl BlockStore for Counted {
+    async fn append(&self, blocks: Vec<VerifiedBlock>) -> Result<ChainInfo, AppendError> {
+        self.0.append(blocks).await
+    }
+}
+
+/// Headers that nobody signed cost no look at the store, and do not keep those out that are signed.
+#[tokio::test(start_paused = true)]
+async fn the_store_is_not_read_for_what_nobody_signed() {
+    let (blocks, others) = fork();
+    let network = MemoryNetwork::new(5);
+    let node = Node::start(&network, "node", &blocks[0], Config::default()).await;
+    let gossip = network.node("victim");
+    let id = gossip.node_id();
+    let service = DeliverService::new(Config::default(), Arc::new(gossip)).unwrap();
+    let store = MemoryStore::with(vec![TestChain::verified(&blocks[0])]).await;
+    let store = Arc::new(Counted(Arc::new(store), AtomicU64::new(0)));
+    let parts = ChannelParts {
+        store: store.clone(),
+        ..node.parts(&blocks[0])
+    };
+    service.join_channel(parts).await.unwrap();
+    let (gossip, membership) = member(&network, &node, &blocks[..1]).await;
+    network.link(&id, &gossip.node_id(), Link::default());
+    let state = async || service.channel_state(&node.channel).await.unwrap();
+    let until = async |what: &str, done: fn(&ChannelState) -> bool| {
+        let done = async {
+            while !done(&state().await) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        within(what, done).await;
+    };
+    until("the neighbour", |state| !state.peers.is_empty()).await;
+    let channel = &*membership.channel;
+    for block in &blocks[1..] {
+        publish(channel, block).await;
+    }
+    let height = service.wait_for_height(&node.channel, Height::new(3));
+    assert!(within("the chain", height).await);
+    let reads = store.1.load(Ordering::SeqCst);
+    let made_up = TestChain::of_blocks("ch", 1, 10).0;
+    for bytes in 0..200 {
+        let block = made_up.clone().data(30 + bytes);
+        publish(channel, &TestChain::forged(&block)).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    until("the flood", |state| state.stats.ignored >= 200).await;
+    assert_eq!(store.1.load(Ordering::SeqCst), reads);
+    assert!(state().await.evidence.is_empty());
+    publish(channel, &others[1]).await;
+    until("the evidence", |state| state.evidence.len() == 1).await;
+    assert_eq!(store.1.load(Ordering::SeqCst), reads + 1);
+    within("stopping", service.stop()).await;
+    gossip.stop().await;
+    node.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -16,7 +16,7 @@ use block_api::{
     testing::{LiveChain, Manner, MemoryStore, Step, TestChain, TestVerifier, within},
 };
 use blockcast_deliver_service::{
-    ChannelParts, Config, DeliverService, Health, JoinError, StuckReason, Task,
+    ChannelParts, Config, DeliverService, Health, JoinError, StorageFailureKind, StuckReason, Task,
 };
 use bytes::Bytes;
 use gossip_memory::{Link, MemoryNetwork};
@@ -32,6 +32,8 @@ struct Faulty {
     /// What it has stored by the time it panics.
     stores_first: bool,
     hangs: bool,
+    /// Whether no block can be read.
+    unreadable: AtomicBool,
 }
 
 /// A verifier that panics so often, at the block of one number.
@@ -58,6 +60,12 @@ impl BlockReader for Faulty {
     }
 
     async fn read(&self, from: BlockNumber, limits: ReadLimits) -> Result<Vec<Bytes>, ReadError> {
+        if self.unreadable.load(Ordering::SeqCst) {
+            return Err(ReadError::Storage {
+                number: from,
+                source: "the test said so".into(),
+            });
+        }
         self.store.read(from, limits).await
     }
 
@@ -116,6 +124,7 @@ async fn faulty(genesis: &Block, panics: usize) -> Faulty {
         panics: AtomicUsize::new(panics),
         stores_first: false,
         hangs: false,
+        unreadable: AtomicBool::new(false),
     }
 }
 
@@ -214,6 +223,40 @@ async fn a_channel_whose_verifier_panics_goes_on() {
         for node in nodes {
             node.stop().await;
         }
+    }
+}
+
+/// A writer dies over a configuration, and the block that holds it cannot be read for a while.
+#[tokio::test(start_paused = true)]
+async fn a_writer_that_cannot_read_its_configuration_tries_again() {
+    let blocks = chain(23, 100);
+    let (network, nodes) = network(1, &blocks[0], Link::default()).await;
+    let node = &nodes[0];
+    serve(node, &blocks);
+    let store = Arc::new(faulty(&blocks[0], 0).await);
+    let parts = ChannelParts {
+        store: store.clone(),
+        verifier: Arc::new(panicking(7, 0, 1)),
+        ..node.parts(&blocks[0])
+    };
+    let gossip = Arc::new(network.node("other"));
+    let service = DeliverService::new(Config::default(), gossip).unwrap();
+    service.join_channel(parts).await.unwrap();
+    store.unreadable.store(true, Ordering::SeqCst);
+    let started = service.start_deliver_for_channel(&node.channel, node.store.clone());
+    started.await.unwrap();
+    let failure = || service.state(&node.channel).unwrap().storage_failure;
+    until("the failure", || failure().is_some()).await;
+    assert_eq!(failure().unwrap().kind, StorageFailureKind::Failed);
+    sleep(Config::default().store_retry * 3).await;
+    assert!(failure().is_some(), "it is told until it is over");
+    store.unreadable.store(false, Ordering::SeqCst);
+    let reached = service.wait_for_height(&node.channel, Height::new(23));
+    assert!(within("the tip", reached).await);
+    assert_eq!(failure(), None);
+    within("stopping", service.stop()).await;
+    for node in nodes {
+        node.stop().await;
     }
 }
 

@@ -73,6 +73,7 @@ async fn every_operation_of_an_append_may_fail() {
                         next += batch.len();
                     } else {
                         ended += 1;
+                        assert_eq!(fault, Fault::Device, "room can be made");
                         assert!(message.contains("sync the"), "{message}");
                         assert!(matches!(again, Err(AppendError::Unusable { .. })));
                         is_usable = false;
@@ -93,6 +94,37 @@ async fn every_operation_of_an_append_may_fail() {
         }
     }
     assert!(retried > 20 && ended > 4, "{retried} {ended}");
+}
+
+/// A disk that says only at a sync that it is full, again when the store is opened anew, and then has
+/// room; another failure in the place of the second one is for good.
+#[tokio::test]
+async fn a_disk_that_is_full_at_a_sync_is_outlived_too() {
+    let (_, blocks) = TestChain::of_blocks("ch", 9, 200);
+    for (second, is_over) in [(Fault::Full, true), (Fault::Device, false)] {
+        let (dir, disk) = (crash::memory_dir(), FaultyDisk::default());
+        let store = open(&disk, &dir, Config::new("ch".parse().unwrap()));
+        store.append(verified(&blocks[..3])).await.unwrap();
+        let waits = store.wait_for(Height::new(5));
+        disk.fail(Operation::Sync, 0, Fault::Full);
+        let error = store.append(verified(&blocks[3..5])).await.unwrap_err();
+        assert!(error.is_retryable() && disk.has_failed(), "{error}");
+        disk.fail(Operation::Sync, 0, second);
+        let error = store.append(verified(&blocks[3..5])).await.unwrap_err();
+        assert!(disk.has_failed());
+        assert_eq!(error.is_retryable(), is_over, "{error}");
+        assert_eq!(raw_blocks(&store).await, all(&blocks[..3]));
+        disk.heal();
+        let again = store.append(verified(&blocks[3..5])).await;
+        assert_eq!((again.is_ok(), waits.await.is_ok()), (is_over, is_over));
+        let stored = if is_over { 5 } else { 3 };
+        assert_eq!(raw_blocks(&store).await, all(&blocks[..stored]));
+        store.close().await;
+        let config = Config::new("ch".parse().unwrap());
+        let (store, report) = SegmentStore::open(dir.path(), config).unwrap();
+        assert!(report.torn_tail.is_none(), "{report:?}");
+        assert_eq!(raw_blocks(&store).await, all(&blocks[..stored]));
+    }
 }
 
 /// With the room that is left growing byte by byte, the same batch is stored at last.
