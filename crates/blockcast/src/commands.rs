@@ -9,6 +9,7 @@ pub(crate) mod fetch;
 pub(crate) mod health_log;
 pub(crate) mod identity;
 pub(crate) mod inspect;
+pub(crate) mod open_files;
 pub(crate) mod orderer;
 pub(crate) mod printable;
 pub(crate) mod recorded;

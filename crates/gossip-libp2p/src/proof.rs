@@ -369,6 +369,7 @@ mod tests {
         assert_eq!(judge.asked.load(Ordering::SeqCst), 4);
     }
 
+    /// Covers: GCH-22
     #[tokio::test]
     async fn a_proof_may_hold_once_the_configuration_has_come() {
         let judge = Arc::new(Judge {
@@ -388,6 +389,7 @@ mod tests {
         assert!(examiner.identity(&told).is_some());
     }
 
+    /// Covers: MCS-03
     #[tokio::test(start_paused = true)]
     async fn a_signer_is_asked_until_it_signs() {
         let key = Arc::new(Key {

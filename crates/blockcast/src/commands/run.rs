@@ -6,7 +6,12 @@ use std::path::PathBuf;
 use blockcast::{Node, NodeConfig, StoreCheck};
 use tracing::info;
 
-use crate::{commands::health_log, error::CommandError, logging, signals::StopSignals};
+use crate::{
+    commands::{health_log, open_files},
+    error::CommandError,
+    logging,
+    signals::StopSignals,
+};
 
 /// What `run` is told.
 #[derive(Debug, clap::Args)]
@@ -24,6 +29,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, log: Option<&str>) -> Result<(), CommandError> {
     let config = NodeConfig::load(&args.config).map_err(CommandError::config)?;
     logging::init(log, &config.log.filter)?;
+    open_files::raise_limit();
     let mut signals = StopSignals::listen()?;
     let check = match args.deep {
         true => StoreCheck::Whole,

@@ -12,8 +12,9 @@ use orderer_client::{OrdererClient, OrdererEndpoint, Tls, parse_pem_certificates
 use protos::common::HeaderType;
 use signer::envelope::{EnvelopeHeader, Nonce, transaction_envelope};
 use tempfile::TempDir;
+use tokio::process::Command;
 
-use crate::process::{Run, command, fixtures, run};
+use crate::process::{Run, command, fixtures, piped, run};
 
 /// Shows each block that is stored.
 const LOG: &str = "info,blockcast_deliver_service=debug";
@@ -141,6 +142,35 @@ async fn a_node_takes_what_is_ordered_and_both_end_well() {
     );
     ends_well(node).await;
     assert_eq!(kept(dir.path(), "mychannel").await, 2);
+}
+
+/// A node with many channels has more files open than the usual soft limit lets it.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_limit_of_open_files_is_raised() {
+    let dir = TempDir::new().unwrap();
+    let orderer = orderer(dir.path(), &[]).await;
+    let mut limited = Command::new("sh");
+    limited
+        .args(["-c", "ulimit -Sn 256 && exec \"$@\"", "sh"])
+        .arg(env!("CARGO_BIN_EXE_blockcast"))
+        .args(["--log", LOG, "run", "--config"])
+        .arg(dir.path().join("node.toml"))
+        .env_remove("RUST_LOG");
+    let mut node = Run::start(piped(limited));
+    node.stderr.line_with("stream opened").await;
+    let limits = fs::read_to_string(format!("/proc/{}/limits", node.pid())).unwrap();
+    let files = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let words: Vec<&str> = files.unwrap().split_whitespace().collect();
+    let ["Max", "open", "files", soft, hard, "files"] = words[..] else {
+        panic!("{limits}")
+    };
+    assert_ne!(hard, "256", "the limit of this machine shows nothing");
+    assert_eq!(soft, hard);
+    ends_well(node).await;
+    ends_well(orderer).await;
 }
 
 /// Covers nothing that was acknowledged being lost when the process is killed, and a second start.

@@ -39,9 +39,13 @@ pub(crate) fn fixtures(path: &str) -> PathBuf {
 
 pub(crate) fn command<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_blockcast"));
+    command.args(arguments).env_remove("RUST_LOG");
+    piped(command)
+}
+
+/// Says to this process what it is told, and dies with it.
+pub(crate) fn piped(mut command: Command) -> Command {
     command
-        .args(arguments)
-        .env_remove("RUST_LOG")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -66,8 +70,12 @@ impl Run {
         }
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
     pub(crate) async fn signal(&self, signal: &str) {
-        let pid = self.child.id().unwrap().to_string();
+        let pid = self.pid().to_string();
         let sent = Command::new("kill")
             .args([signal, &pid])
             .status()

@@ -121,6 +121,16 @@ impl Cluster {
         for program in &mut self.programs {
             program.stop().await;
         }
+        // Only what a node says it found in its store shows that nothing was lost: a log in other
+        // words must not pass for that.
+        for node in &self.programs[ORDERERS..] {
+            let seen = *node.seen().borrow();
+            assert!(
+                seen.opened.is_some(),
+                "{} was not heard to open its store: {seen:?}",
+                node.name
+            );
+        }
         for index in 0..NODES {
             let dir = self.dir.join(peer(index)).join("channels").join(CHANNEL);
             check(&dir).await;

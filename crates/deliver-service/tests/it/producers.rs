@@ -70,7 +70,9 @@ async fn the_stream_the_topic_and_ranges_together_bring_every_block_once() {
     let reader = Slow::new(&blocks, Duration::from_millis(3)).await;
     let peer = member(&net, "peer", &node, &blocks[0], Arc::new(reader)).await;
     net.link_all(LINK);
-    let pauses = (1..150).map(|_| Step::Wait(Duration::from_millis(15)));
+    // The stream falls silent half way, so that ranges have to bring what the topic's buffer has no
+    // room for.
+    let pauses = (1..75).map(|_| Step::Wait(Duration::from_millis(15)));
     let steps = pauses
         .zip(blocks[1..].iter().cloned().map(Step::Block))
         .flat_map(|(pause, block)| [pause, block]);
@@ -93,10 +95,7 @@ async fn the_stream_the_topic_and_ranges_together_bring_every_block_once() {
         stats.from_catch_up,
     ];
     assert_eq!(by_all.iter().sum::<u64>(), 149);
-    assert!(
-        by_all.iter().filter(|count| **count > 0).count() > 1,
-        "{by_all:?}"
-    );
+    assert!(by_all.iter().all(|count| *count > 0), "{by_all:?}");
     assert_eq!((stats.rejected, stats.unlinked), (0, 0));
     peer.0.stop().await;
     node.stop().await;

@@ -62,6 +62,8 @@ async fn a_node_is_known_by_what_it_proves_to_whom_it_proves_it() {
 }
 
 /// A node on a runtime that nobody drives closes no connection: it hangs.
+///
+/// Covers: GCH-03
 #[test]
 fn a_node_that_hangs_leaves_and_comes_back_with_its_status() {
     let lives = Builder::new_multi_thread().enable_all().build().unwrap();
