@@ -12,6 +12,7 @@ mod orderer;
 mod run;
 mod scene;
 mod schedule;
+mod source;
 mod trace;
 mod world;
 
@@ -26,9 +27,9 @@ use std::{
 };
 
 use crate::{
-    run::{Failed, Report, run},
-    scene::{BLOCKS, FAULTS_END, ORGANISATIONS, Scene},
-    schedule::Schedule,
+    run::{Broken, Failed, Report, run, run_broken},
+    scene::{BLOCKS, FAULTS_END, ORDERERS, ORGANISATIONS, Scene},
+    schedule::{Culprits, Misdeed, Schedule, Trouble, What},
 };
 
 /// How many seeds are run unless `BLOCKCAST_SIM_SEEDS` says otherwise.
@@ -128,6 +129,35 @@ fn a_schedule_follows_from_its_seed() {
         for trouble in Schedule::of(seed).0 {
             assert!(trouble.from < trouble.until && trouble.until <= FAULTS_END);
         }
+    }
+}
+
+#[test]
+fn whatever_is_broken_is_found_out() {
+    let forgery = Schedule(vec![Trouble {
+        from: Duration::from_secs(1),
+        until: Duration::from_secs(6),
+        what: What::Misbehave(Culprits::These((0..ORDERERS).collect()), 0, Misdeed::Forge),
+    }]);
+    let calm = Schedule::calm();
+    let rows = [
+        (
+            Broken::Gullible,
+            &forgery,
+            "is another one than was ordered",
+        ),
+        (Broken::Forgetful, &calm, "fell from height"),
+        (Broken::AsksAgain, &calm, "a stream begins at Oldest"),
+        (Broken::AsksTwice, &calm, "was asked for"),
+        (Broken::Panics, &calm, "tasks died"),
+    ];
+    for (broken, schedule, expected) in rows {
+        let Err(failed) = run_broken(0, schedule, broken) else {
+            panic!("{broken:?} was not found out");
+        };
+        let text = failed.to_string();
+        assert!(text.contains(expected), "{broken:?}: {text}");
+        assert!(text.ends_with("cargo xtask sim --seeds 1 --first-seed 0"));
     }
 }
 

@@ -18,11 +18,11 @@ use async_trait::async_trait;
 use block_api::{
     AppendError, Block, BlockNumber, BlockReader, BlockStore, BlockVerifier, ChainInfo, Clock,
     Endpoint, HeaderHash, HeaderProof, Height, ReadError, ReadLimits, Rejection, Standing, Verdict,
-    VerifiedBlock, testing::MemoryStore,
+    VerifiedBlock,
+    testing::{GullibleVerifier, MemoryStore},
 };
-use blocks_provider::PullStats;
 use bytes::Bytes;
-use channel_config::{ChannelAccess, ChannelVerifier, OwnMsp};
+use channel_config::{ChannelAccess, OwnMsp};
 use deliver_service::{ChannelParts, Config, DeliverService};
 use gossip_memory::{MemoryNetwork, NodeConfig};
 use orderer_client::{Config as ClientConfig, Connector, Io, OrdererClient, OrdererEndpoint, Tls};
@@ -33,12 +33,14 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::{
+    run::Broken,
     scene::{Chain, ORDERERS, Scene, epoch, node_name, orderer_name, port},
+    source::{Asked, SimSource},
     trace::Trace,
 };
 
-/// How often a node notes what its pull loops counted.
-const SAMPLE_EVERY: Duration = Duration::from_millis(250);
+/// How often a node is asked whether a task of it died.
+pub(crate) const SAMPLE_EVERY: Duration = Duration::from_millis(250);
 
 /// A node, as its disk and its place in the network outlive its crashes.
 #[derive(Debug)]
@@ -46,13 +48,24 @@ pub(crate) struct Node {
     index: usize,
     seed: u64,
     gossip: MemoryNetwork,
-    trace: Trace,
+    pub(crate) trace: Trace,
+    /// What was asked of the orderers of each channel.
+    pub(crate) asked: Vec<Asked>,
+    pub(crate) broken: Broken,
     pub(crate) stores: Vec<Arc<SimStore>>,
     /// What breaks the connections to each orderer.
     resets: Mutex<Vec<CancellationToken>>,
     starts: AtomicU64,
-    /// What the pull loops of each channel counted.
-    pulls: Mutex<Vec<Vec<PullStats>>>,
+}
+
+/// What all nodes of a run have in common.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    pub(crate) seed: u64,
+    pub(crate) gossip: MemoryNetwork,
+    pub(crate) trace: Trace,
+    pub(crate) asked: Vec<Asked>,
+    pub(crate) broken: Broken,
 }
 
 /// The clock on the wall of the simulation.
@@ -67,12 +80,13 @@ pub(crate) struct SimStore {
     pub(crate) store: MemoryStore,
     accepted: Mutex<BTreeSet<HeaderHash>>,
     trace: Trace,
+    broken: Broken,
 }
 
 /// The verifier of a node, whose verdicts are noted.
 #[derive(Debug)]
 struct SimVerifier {
-    verifier: ChannelVerifier,
+    verifier: Box<dyn BlockVerifier>,
     store: Arc<SimStore>,
 }
 
@@ -89,12 +103,14 @@ struct Breakable {
 }
 
 impl Node {
-    pub(crate) async fn new(
-        index: usize,
-        seed: u64,
-        gossip: MemoryNetwork,
-        trace: Trace,
-    ) -> Arc<Self> {
+    pub(crate) async fn new(index: usize, setting: Setting) -> Arc<Self> {
+        let Setting {
+            seed,
+            gossip,
+            trace,
+            asked,
+            broken,
+        } = setting;
         let mut stores = Vec::new();
         for chain in &Scene::get().channels {
             stores.push(Arc::new(SimStore {
@@ -103,6 +119,7 @@ impl Node {
                 store: MemoryStore::with(vec![chain.genesis.clone()]).await,
                 accepted: Mutex::default(),
                 trace: trace.clone(),
+                broken,
             }));
         }
         Arc::new(Self {
@@ -110,7 +127,8 @@ impl Node {
             seed,
             gossip,
             trace,
-            pulls: Mutex::new(vec![Vec::new(); stores.len()]),
+            asked,
+            broken,
             stores,
             resets: Mutex::new(vec![CancellationToken::new(); ORDERERS]),
             starts: AtomicU64::new(0),
@@ -128,14 +146,15 @@ impl Node {
             service.join_channel(self.parts(channel, chain)?).await?;
             let ledger = self.stores[channel].clone();
             service.elect_for_channel(&chain.id, ledger).await?;
-            lock(&self.pulls)[channel].push(PullStats::default());
         }
         loop {
             sleep(SAMPLE_EVERY).await;
-            for (channel, chain) in Scene::get().channels.iter().enumerate() {
+            for chain in &Scene::get().channels {
                 let state = service.state(&chain.id);
-                if let Some(report) = state.and_then(|state| state.pull_report) {
-                    self.note(channel, report.stats);
+                let deaths = state.map(|state| state.deaths).unwrap_or_default();
+                if !deaths.is_empty() {
+                    let what = format!("{}: tasks died: {deaths:?}", chain.id);
+                    self.trace.violated(&name, what);
                 }
             }
         }
@@ -144,23 +163,6 @@ impl Node {
     /// Breaks the connections to an orderer.
     pub(crate) fn break_connections(&self, orderer: usize) {
         std::mem::take(&mut lock(&self.resets)[orderer]).cancel();
-    }
-
-    /// How often it opened or tried to open a stream of blocks.
-    pub(crate) fn attempts(&self, channel: usize) -> u64 {
-        let pulls = &lock(&self.pulls)[channel];
-        let attempts: u64 = pulls.iter().map(|pull| pull.attempts).sum();
-        // Of what a start counted before it died, the last moment may be missing.
-        attempts + self.starts.load(Ordering::Relaxed) - 1
-    }
-
-    /// Notes what a pull loop counted. One that was elected again counts from the beginning.
-    fn note(&self, channel: usize, stats: PullStats) {
-        let pulls = &mut lock(&self.pulls)[channel];
-        match pulls.last_mut() {
-            Some(last) if last.attempts <= stats.attempts => *last = stats,
-            _ => pulls.push(stats),
-        }
     }
 
     fn config(&self, start: u64) -> Config {
@@ -199,12 +201,20 @@ impl Node {
             readers: Arc::new(ChannelAccess::readers(&verifier)),
             organisation: Arc::new(OwnMsp::of_identity(&verifier, &signer.identity())),
             verifier: Arc::new(SimVerifier {
-                verifier,
+                verifier: match self.broken {
+                    Broken::Gullible => Box::new(GullibleVerifier::default()),
+                    _ => Box::new(verifier),
+                },
                 store: store.clone(),
             }),
             store,
             signer,
-            source: Arc::new(client),
+            source: Arc::new(SimSource {
+                client: Arc::new(client),
+                node: self.clone(),
+                node_index: self.index,
+                channel,
+            }),
         })
     }
 }
@@ -255,7 +265,10 @@ impl BlockReader for SimStore {
 impl BlockStore for SimStore {
     async fn append(&self, blocks: Vec<VerifiedBlock>) -> Result<ChainInfo, AppendError> {
         let (before, violation) = (self.height(), self.violation(&blocks));
-        let appended = self.store.append(blocks).await;
+        let appended = match self.broken {
+            Broken::Forgetful => Ok(self.store.info()),
+            _ => self.store.append(blocks).await,
+        };
         let id = &self.chain.id;
         match &appended {
             Ok(info) => {
@@ -279,6 +292,8 @@ impl BlockStore for SimStore {
 
 impl BlockVerifier for SimVerifier {
     fn verify(&self, block: &Block, standing: Standing) -> Verdict {
+        let panics = self.store.broken == Broken::Panics && block.number() == 3.into();
+        assert!(!panics, "it is meant to panic");
         let verdict = self.verifier.verify(block, standing);
         let SimStore {
             who,

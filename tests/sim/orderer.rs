@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     node::SimClock,
     scene::{Chain, Scene, port},
+    schedule::Misdeed,
 };
 
 /// An orderer, which outlives its crashes as its disk does.
@@ -53,6 +54,8 @@ pub(crate) struct Ledger {
 struct State {
     height: u64,
     behind: usize,
+    /// How many faults let it hand out forged blocks.
+    forging: usize,
 }
 
 impl Orderer {
@@ -98,6 +101,7 @@ impl Served {
             state: Mutex::new(State {
                 height: 1,
                 behind: 0,
+                forging: 0,
             }),
             grown: Notify::new(),
         });
@@ -117,14 +121,22 @@ impl Served {
         }
     }
 
-    /// Lets a fault happen from now on.
-    pub(crate) fn begin(&self, fault: &Fault) {
+    /// Lets a misdeed happen from now on.
+    pub(crate) fn begin(&self, misdeed: &Misdeed) {
+        let Misdeed::Fault(fault) = misdeed else {
+            lock(&self.ledger.state).forging += 1;
+            return;
+        };
         lock(&self.faults).push(fault.clone());
         self.script.add(When::Always, fault.clone());
     }
 
-    /// Ends one fault of this kind.
-    pub(crate) fn end(&self, fault: &Fault) {
+    /// Ends one misdeed of this kind.
+    pub(crate) fn end(&self, misdeed: &Misdeed) {
+        let Misdeed::Fault(fault) = misdeed else {
+            lock(&self.ledger.state).forging -= 1;
+            return;
+        };
         let mut faults = lock(&self.faults);
         if let Some(at) = faults.iter().position(|other| other == fault) {
             faults.remove(at);
@@ -180,7 +192,11 @@ impl BlockReader for Ledger {
 
     async fn read(&self, from: BlockNumber, limits: ReadLimits) -> Result<Vec<Bytes>, ReadError> {
         let (from, height) = (from.get().min(self.height()) as usize, self.height());
-        let blocks = &self.chain.copies[self.orderer][from..height as usize];
+        let blocks = match lock(&self.state).forging {
+            0 => &self.chain.copies[self.orderer],
+            _ => &self.chain.forged,
+        };
+        let blocks = &blocks[from..height as usize];
         Ok(blocks
             .iter()
             .take(limits.blocks.get())

@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One run: its faults happen and end, and then everything has to be as it should.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 
 use block_api::{Block, BlockNumber, BlockReader as _, ChainInfo, ReadLimits};
 use channel_config::ChainWalk;
 
 use crate::{
-    scene::{BLOCKS, CHANNELS, Chain, DEADLINE, FAULTS_END, ORGANISATIONS, Scene},
+    node::SAMPLE_EVERY,
+    scene::{BLOCKS, CHANNELS, DEADLINE, FAULTS_END, ORGANISATIONS, Scene},
     schedule::Schedule,
-    trace::Event,
+    trace::{Event, Trace},
     world::World,
 };
 
@@ -17,6 +23,8 @@ use crate::{
 const TCP_PATIENCE: Duration = Duration::from_secs(15);
 /// So many events are shown of a run that failed.
 const TAIL: usize = 60;
+/// So long a run with a broken part goes on, unless it is found out before.
+const BROKEN_END: Duration = Duration::from_secs(6);
 
 /// What a good run tells.
 #[derive(Debug)]
@@ -26,6 +34,22 @@ pub(crate) struct Report {
     pub(crate) done: Duration,
     /// How often each block of each channel left the orderers.
     pub(crate) sent: Vec<BTreeMap<BlockNumber, u64>>,
+}
+
+/// What is wrong with the nodes themselves, to show that it is found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Broken {
+    Nothing,
+    /// The verifier accepts any block.
+    Gullible,
+    /// The store takes blocks and does not keep them.
+    Forgetful,
+    /// Streams of blocks begin at the beginning.
+    AsksAgain,
+    /// Each request is made twice.
+    AsksTwice,
+    /// The verifier panics at one block.
+    Panics,
 }
 
 /// A run that was not as it should be.
@@ -53,8 +77,45 @@ impl Report {
 
 /// Runs a seed with these faults.
 pub(crate) fn run(seed: u64, schedule: &Schedule) -> Result<Report, Box<Failed>> {
-    let mut world = World::new(seed);
-    let outcome = play(&mut world, schedule);
+    run_broken(seed, schedule, Broken::Nothing)
+}
+
+/// Runs a seed with these faults, and something wrong with the nodes.
+pub(crate) fn run_broken(
+    seed: u64,
+    schedule: &Schedule,
+    broken: Broken,
+) -> Result<Report, Box<Failed>> {
+    let trace = Trace::default();
+    let judged = catch_unwind(AssertUnwindSafe(|| judge(seed, schedule, &trace, broken)));
+    let reasons = match judged {
+        Ok(Ok(report)) => return Ok(report),
+        Ok(Err(reasons)) => reasons,
+        Err(panic) => {
+            let message = match panic.downcast_ref::<String>() {
+                Some(message) => message.as_str(),
+                None => panic.downcast_ref::<&str>().copied().unwrap_or_default(),
+            };
+            vec![format!("the simulation panicked: {message}")]
+        }
+    };
+    Err(Box::new(Failed {
+        seed,
+        reasons,
+        schedule: schedule.clone(),
+        tail: trace.tail(TAIL),
+    }))
+}
+
+/// Plays a run, and looks at everything that is left of it.
+fn judge(
+    seed: u64,
+    schedule: &Schedule,
+    trace: &Trace,
+    broken: Broken,
+) -> Result<Report, Vec<String>> {
+    let mut world = World::new(seed, trace.clone(), broken);
+    let outcome = play(&mut world, schedule, broken);
     let mut reasons = world.trace.violations();
     let done = match outcome {
         Ok(done) => done,
@@ -67,7 +128,9 @@ pub(crate) fn run(seed: u64, schedule: &Schedule) -> Result<Report, Box<Failed>>
     let runtime = { runtime }.build().unwrap();
     reasons.extend(runtime.block_on(false_chains(&world)));
     let sent: Vec<_> = (0..CHANNELS).map(|channel| sent(&world, channel)).collect();
-    reasons.extend((0..CHANNELS).filter_map(|channel| too_much(&world, channel, &sent[channel])));
+    for (channel, sent) in sent.iter().enumerate() {
+        reasons.extend(too_much(&world, channel, sent, schedule));
+    }
     if reasons.is_empty() {
         return Ok(Report {
             events: world.trace.events(),
@@ -75,16 +138,11 @@ pub(crate) fn run(seed: u64, schedule: &Schedule) -> Result<Report, Box<Failed>>
             sent,
         });
     }
-    Err(Box::new(Failed {
-        seed,
-        reasons,
-        schedule: schedule.clone(),
-        tail: world.trace.tail(TAIL),
-    }))
+    Err(reasons)
 }
 
 /// Lets everything happen; says when every node had everything.
-fn play(world: &mut World, schedule: &Schedule) -> Result<Duration, String> {
+fn play(world: &mut World, schedule: &Schedule, broken: Broken) -> Result<Duration, String> {
     let mut steps = Vec::new();
     for (index, trouble) in schedule.0.iter().enumerate() {
         steps.push((trouble.from, index, Step::Begin));
@@ -96,18 +154,29 @@ fn play(world: &mut World, schedule: &Schedule) -> Result<Duration, String> {
     }
     steps.sort_by_key(|(at, index, _)| (*at, *index));
     let mut steps = steps.into_iter().peekable();
+    let mut done = None;
     loop {
         while let Some((_, index, step)) = steps.next_if(|(at, ..)| *at <= world.now()) {
             let what = &schedule.0[index].what;
             match step {
-                Step::Begin => world.begin(what),
+                Step::Begin => world.begin(index, what),
                 Step::Break => world.break_connections(what),
-                Step::End => world.end(what),
+                Step::End => world.end(index, what),
             }
         }
         world.step()?;
-        if world.now() >= FAULTS_END && world.all_at_the_tip() {
+        if world.trace.is_violated() {
+            return Err("it was ended there".to_owned());
+        }
+        if broken != Broken::Nothing && world.now() >= BROKEN_END {
             return Ok(world.now());
+        }
+        if world.now() >= FAULTS_END && world.all_at_the_tip() {
+            // What happened last is sampled, too.
+            let done = *done.get_or_insert(world.now());
+            if world.now() >= done + SAMPLE_EVERY * 2 {
+                return Ok(done);
+            }
         }
         if world.now() >= DEADLINE {
             return Err(format!("not every node is at the tip: {}", heights(world)));
@@ -167,20 +236,41 @@ fn sent(world: &World, channel: usize) -> BTreeMap<BlockNumber, u64> {
     all
 }
 
+/// What of a channel left the orderers too often.
+///
 /// Blocks that orderers sent stay at or below (k per organisation + changes of source) × chain. Here
-/// k is 1, and a change of source is every attempt of a node to open a stream of blocks beyond the
-/// first of its organisation: another orderer, another puller, or a node that came back.
-fn too_much(world: &World, channel: usize, sent: &BTreeMap<BlockNumber, u64>) -> Option<String> {
-    let attempts: u64 = world.nodes.iter().map(|node| node.attempts(channel)).sum();
-    let streams = attempts.max(ORGANISATIONS as u64);
-    let (sent, bound) = (sent.values().sum::<u64>(), streams * BLOCKS as u64);
-    let chain: &Chain = &Scene::get().channels[channel];
-    (sent > bound).then(|| {
-        format!(
-            "orderers sent {sent} blocks of {}, more than {bound}: {streams} streams",
-            chain.id
-        )
-    })
+/// k is 1, and a change of source is a stream that gave a block, beyond the first of each
+/// organisation. And no block left them oftener than there were requests whose answer it may be in.
+fn too_much(
+    world: &World,
+    channel: usize,
+    sent: &BTreeMap<BlockNumber, u64>,
+    schedule: &Schedule,
+) -> Vec<String> {
+    let id = &Scene::get().channels[channel].id;
+    let servers = world.orderers.iter();
+    let streams = servers.map(|orderer| orderer.channels[channel].server.streams_that_gave());
+    let changes = streams.sum::<u64>().saturating_sub(ORGANISATIONS as u64);
+    let (all, bound) = (
+        sent.values().sum::<u64>(),
+        (ORGANISATIONS as u64 + changes) * BLOCKS as u64,
+    );
+    let mut wrong = Vec::new();
+    if all > bound {
+        let what = format!("{changes} changes of source");
+        wrong.push(format!(
+            "orderers sent {all} blocks of {id}, more than {bound}: {what}"
+        ));
+    }
+    for (number, sent) in sent {
+        let asked = world.asked[channel].over(*number, schedule);
+        if *sent > asked {
+            wrong.push(format!(
+                "block {number} of {id} was asked for {asked} times at most, and sent {sent} times"
+            ));
+        }
+    }
+    wrong
 }
 
 impl fmt::Display for Failed {

@@ -24,13 +24,13 @@ pub(crate) const CHANNELS: usize = 2;
 /// So many organisations the nodes are of. One node of each is elected to pull.
 pub(crate) const ORGANISATIONS: usize = 2;
 /// The number of blocks of each channel, with the genesis block.
-pub(crate) const BLOCKS: usize = 80;
+pub(crate) const BLOCKS: usize = 60;
 /// A block is ordered so often on each channel.
 pub(crate) const BLOCK_EVERY: Duration = Duration::from_millis(800);
 /// When the last fault ends. Blocks are ordered a little longer.
-pub(crate) const FAULTS_END: Duration = Duration::from_secs(60);
+pub(crate) const FAULTS_END: Duration = Duration::from_secs(45);
 /// By then every node has every block.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(105);
 /// Where orderers listen for the first channel; the port of the others follow.
 pub(crate) const PORT: u16 = 7050;
 
@@ -48,6 +48,8 @@ pub(crate) struct Chain {
     pub(crate) genesis: VerifiedBlock,
     /// The copy that each orderer has of each block.
     pub(crate) copies: Vec<Vec<Block>>,
+    /// Blocks that would be right in their place, had orderers of this channel signed them.
+    pub(crate) forged: Vec<Block>,
     pub(crate) hashes: Vec<HeaderHash>,
     pub(crate) configs: Vec<u64>,
 }
@@ -91,18 +93,19 @@ impl Scene {
 
 impl Chain {
     async fn make(name: &str, consensus: Consensus, port: u16) -> Self {
-        let mut config = NetworkConfig::new(name.parse().unwrap());
-        config.consensus = consensus;
-        config.key_kind = KeyKind::Ed25519;
-        config.applications = (0..ORGANISATIONS).map(organization).collect();
-        let endpoints: Vec<_> = (0..ORDERERS)
-            .map(|index| format!("{}:{port}", orderer_name(index)).parse().unwrap())
-            .collect();
-        let mut maker = ChainMaker::new(config, &endpoints, epoch()).unwrap();
+        let mut maker = maker_of(name, consensus, port);
         let genesis = maker.network().genesis().clone();
         let mut copies = vec![vec![genesis.clone()]; ORDERERS];
+        let mut forged = vec![genesis.clone()];
+        let strangers = maker_of(name, consensus, port);
+        let strangers = strangers.network().nodes();
+        let strangers = match consensus {
+            Consensus::Raft => &strangers[..1],
+            Consensus::Bft => strangers,
+        };
         let mut configs = vec![0];
         for number in 1..BLOCKS {
+            forged.push(maker.block_signed_by(strangers, &[120]).await.unwrap());
             let blocks = match number % 25 {
                 // From here on one orderer signs with another key.
                 20 => {
@@ -126,6 +129,7 @@ impl Chain {
             hashes: copies[0].iter().map(Block::header_hash).collect(),
             genesis,
             copies,
+            forged,
             configs,
         }
     }
@@ -140,6 +144,18 @@ impl Chain {
     pub(crate) fn verifier(&self) -> ChannelVerifier {
         ChannelVerifier::from_genesis(self.genesis.block()).unwrap()
     }
+}
+
+/// Who orders a channel. Each call makes keys of its own.
+fn maker_of(name: &str, consensus: Consensus, port: u16) -> ChainMaker {
+    let mut config = NetworkConfig::new(name.parse().unwrap());
+    config.consensus = consensus;
+    config.key_kind = KeyKind::Ed25519;
+    config.applications = (0..ORGANISATIONS).map(organization).collect();
+    let endpoints: Vec<_> = (0..ORDERERS)
+        .map(|index| format!("{}:{port}", orderer_name(index)).parse().unwrap())
+        .collect();
+    ChainMaker::new(config, &endpoints, epoch()).unwrap()
 }
 
 fn organization(index: usize) -> OrganizationSpec {

@@ -3,10 +3,11 @@
 
 use std::{fmt, time::Duration};
 
+use block_api::BlockNumber;
 use dev_orderer::{Fault, Mutation};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 
-use crate::scene::{CHANNELS, FAULTS_END, NODES, ORDERERS};
+use crate::scene::{BLOCK_EVERY, CHANNELS, FAULTS_END, NODES, ORDERERS};
 
 /// The statuses with which an orderer may end a stream, and one that is none.
 const STATUSES: [i32; 10] = [0, 200, 400, 403, 404, 413, 500, 501, 503, 599];
@@ -52,12 +53,30 @@ pub(crate) enum What {
     CrashOrderer(usize),
     /// So many appends of a node's store fail.
     StoreFails(usize, usize, usize),
-    /// An orderer misbehaves on a channel.
-    Misbehave(usize, usize, Fault),
+    /// Orderers misbehave on a channel, all of them in one way.
+    Misbehave(Culprits, usize, Misdeed),
     /// An orderer has no leader on a channel.
     NoLeader(usize, usize),
     /// An orderer gets no new blocks of a channel.
     FallBehind(usize, usize),
+}
+
+/// Which orderers do something.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Culprits {
+    /// These ones. They are all of one organisation.
+    These(Vec<usize>),
+    /// The one at which most streams of the channel are open when it begins.
+    Used,
+}
+
+/// What orderers do.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Misdeed {
+    /// Something that the script of a stream has.
+    Fault(Fault),
+    /// They hand out blocks that strangers signed.
+    Forge,
 }
 
 impl Schedule {
@@ -69,7 +88,7 @@ impl Schedule {
     /// What a seed has in store.
     pub(crate) fn of(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let count = rng.random_range(4..=18);
+        let count = rng.random_range(4..=14);
         let mut troubles: Vec<Trouble> = (0..count)
             .map(|_| {
                 let end = FAULTS_END.as_millis() as u64;
@@ -78,12 +97,30 @@ impl Schedule {
                 Trouble {
                     from: Duration::from_millis(from),
                     until: Duration::from_millis(until),
-                    what: draw(&mut rng),
+                    what: draw(&mut rng, from),
                 }
             })
             .collect();
+        for _ in 0..rng.random_range(1..=3) {
+            troubles.push(aimed(&mut rng));
+        }
+        if rng.random_bool(0.5) {
+            troubles.push(withholding(&mut rng));
+        }
         troubles.sort_by_key(|trouble| (trouble.from, trouble.until));
         Self(troubles)
+    }
+
+    /// Whether something happens to the link of a node and an orderer, or to the node.
+    pub(crate) fn disturbs(&self, node: usize, orderer: usize) -> bool {
+        self.0.iter().any(|trouble| match &trouble.what {
+            What::Isolate(other) | What::CrashNode(other) => *other == node,
+            What::CutOrderer(a, b)
+            | What::DeafOrderer(a, b)
+            | What::MuteOrderer(a, b)
+            | What::SlowOrderer(a, b, _) => (*a, *b) == (node, orderer),
+            _ => false,
+        })
     }
 }
 
@@ -101,7 +138,62 @@ impl fmt::Display for Schedule {
     }
 }
 
-fn draw(rng: &mut StdRng) -> What {
+/// What orderers do for a few seconds: the one that is used, several, or all.
+fn aimed(rng: &mut StdRng) -> Trouble {
+    let from = rng.random_range(2_000..FAULTS_END.as_millis() as u64 - 8_000);
+    let culprits = match rng.random_range(0..4) {
+        0 => Culprits::These(several(rng)),
+        _ => Culprits::Used,
+    };
+    let misdeed = match rng.random_range(0..3) {
+        0 => misdeed(rng, from),
+        1 => Misdeed::Forge,
+        _ => Misdeed::Fault(Fault::CorruptAll {
+            mutation: *mutations().choose(rng).unwrap(),
+        }),
+    };
+    Trouble {
+        from: Duration::from_millis(from),
+        until: Duration::from_millis(from + rng.random_range(2_000..8_000)),
+        what: What::Misbehave(culprits, rng.random_range(0..CHANNELS), misdeed),
+    }
+}
+
+/// Blocks are withheld for longer than a node has patience with.
+fn withholding(rng: &mut StdRng) -> Trouble {
+    let from = rng.random_range(2_000..20_000);
+    let culprits = match rng.random_range(0..3) {
+        0 => Culprits::These(several(rng)),
+        _ => Culprits::Used,
+    };
+    let after = near(rng, from);
+    Trouble {
+        from: Duration::from_millis(from),
+        until: Duration::from_millis(from + rng.random_range(14_000..24_000)),
+        what: What::Misbehave(
+            culprits,
+            rng.random_range(0..CHANNELS),
+            Misdeed::Fault(Fault::Withhold { after }),
+        ),
+    }
+}
+
+/// Two orderers or more, up to all.
+fn several(rng: &mut StdRng) -> Vec<usize> {
+    let first = rng.random_range(0..ORDERERS);
+    let count = rng.random_range(2..=ORDERERS);
+    (first..first + count)
+        .map(|orderer| orderer % ORDERERS)
+        .collect()
+}
+
+/// A block that is ordered about then.
+fn near(rng: &mut StdRng, at: u64) -> BlockNumber {
+    let number = at / BLOCK_EVERY.as_millis() as u64 + rng.random_range(0..6);
+    number.max(1).into()
+}
+
+fn draw(rng: &mut StdRng, from: u64) -> What {
     let (node, orderer, channel) = (
         rng.random_range(0..NODES),
         rng.random_range(0..ORDERERS),
@@ -125,23 +217,29 @@ fn draw(rng: &mut StdRng) -> What {
         13 => What::StoreFails(node, channel, rng.random_range(1..4)),
         14 => What::NoLeader(orderer, channel),
         15 => What::FallBehind(orderer, channel),
-        _ => What::Misbehave(orderer, channel, misdeed(rng)),
+        _ => What::Misbehave(Culprits::These(vec![orderer]), channel, misdeed(rng, from)),
     }
 }
 
-fn misdeed(rng: &mut StdRng) -> Fault {
+fn misdeed(rng: &mut StdRng, from: u64) -> Misdeed {
     let after = rng.random_range(0..6);
-    match rng.random_range(0..12) {
+    Misdeed::Fault(match rng.random_range(0..12) {
         0 => Fault::Withhold {
-            after: rng.random_range(0..60).into(),
+            after: near(rng, from),
         },
         1 => Fault::Stall { after },
-        2 => Fault::Repeat { after: after + 1 },
+        2 => [
+            Fault::Repeat { after: after + 1 },
+            Fault::Replay { after: after + 1 },
+        ]
+        .choose(rng)
+        .cloned()
+        .unwrap(),
         3..=5 => Fault::CorruptAll {
             mutation: *mutations().choose(rng).unwrap(),
         },
         6 => Fault::Corrupt {
-            block: rng.random_range(1..60).into(),
+            block: near(rng, from),
             mutation: *mutations().choose(rng).unwrap(),
         },
         7 => Fault::Status {
@@ -159,7 +257,7 @@ fn misdeed(rng: &mut StdRng) -> Fault {
         _ => Fault::Delay {
             by: Duration::from_millis(rng.random_range(100..4_000)),
         },
-    }
+    })
 }
 
 fn mutations() -> [Mutation; 11] {

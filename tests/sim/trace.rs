@@ -44,6 +44,10 @@ impl Trace {
         self.log().violations.push(violation);
     }
 
+    pub(crate) fn is_violated(&self) -> bool {
+        !self.log().violations.is_empty()
+    }
+
     pub(crate) fn violations(&self) -> Vec<String> {
         self.log().violations.clone()
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The nodes, orderers and links of a run, and what faults do to them.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use block_api::{BlockReader as _, NodeId};
 use gossip_memory::{Link, MemoryNetwork};
@@ -9,10 +9,12 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use turmoil::Sim;
 
 use crate::{
-    node::Node,
+    node::{Node, Setting},
     orderer::{Orderer, Served},
+    run::Broken,
     scene::{BLOCK_EVERY, BLOCKS, CHANNELS, NODES, ORDERERS, epoch, node_name, orderer_name},
-    schedule::What,
+    schedule::{Culprits, What},
+    source::Asked,
     trace::Trace,
 };
 
@@ -26,6 +28,10 @@ pub(crate) struct World {
     pub(crate) nodes: Vec<Arc<Node>>,
     pub(crate) orderers: Vec<Arc<Orderer>>,
     pub(crate) trace: Trace,
+    /// What was asked of the orderers of each channel.
+    pub(crate) asked: Vec<Asked>,
+    /// Which orderers each trouble is about, where that was found out when it began.
+    culprits: BTreeMap<usize, Vec<usize>>,
     /// How long messages take between two nodes, and between a node and an orderer, in peace.
     gossip_latency: Vec<Vec<Duration>>,
     latency: Vec<Vec<Duration>>,
@@ -36,7 +42,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, trace: Trace, broken: Broken) -> Self {
         let mut rng = StdRng::seed_from_u64(!seed);
         let mut latency = |most: u64| Duration::from_millis(rng.random_range(1..most));
         let mut table = |others: usize, most| -> Vec<Vec<Duration>> {
@@ -44,7 +50,8 @@ impl World {
             (0..NODES).map(row).collect()
         };
         let (gossip_latency, latency) = (table(NODES, 60), table(ORDERERS, 60));
-        let (gossip, trace) = (MemoryNetwork::new(seed), Trace::default());
+        let gossip = MemoryNetwork::new(seed);
+        let asked = (0..CHANNELS).map(|_| Asked::default()).collect::<Vec<_>>();
         let mut sim = turmoil::Builder::new()
             .tick_duration(TICK)
             .epoch(epoch())
@@ -62,8 +69,14 @@ impl World {
         let runtime = { runtime }.build().unwrap();
         let mut nodes = Vec::new();
         for index in 0..NODES {
-            let node = Node::new(index, seed, gossip.clone(), trace.clone());
-            let node = runtime.block_on(node);
+            let setting = Setting {
+                seed,
+                gossip: gossip.clone(),
+                trace: trace.clone(),
+                asked: asked.clone(),
+                broken,
+            };
+            let node = runtime.block_on(Node::new(index, setting));
             nodes.push(node.clone());
             sim.host(node_name(index), move || node.clone().run());
         }
@@ -73,6 +86,8 @@ impl World {
             nodes,
             orderers,
             trace,
+            asked,
+            culprits: BTreeMap::new(),
             gossip_latency,
             latency,
             nodes_down: vec![0; NODES],
@@ -113,7 +128,8 @@ impl World {
         stores.all(|store| store.info().height.get() == BLOCKS as u64)
     }
 
-    pub(crate) fn begin(&mut self, what: &What) {
+    /// Lets the trouble of this index begin.
+    pub(crate) fn begin(&mut self, index: usize, what: &What) {
         self.trace.tell_at(self.now(), "fault", format!("{what:?}"));
         match what {
             What::CutNodes(a, b) => self.gossip.cut(&id(*a), &id(*b)),
@@ -149,8 +165,17 @@ impl World {
                     .store
                     .fail_appends(*count);
             }
-            What::Misbehave(orderer, channel, fault) => {
-                self.served(*orderer, *channel).begin(fault)
+            What::Misbehave(culprits, channel, misdeed) => {
+                let culprits = match culprits {
+                    Culprits::These(orderers) => orderers.clone(),
+                    Culprits::Used => vec![self.asked[*channel].most_used().unwrap_or(0)],
+                };
+                for orderer in &culprits {
+                    self.served(*orderer, *channel).begin(misdeed);
+                }
+                let what = format!("it is about the orderers {culprits:?}");
+                self.trace.tell_at(self.now(), "fault", what);
+                self.culprits.insert(index, culprits);
             }
             What::NoLeader(orderer, channel) => {
                 self.leaderless[*orderer][*channel] += 1;
@@ -162,7 +187,7 @@ impl World {
         }
     }
 
-    pub(crate) fn end(&mut self, what: &What) {
+    pub(crate) fn end(&mut self, index: usize, what: &What) {
         self.trace
             .tell_at(self.now(), "fault", format!("{what:?} ends"));
         match what {
@@ -200,7 +225,11 @@ impl World {
             What::StoreFails(node, channel, _) => {
                 self.nodes[*node].stores[*channel].store.fail_appends(0);
             }
-            What::Misbehave(orderer, channel, fault) => self.served(*orderer, *channel).end(fault),
+            What::Misbehave(_, channel, misdeed) => {
+                for orderer in self.culprits.remove(&index).unwrap_or_default() {
+                    self.served(orderer, *channel).end(misdeed);
+                }
+            }
             What::NoLeader(orderer, channel) => {
                 self.leaderless[*orderer][*channel] -= 1;
                 if self.leaderless[*orderer][*channel] == 0 {

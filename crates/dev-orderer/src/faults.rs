@@ -67,6 +67,12 @@ pub enum Fault {
         /// How many blocks are sent before.
         after: usize,
     },
+    /// After so many blocks the last eight, or as many as there were, are sent a second time in
+    /// their order; then the stream goes on.
+    Replay {
+        /// How many blocks are sent before.
+        after: usize,
+    },
     /// One block is sent in another form than it has.
     Corrupt {
         /// Its number.

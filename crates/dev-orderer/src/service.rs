@@ -43,9 +43,13 @@ pub(crate) struct FaultyService {
     tally: Tally,
 }
 
-/// How often each block was sent with its data.
+/// How often each block was sent with its data, and how many streams gave data of a block that is
+/// no config block.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Tally(Arc<Mutex<BTreeMap<BlockNumber, u64>>>);
+pub(crate) struct Tally {
+    blocks: Arc<Mutex<BTreeMap<BlockNumber, u64>>>,
+    streams: Arc<AtomicU64>,
+}
 
 impl FaultyServer {
     /// Puts a server and a script together. [`Fault::RefuseTls`] never happens here: the connections
@@ -87,6 +91,12 @@ impl FaultyServer {
     pub fn blocks_sent(&self) -> BTreeMap<BlockNumber, u64> {
         self.service.tally.lock().clone()
     }
+
+    /// How many streams gave at least one block with its data, config blocks left out: those come
+    /// whole in streams of headers.
+    pub fn streams_that_gave(&self) -> u64 {
+        self.service.tally.streams.load(Ordering::Relaxed)
+    }
 }
 
 impl FaultyService {
@@ -106,9 +116,13 @@ impl Tally {
         *self.lock().entry(number).or_default() += 1;
     }
 
+    pub(crate) fn gave(&self) {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<BlockNumber, u64>> {
         // Nothing panics while it holds the lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

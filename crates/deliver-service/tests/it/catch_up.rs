@@ -209,7 +209,7 @@ async fn a_hole_that_a_refused_block_leaves_is_closed() {
     ))
     .await;
     let held = async {
-        while node.state().await.buffered_bytes == 0 {
+        while node.state().buffered_bytes == 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
@@ -218,7 +218,7 @@ async fn a_hole_that_a_refused_block_leaves_is_closed() {
         publish(block).await;
     }
     reaches_within(&node, 5, Duration::from_secs(60)).await;
-    assert_eq!(node.state().await.stats.rejected, 1);
+    assert_eq!(node.state().stats.rejected, 1);
     has(&node, &blocks).await;
     gossip.stop().await;
     node.stop().await;

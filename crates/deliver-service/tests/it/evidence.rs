@@ -120,10 +120,10 @@ async fn the_store_is_not_read_for_what_nobody_signed() {
     service.join_channel(parts).await.unwrap();
     let (gossip, membership) = member(&network, &node, &blocks[..1]).await;
     network.link(&id, &gossip.node_id(), Link::default());
-    let state = async || service.channel_state(&node.channel).await.unwrap();
+    let state = || service.state(&node.channel).unwrap();
     let until = async |what: &str, done: fn(&ChannelState) -> bool| {
         let done = async {
-            while !done(&state().await) {
+            while !done(&state()) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
@@ -145,7 +145,7 @@ async fn the_store_is_not_read_for_what_nobody_signed() {
     }
     until("the flood", |state| state.stats.ignored >= 200).await;
     assert_eq!(store.1.load(Ordering::SeqCst), reads);
-    assert!(state().await.evidence.is_empty());
+    assert!(state().evidence.is_empty());
     publish(channel, &others[1]).await;
     until("the evidence", |state| state.evidence.len() == 1).await;
     assert_eq!(store.1.load(Ordering::SeqCst), reads + 1);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A Deliver stream to which scripted faults happen.
 
-use std::pin::Pin;
+use std::{collections::VecDeque, pin::Pin};
 
 use block_api::{Block, BlockNumber};
 use futures::{Stream, StreamExt as _, stream};
@@ -12,6 +12,9 @@ use tonic::Status;
 
 use super::{Fault, Mutation, Script, When};
 use crate::service::Tally;
+
+/// So many blocks at most are sent again.
+const RECENT: usize = 8;
 
 type Item = Result<RawDeliverResponse, Status>;
 
@@ -27,10 +30,15 @@ struct Faulty<S> {
     stop: CancellationToken,
     blocks_sent: usize,
     unset_sent: bool,
-    /// The last block that was sent, for a fault that sends it again, unless it did.
-    last: Option<RawDeliverResponse>,
+    /// The last blocks that were sent, for faults that send them again, unless they did.
+    recent: VecDeque<RawDeliverResponse>,
     repeated: bool,
+    replayed: bool,
+    /// What is to be sent again now.
+    again: VecDeque<RawDeliverResponse>,
     tally: Tally,
+    /// Whether the tally has this stream among those that gave data.
+    tallied: bool,
     /// A message that is ready and held up.
     held: Option<Item>,
     ended: bool,
@@ -70,9 +78,12 @@ where
         stop,
         blocks_sent: 0,
         unset_sent: false,
-        last: None,
+        recent: VecDeque::new(),
         repeated: false,
+        replayed: false,
+        again: VecDeque::new(),
         tally,
+        tallied: false,
         held: None,
         ended: false,
     };
@@ -149,10 +160,14 @@ impl<S: Stream<Item = Item> + Send> Faulty<S> {
                 }
                 Fault::Stall { after } if self.blocks_sent >= *after => return Turn::Wait,
                 Fault::Repeat { after } if self.blocks_sent >= *after && !self.repeated => {
-                    if let Some(last) = self.last.clone() {
+                    if let Some(last) = self.recent.back().cloned() {
                         self.repeated = true;
                         return Turn::Send(Ok(last));
                     }
+                }
+                Fault::Replay { after } if self.blocks_sent >= *after && !self.replayed => {
+                    self.replayed = !self.recent.is_empty();
+                    self.again = self.recent.clone();
                 }
                 Fault::RefuseConnection
                 | Fault::RefuseTls
@@ -164,9 +179,13 @@ impl<S: Stream<Item = Item> + Send> Faulty<S> {
                 | Fault::Unset { .. }
                 | Fault::Stall { .. }
                 | Fault::Repeat { .. }
+                | Fault::Replay { .. }
                 | Fault::Corrupt { .. }
                 | Fault::CorruptAll { .. } => {}
             }
+        }
+        if let Some(again) = self.again.pop_front() {
+            return Turn::Send(Ok(again));
         }
         let Some(item) = self.held.take() else {
             return Turn::Fetch;
@@ -181,9 +200,17 @@ impl<S: Stream<Item = Item> + Send> Faulty<S> {
         self.blocks_sent += 1;
         if block.has_data() {
             self.tally.sent(block.number());
+            // Config blocks come whole in streams of headers, too.
+            if !self.tallied && !block.is_config() {
+                self.tallied = true;
+                self.tally.gave();
+            }
         }
         let item = corrupted(faults, &block).map_or(item, Ok);
-        self.last = item.as_ref().ok().cloned();
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.extend(item.as_ref().ok().cloned());
         Turn::Send(item)
     }
 
@@ -312,7 +339,7 @@ mod tests {
     #[tokio::test]
     async fn each_fault_happens_where_it_shall() {
         let after = |n| BlockNumber::new(n);
-        let rows: [(Fault, &[&str]); 14] = [
+        let rows: [(Fault, &[&str]); 16] = [
             (Fault::RefuseTls, &["1", "2", "3"]),
             (Fault::Refuse { status: 503 }, &["status 503", "end"]),
             (Fault::Refuse { status: -7 }, &["status -7", "end"]),
@@ -336,6 +363,8 @@ mod tests {
             (Fault::Stall { after: 2 }, &["1", "2"]),
             (Fault::Repeat { after: 2 }, &["1", "2", "2", "3"]),
             (Fault::Repeat { after: 0 }, &["1", "1", "2", "3"]),
+            (Fault::Replay { after: 2 }, &["1", "2", "1", "2", "3"]),
+            (Fault::Replay { after: 0 }, &["1", "1", "2", "3"]),
             (
                 Fault::CorruptAll {
                     mutation: Mutation::NoHeader,
