@@ -113,10 +113,14 @@ fn without_faults_each_block_leaves_the_orderers_once_for_each_puller() {
     };
     for (channel, sent) in report.sent.iter().enumerate() {
         let chain = &Scene::get().channels[channel];
+        let (id, pullers) = (&chain.id, ORGANISATIONS as u64);
+        // A standby that looks for itself, which is seldom, may be given a block that is on its way.
+        let mut looks = 0;
         for (number, count) in sent {
-            let id = &chain.id;
-            assert_eq!(*count, ORGANISATIONS as u64, "block {number} of {id}");
+            assert!(*count >= pullers, "block {number} of {id}");
+            looks += count - pullers;
         }
+        assert!(looks <= BLOCKS as u64 / 20, "{looks} blocks more of {id}");
         assert_eq!(sent.len(), BLOCKS - chain.configs.len());
     }
 }
