@@ -201,9 +201,10 @@ impl Node {
             readers: Arc::new(ChannelAccess::readers(&verifier)),
             organisation: Arc::new(OwnMsp::of_identity(&verifier, &signer.identity())),
             verifier: Arc::new(SimVerifier {
-                verifier: match self.broken {
-                    Broken::Gullible => Box::new(GullibleVerifier::default()),
-                    _ => Box::new(verifier),
+                verifier: if self.broken == Broken::Gullible {
+                    Box::new(GullibleVerifier::default())
+                } else {
+                    Box::new(verifier)
                 },
                 store: store.clone(),
             }),
@@ -265,9 +266,10 @@ impl BlockReader for SimStore {
 impl BlockStore for SimStore {
     async fn append(&self, blocks: Vec<VerifiedBlock>) -> Result<ChainInfo, AppendError> {
         let (before, violation) = (self.height(), self.violation(&blocks));
-        let appended = match self.broken {
-            Broken::Forgetful => Ok(self.store.info()),
-            _ => self.store.append(blocks).await,
+        let appended = if self.broken == Broken::Forgetful {
+            Ok(self.store.info())
+        } else {
+            self.store.append(blocks).await
         };
         let id = &self.chain.id;
         match &appended {

@@ -119,7 +119,16 @@ impl Schedule {
             | What::DeafOrderer(a, b)
             | What::MuteOrderer(a, b)
             | What::SlowOrderer(a, b, _) => (*a, *b) == (node, orderer),
-            _ => false,
+            What::CutNodes(..)
+            | What::CutNodesOneWay(..)
+            | What::LossyNodes(..)
+            | What::SlowNodes(..)
+            | What::SplitNodes(_)
+            | What::CrashOrderer(_)
+            | What::StoreFails(..)
+            | What::Misbehave(..)
+            | What::NoLeader(..)
+            | What::FallBehind(..) => false,
         })
     }
 }

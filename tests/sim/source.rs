@@ -15,7 +15,7 @@ use block_api::{
 };
 use orderer_client::OrdererClient;
 use tokio::sync::watch;
-use tokio_stream::{Stream, StreamExt as _};
+use tokio_stream::Stream;
 
 use crate::{
     node::Node,
@@ -67,6 +67,8 @@ struct Open {
 /// A stream that was asked for.
 struct Noted {
     stream: BlockStream,
+    /// The same once more, where the node is broken so.
+    _unasked: Option<BlockStream>,
     _open: Open,
 }
 
@@ -177,13 +179,14 @@ impl BlockSource for SimSource {
         let orderer = (0..ORDERERS).find(|index| orderer_name(*index) == endpoint.host());
         let orderer = orderer.unwrap();
         let open = self.node.asked[self.channel].begin(self.node_index, orderer, &request);
-        if self.node.broken == Broken::AsksTwice {
-            let mut unasked = self.client.open(endpoint, &request).await?;
-            tokio::spawn(async move { while unasked.next().await.is_some() {} });
-        }
+        let unasked = match self.node.broken == Broken::AsksTwice {
+            true => Some(self.client.open(endpoint, &request).await?),
+            false => None,
+        };
         match self.client.open(endpoint, &request).await {
             Ok(stream) => Ok(Box::pin(Noted {
                 stream,
+                _unasked: unasked,
                 _open: open,
             })),
             Err(error) => {
