@@ -250,7 +250,7 @@ impl<'a> CatchUp<'a> {
         if flight.giver == Giver::Orderers {
             let brought = blocks > 0 && result.is_ok();
             self.orderers.ended(brought, now);
-            if !brought {
+            if !brought && self.orderers.is_a_look(now, &self.intake.config) {
                 self.intake.asked_in_vain.send_replace(Some(now));
             }
         }

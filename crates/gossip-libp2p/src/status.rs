@@ -246,9 +246,7 @@ where
         *pause = FIRST_PAUSE;
         // What changes sooner is told at once, and only the newest of it: the other side reads no
         // faster.
-        if !news.is_empty() {
-            sleep(PACE).await;
-        }
+        sleep(PACE).await;
         if let Ok(Err(_)) = timeout(rhythm.beat, outbox.changed()).await {
             return Ok(());
         }

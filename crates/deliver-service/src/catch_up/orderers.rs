@@ -25,6 +25,7 @@ pub(super) struct Orderers {
     ended: Option<Instant>,
     /// Whether the last range brought something: there is more where it came from.
     pub(super) gives: bool,
+    brought: Option<Instant>,
 }
 
 /// What says that a block exists.
@@ -45,6 +46,7 @@ impl Orderers {
             failures: 0,
             ended: None,
             gives: false,
+            brought: None,
         }
     }
 
@@ -89,12 +91,23 @@ impl Orderers {
         self.ended = Some(now);
         self.gives = brought;
         match brought {
-            true => self.failures = 0,
+            true => {
+                self.failures = 0;
+                self.brought = Some(now);
+            }
             false => {
                 self.failures = self.failures.saturating_add(1);
                 self.attempts = self.attempts.wrapping_add(1);
             }
         }
+    }
+
+    /// Whether an attempt in vain tells as much as a standby that looks for itself. Not when ranges
+    /// brought something lately: then those who pull may keep blocks back, and an attempt in vain
+    /// after each one that is not would hide it.
+    pub(super) fn is_a_look(&self, now: Instant, config: &Config) -> bool {
+        let lately = config.provider.censorship_timeout * 2;
+        self.brought.is_none_or(|brought| now - brought >= lately)
     }
 
     /// Full jitter below a bound that doubles, drawn from who this node is: it is another one on

@@ -8,14 +8,15 @@ mod outages;
 use std::{sync::Arc, time::Duration};
 
 use block_api::{
-    Block, BlockReader, DeliverStatus, Endpoint, Gossip as _, Height, NodeId, Start, Stop,
+    Block, BlockReader, DeliverStatus, Endpoint, Gossip as _, Height, Membership, NodeId, Start,
+    Stop,
     testing::{LiveChain, Manner, MemoryStore, Opening, ScriptedSource, Step, TestChain, within},
 };
 use blockcast_deliver_service::{
     ChannelParts, Config, Leadership, Origin, Role, StartError, StopError,
 };
 use blocks_provider::PullState;
-use gossip_memory::{Link, MemoryNetwork, NodeConfig};
+use gossip_memory::{Link, MemoryGossip, MemoryNetwork, NodeConfig};
 use tokio::time::{Instant, sleep};
 
 use crate::harness::{Node, ORDERER, chain, count, endpoint, has};

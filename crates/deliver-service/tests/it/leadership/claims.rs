@@ -254,12 +254,8 @@ async fn claims_of_strangers_and_without_proof_count_for_nothing() {
     }
 }
 
-/// Where one identity satisfies BlockValidation, anybody of the orderers' organisation may sign a
-/// header of any number: it is a hint, and takes nobody's channel over.
-#[tokio::test(start_paused = true)]
-async fn a_header_out_of_nowhere_makes_nobody_pull() {
-    let group = Group::start(2).await;
-    group.settles(&[0]).await;
+/// A node that shows a signed header far above the chain.
+async fn claim_out_of_nowhere(group: &Group) -> (MemoryGossip, Membership) {
     let ahead = chain(60, 5);
     let liar = MemoryStore::after(49.into(), ahead[49].header_hash());
     let store = Arc::new(liar);
@@ -281,6 +277,16 @@ async fn a_header_out_of_nowhere_makes_nobody_pull() {
     group.network.link_all(Link::default());
     let claim = TestChain::verified(&ahead[50]);
     membership.channel.publish(&claim).await.unwrap();
+    (gossip, membership)
+}
+
+/// Where one identity satisfies BlockValidation, anybody of the orderers' organisation may sign a
+/// header of any number: it is a hint, and takes nobody's channel over.
+#[tokio::test(start_paused = true)]
+async fn a_header_out_of_nowhere_makes_nobody_pull() {
+    let group = Group::start(2).await;
+    group.settles(&[0]).await;
+    let (gossip, _membership) = claim_out_of_nowhere(&group).await;
     // The header is a hint, which is good for one question in a censorship timeout.
     let (patience, rounds) = (Config::default().provider.censorship_timeout, 10);
     for round in 1..=rounds {
@@ -296,6 +302,33 @@ async fn a_header_out_of_nowhere_makes_nobody_pull() {
         Height::new(51)
     );
     assert_eq!(state.leadership.unwrap().role, Role::Standby);
+    gossip.stop().await;
+    group.stop().await;
+}
+
+/// A hint has the orderers asked for ranges. What they bring was kept back by the puller all the same.
+#[tokio::test(start_paused = true)]
+async fn a_header_out_of_nowhere_does_not_cover_for_a_puller_that_withholds() {
+    let group = Group::start(2).await;
+    let withholding = Manner::withholding_blocks(5);
+    group.nodes[0]
+        .orderer
+        .serve(ORDERER, &group.chain, withholding);
+    group.settles(&[0]).await;
+    group.order_up_to(5);
+    group.all_reach(5).await;
+    let (gossip, _membership) = claim_out_of_nowhere(&group).await;
+    let mut height = 5;
+    let found = async {
+        while leadership(&group.nodes[1]).role != Role::Beside {
+            height += 1;
+            group.order_up_to(height);
+            sleep(SECOND * 6).await;
+        }
+    };
+    // What the ranges bring puts the standby's look off, but for so long only.
+    let patience = Config::default().provider.censorship_timeout;
+    tokio::time::timeout(patience * 6, found).await.unwrap();
     gossip.stop().await;
     group.stop().await;
 }
