@@ -14,7 +14,7 @@ mod state;
 mod watch;
 
 pub use self::{
-    back_off::full_jitter,
+    back_off::{full_jitter, jitter_by_share},
     config::{Config, ConfigError},
     failure::{Failure, Reason},
     handler::{BlockHandler, HandleError},

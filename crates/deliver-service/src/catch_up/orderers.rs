@@ -10,7 +10,7 @@ use std::{
 };
 
 use block_api::{BlockNumber, Endpoint, NodeId};
-use blocks_provider::Head;
+use blocks_provider::{Head, jitter_by_share};
 use tokio::time::Instant;
 
 use super::plan::Known;
@@ -117,11 +117,9 @@ impl Orderers {
         let Some(doubled) = self.failures.checked_sub(1) else {
             return Duration::ZERO;
         };
-        let factor = 2f64.powi(i32::try_from(doubled).unwrap_or(i32::MAX));
-        let bound = (provider.first_back_off.as_secs_f64() * factor)
-            .min(provider.longest_back_off.as_secs_f64());
         let share = self.draw("pause", self.attempts) as f64 / u64::MAX as f64;
-        Duration::from_secs_f64(bound * share)
+        let (first, longest) = (provider.first_back_off, provider.longest_back_off);
+        jitter_by_share(first, longest, doubled, share)
     }
 
     fn draw(&self, what: &str, attempt: u32) -> u64 {
