@@ -10,7 +10,10 @@ use block_api::{
 use blockcast_deliver_service::Config;
 use gossip_memory::{Link, MemoryNetwork};
 
-use crate::harness::{Node, chain, count, fill, has, network};
+use crate::{
+    harness::{Node, chain, count, fill, has, network},
+    members::member,
+};
 
 const LINK: Link = Link {
     latency: Duration::from_millis(20),
@@ -200,21 +203,10 @@ async fn a_forged_block_is_rejected_and_hides_nothing() {
     // An attacker in the network, without the service.
     let net = MemoryNetwork::new(1);
     let victim = Node::start(&net, "victim", &blocks[0], Config::default()).await;
-    let attacker = net.node("attacker");
-    net.link_all(LINK);
     let store = Arc::new(MemoryStore::default());
     fill(&store, &blocks[..1]).await;
-    let parts = victim.parts(&blocks[0]);
-    let membership = attacker
-        .join(block_api::JoinRequest {
-            channel: parts.channel,
-            genesis: parts.genesis,
-            reader: store,
-            readers: parts.readers,
-            signer: parts.signer,
-        })
-        .await
-        .unwrap();
+    let (attacker, membership) = member(&net, "attacker", &victim, &blocks[0], store).await;
+    net.link_all(LINK);
     victim.meets(1).await;
     let forged = VerifiedBlock::new(
         TestChain::forged(&blocks[1]),

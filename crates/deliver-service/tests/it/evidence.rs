@@ -12,14 +12,17 @@ use std::{
 use async_trait::async_trait;
 use block_api::{
     AppendError, Block, BlockNumber, BlockReader, BlockStore, ChainInfo, Gossip, GossipChannel,
-    Height, JoinRequest, Membership, ReadError, ReadLimits, Standing, VerifiedBlock,
+    Height, Membership, ReadError, ReadLimits, Standing, VerifiedBlock,
     testing::{GullibleVerifier, MemoryStore, Step, TestChain, within},
 };
 use blockcast_deliver_service::{ChannelParts, ChannelState, Config, DeliverService, Equivocation};
 use bytes::Bytes;
 use gossip_memory::{Link, MemoryGossip, MemoryNetwork};
 
-use crate::harness::{Node, fill, has};
+use crate::{
+    harness::{Node, fill, has},
+    members,
+};
 
 /// A chain of three blocks, and another one that has the first one of them alone in common.
 fn fork() -> (Vec<Block>, Vec<Block>) {
@@ -37,18 +40,9 @@ async fn member(
     victim: &Node,
     blocks: &[Block],
 ) -> (MemoryGossip, Membership) {
-    let gossip = network.node("member");
-    let parts = victim.parts(&blocks[0]);
     let store = Arc::new(MemoryStore::default());
     fill(&store, blocks).await;
-    let request = JoinRequest {
-        channel: parts.channel,
-        genesis: parts.genesis,
-        reader: store,
-        readers: parts.readers,
-        signer: parts.signer,
-    };
-    let membership = gossip.join(request).await.unwrap();
+    let (gossip, membership) = members::member(network, "member", victim, &blocks[0], store).await;
     network.link(&victim.id(), &gossip.node_id(), Link::default());
     victim.meets(1).await;
     (gossip, membership)

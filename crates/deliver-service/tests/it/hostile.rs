@@ -5,16 +5,19 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use block_api::{
-    Block, BlockNumber, BlockReader, ChainInfo, Gossip, GossipChannel, Height, JoinRequest,
-    Membership, ReadError, ReadLimits, Standing, VerifiedBlock,
+    Block, BlockNumber, BlockReader, ChainInfo, Gossip, GossipChannel, Height, ReadError,
+    ReadLimits, Standing, VerifiedBlock,
     testing::{GullibleVerifier, MemoryStore, Opening, Step, TestChain, TestVerifier, within},
 };
 use blockcast_deliver_service::Config;
 use bytes::Bytes;
-use gossip_memory::{Link, MemoryGossip, MemoryNetwork};
+use gossip_memory::{Link, MemoryNetwork};
 use tokio::sync::Notify;
 
-use crate::harness::{Node, ORDERER, chain, count, fill, has};
+use crate::{
+    harness::{Node, ORDERER, chain, count, fill, has},
+    members::member,
+};
 
 /// Says that it has a long chain, and never gives a block of it.
 #[derive(Debug)]
@@ -43,27 +46,6 @@ impl BlockReader for Silent {
     fn config_at(&self, _: BlockNumber) -> Option<BlockNumber> {
         None
     }
-}
-
-/// A member of the network without the service, which serves from this reader.
-async fn attacker(
-    network: &MemoryNetwork,
-    name: &str,
-    victim: &Node,
-    genesis: &Block,
-    reader: Arc<dyn BlockReader>,
-) -> (MemoryGossip, Membership) {
-    let gossip = network.node(name);
-    let parts = victim.parts(genesis);
-    let joined = gossip.join(JoinRequest {
-        channel: parts.channel,
-        genesis: parts.genesis,
-        reader,
-        readers: parts.readers,
-        signer: parts.signer,
-    });
-    let membership = joined.await.unwrap();
-    (gossip, membership)
 }
 
 /// A block whose signers name a config block.
@@ -100,7 +82,7 @@ async fn peers_that_only_claim_a_chain_do_not_keep_the_ones_who_have_it_from_bei
     fill(&honest.store, &blocks[1..]).await;
     let mut attackers = Vec::new();
     for name in ["attacker-0", "attacker-1"] {
-        attackers.push(attacker(&net, name, &victim, &blocks[0], Arc::new(Silent)).await);
+        attackers.push(member(&net, name, &victim, &blocks[0], Arc::new(Silent)).await);
     }
     net.link_all(Link::default());
     victim.meets(3).await;
@@ -149,7 +131,7 @@ async fn a_peer_with_another_chain_does_not_hold_up_catching_up() {
         fill(&honest.store, &blocks[1..]).await;
         let store = Arc::new(MemoryStore::default());
         fill(&store, &others).await;
-        let (gossip, _membership) = attacker(&net, "attacker", &victim, &blocks[0], store).await;
+        let (gossip, _membership) = member(&net, "attacker", &victim, &blocks[0], store).await;
         // The other chain alone at first, so that it is what the buffer is filled with.
         net.link(&victim.id(), &gossip.node_id(), Link::default());
         victim.meets(1).await;
@@ -183,7 +165,7 @@ async fn candidates_that_wait_for_a_configuration_leave_room_for_others() {
     };
     let victim = Node::start(&net, "victim", &blocks[0], few.clone()).await;
     let store = Arc::new(MemoryStore::with(vec![TestChain::verified(&blocks[0])]).await);
-    let (gossip, membership) = attacker(&net, "attacker", &victim, &blocks[0], store).await;
+    let (gossip, membership) = member(&net, "attacker", &victim, &blocks[0], store).await;
     net.link_all(Link::default());
     victim.meets(1).await;
     let channel = &*membership.channel;
@@ -217,7 +199,7 @@ async fn a_flood_of_config_blocks_that_do_not_link_does_not_end_the_stream() {
     let net = MemoryNetwork::new(3);
     let victim = Node::start(&net, "victim", &blocks[0], Config::default()).await;
     let store = Arc::new(MemoryStore::with(vec![TestChain::verified(&blocks[0])]).await);
-    let (gossip, membership) = attacker(&net, "attacker", &victim, &blocks[0], store).await;
+    let (gossip, membership) = member(&net, "attacker", &victim, &blocks[0], store).await;
     net.link_all(Link::default());
     victim.meets(1).await;
     let begin = Arc::new(Notify::new());

@@ -2,6 +2,7 @@
 //! What others withhold, and what they claim.
 
 use super::*;
+use crate::members::member;
 
 /// The orderer of the puller keeps blocks back, and no header of them is seen anywhere.
 #[tokio::test(start_paused = true)]
@@ -262,18 +263,8 @@ async fn claim_out_of_nowhere(group: &Group) -> (MemoryGossip, Membership) {
     block_api::BlockStore::append(&*store, vec![TestChain::verified(&ahead[50])])
         .await
         .unwrap();
-    let parts = group.nodes[0].parts(&group.blocks[0]);
-    let gossip = group.network.node("node-liar");
-    let membership = gossip
-        .join(block_api::JoinRequest {
-            channel: parts.channel,
-            genesis: parts.genesis,
-            reader: store,
-            readers: parts.readers,
-            signer: parts.signer,
-        })
-        .await
-        .unwrap();
+    let (victim, genesis) = (&group.nodes[0], &group.blocks[0]);
+    let (gossip, membership) = member(&group.network, "node-liar", victim, genesis, store).await;
     group.network.link_all(Link::default());
     let claim = TestChain::verified(&ahead[50]);
     membership.channel.publish(&claim).await.unwrap();
