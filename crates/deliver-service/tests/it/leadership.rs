@@ -68,6 +68,14 @@ impl Group {
         }
     }
 
+    /// The orderer of the node that comes first gives only so many blocks.
+    fn first_orderer_withholds(&self, blocks: u64) {
+        let withholding = Manner::withholding_blocks(blocks);
+        self.nodes[0]
+            .orderer
+            .serve(ORDERER, &self.chain, withholding);
+    }
+
     /// Has the orderer make the next blocks, up to this height.
     fn order_up_to(&self, height: usize) {
         let made = self.made();

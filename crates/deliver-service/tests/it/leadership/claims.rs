@@ -8,10 +8,7 @@ use crate::members::member;
 #[tokio::test(start_paused = true)]
 async fn a_standby_finds_what_the_puller_does_not_bring() {
     let group = Group::start(3).await;
-    let withholding = Manner::withholding_blocks(5);
-    group.nodes[0]
-        .orderer
-        .serve(ORDERER, &group.chain, withholding);
+    group.first_orderer_withholds(5);
     group.settles(&[0]).await;
     group.order_up_to(5);
     group.all_reach(5).await;
@@ -104,10 +101,7 @@ async fn standbys_of_a_busy_channel_find_nothing() {
 async fn who_keeps_blocks_back_again_and_again_does_so_ever_more_seldom() {
     let mut group = Group::start(2).await;
     group.blocks = chain(2400, 10);
-    let withholding = Manner::withholding_blocks(5);
-    group.nodes[0]
-        .orderer
-        .serve(ORDERER, &group.chain, withholding);
+    group.first_orderer_withholds(5);
     group.settles(&[0]).await;
     let (mut stood, mut changes, mut role) = (0, Vec::new(), Role::Standby);
     for second in 1..=1200 {
@@ -149,10 +143,7 @@ async fn a_standby_of_an_idle_channel_asks_seldom_and_pulls_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_standby_that_does_not_look_costs_time_and_not_the_channel() {
     let group = Group::prepare(3).await;
-    let withholding = Manner::withholding_blocks(5);
-    group.nodes[0]
-        .orderer
-        .serve(ORDERER, &group.chain, withholding);
+    group.first_orderer_withholds(5);
     group.nodes[0].elect().await;
     group.nodes[2].elect().await;
     group.settles(&[0]).await;
@@ -301,10 +292,7 @@ async fn a_header_out_of_nowhere_makes_nobody_pull() {
 #[tokio::test(start_paused = true)]
 async fn a_header_out_of_nowhere_does_not_cover_for_a_puller_that_withholds() {
     let group = Group::start(2).await;
-    let withholding = Manner::withholding_blocks(5);
-    group.nodes[0]
-        .orderer
-        .serve(ORDERER, &group.chain, withholding);
+    group.first_orderer_withholds(5);
     group.settles(&[0]).await;
     group.order_up_to(5);
     group.all_reach(5).await;
