@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a configuration must fulfil beyond its form, and what the parts of a node are told.
 
-use std::{collections::BTreeSet, fmt::Display, num::NonZeroUsize};
+use std::{collections::BTreeSet, fmt::Display, num::NonZeroUsize, sync::Arc};
 
-use block_api::{ChannelId, HeaderHash, NodeId};
+use async_trait::async_trait;
+use block_api::{ChannelId, HeaderHash, NodeId, SignError, Signer};
+use bytes::Bytes;
 use gossip_libp2p::{Admission, Keypair, peer_id};
 
 use super::{ByteSize, HumanDuration, NodeConfig, OrdererTls, StoreSync};
@@ -69,6 +71,23 @@ pub enum InvalidConfig {
     Store(#[from] block_store::ConfigError),
 }
 
+/// Stands for the signer of the node while settings are checked, when nobody signs.
+#[derive(Debug)]
+struct Unasked;
+
+#[async_trait]
+impl Signer for Unasked {
+    fn identity(&self) -> Bytes {
+        Bytes::new()
+    }
+
+    async fn sign(&self, _: &[u8]) -> Result<Bytes, SignError> {
+        Err(SignError::new(
+            "settings are checked, and nothing is signed",
+        ))
+    }
+}
+
 pub(super) fn check(config: &NodeConfig) -> Result<(), InvalidConfig> {
     check_channels(config)?;
     check_orderer(config)?;
@@ -77,7 +96,9 @@ pub(super) fn check(config: &NodeConfig) -> Result<(), InvalidConfig> {
     config.orderer_client()?;
     config.delivery_service()?.validate()?;
     // Neither the key nor the channel matters to whether the settings hold together.
-    config.libp2p(Keypair::from_seed([0; 32]))?.validate()?;
+    config
+        .libp2p(Keypair::from_seed([0; 32]), Arc::new(Unasked))?
+        .validate()?;
     for channel in &config.channels {
         config
             .block_store(&channel.id, HeaderHash::new([0; 32]))?
@@ -244,9 +265,13 @@ impl NodeConfig {
     }
 
     /// What the libp2p network is told.
-    pub(crate) fn libp2p(&self, key: Keypair) -> Result<gossip_libp2p::Config, InvalidConfig> {
+    pub(crate) fn libp2p(
+        &self,
+        key: Keypair,
+        signer: Arc<dyn Signer>,
+    ) -> Result<gossip_libp2p::Config, InvalidConfig> {
         let gossip = &self.gossip;
-        let mut config = gossip_libp2p::Config::new(key);
+        let mut config = gossip_libp2p::Config::new(key, signer);
         for address in &gossip.listen {
             let reason = "write a multiaddress, as in /ip4/0.0.0.0/tcp/7100";
             let parsed = address
