@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, future::Future, pin::Pin, time::Duration};
 use block_api::BoxError;
 use libp2p::{
     PeerId, Swarm, SwarmBuilder, allow_block_list,
-    allow_block_list::AllowedPeers,
+    allow_block_list::{AllowedPeers, BlockedPeers},
     connection_limits::{self, ConnectionLimits},
     gossipsub, identify,
     metrics::Registry,
@@ -19,9 +19,12 @@ use tokio_util::task::TaskTracker;
 use crate::{
     config::{ValidConfig, WireLimits},
     error::StartError,
-    streams,
+    score, streams,
     topic::{TopicId, id_of},
 };
+
+/// How many messages one RPC of a peer may have; with more it is malformed.
+const MESSAGES_PER_RPC: usize = 64;
 
 /// What gossipsub is called with here.
 pub(crate) type Gossipsub = gossipsub::Behaviour<
@@ -29,11 +32,12 @@ pub(crate) type Gossipsub = gossipsub::Behaviour<
     gossipsub::MaxCountSubscriptionFilter<OwnNames>,
 >;
 
-/// The protocols of a node. Who may not connect is refused by the first two, before the others
+/// The protocols of a node. Who may not connect is refused by the first three, before the others
 /// hear of the connection: gossipsub would keep what it notes of a connection that is refused
 /// after it.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
+    pub(crate) bans: allow_block_list::Behaviour<BlockedPeers>,
     pub(crate) admission: Toggle<allow_block_list::Behaviour<AllowedPeers>>,
     pub(crate) limits: connection_limits::Behaviour,
     pub(crate) gossipsub: Gossipsub,
@@ -115,6 +119,7 @@ fn behaviour(valid: &ValidConfig, registry: Option<&mut Registry>) -> Result<Beh
         .with_interval(config.ping_interval)
         .with_timeout(config.ping_timeout);
     Ok(Behaviour {
+        bans: allow_block_list::Behaviour::default(),
         admission: valid.admitted.as_ref().map(admitting).into(),
         limits: connection_limits::Behaviour::new(limits),
         gossipsub: match registry {
@@ -164,6 +169,8 @@ fn gossipsub_behaviour(valid: &ValidConfig) -> Result<Gossipsub, BoxError> {
         .validate_messages()
         .message_id_fn(id_of)
         .max_transmit_size(rpc)
+        // Nodes put one message into each; whoever puts in thousands would have them noted at once.
+        .max_publish_messages(MESSAGES_PER_RPC)
         .max_control_message_size(control)
         .max_control_messages_sent(ids)
         // There is one IHAVE per topic, and the default hears ten of them per heartbeat.
@@ -196,11 +203,13 @@ fn gossipsub_behaviour(valid: &ValidConfig) -> Result<Gossipsub, BoxError> {
         max_subscribed_topics: max_topics,
         max_subscriptions_per_request: max_topics,
     };
-    Ok(Gossipsub::new_with_subscription_filter(
+    let mut gossipsub = Gossipsub::new_with_subscription_filter(
         gossipsub::MessageAuthenticity::Anonymous,
         settings,
         filter,
-    )?)
+    )?;
+    gossipsub.with_peer_score(score::params(config.ban_time), score::thresholds())?;
+    Ok(gossipsub)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod event_loop;
 mod frames;
 mod handle;
 mod identity;
+mod score;
 mod seen;
 mod serve;
 mod source;
@@ -27,6 +28,7 @@ pub use self::{
     error::{AddPeerError, AddressError, ConfigError, StartError},
     handle::Libp2pGossip,
     identity::{Keypair, node_id, peer_id},
+    score::{Ban, Offence},
     stats::Stats,
 };
 pub use libp2p::{Multiaddr, PeerId, metrics::Registry};

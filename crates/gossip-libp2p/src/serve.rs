@@ -57,7 +57,8 @@ where
         }
         _ => {
             counters.malformed.increment();
-            DeliverStatus::BadRequest
+            end(stream, DeliverStatus::BadRequest, patience).await?;
+            return Err(FrameError::NotUnderstood);
         }
     };
     counters.requests_served.increment();
@@ -257,7 +258,9 @@ mod tests {
         };
         let (served, (blocks, status)) =
             tokio::join!(serve(&mut other, &library, SECOND, &counters), asking);
-        assert!(served.is_ok(), "{served:?}");
+        let understood = !matches!(served, Err(FrameError::NotUnderstood));
+        assert!(served.is_ok() || !understood, "{served:?}");
+        assert_eq!(understood, counters.snapshot().malformed == 0);
         (blocks, status, counters)
     }
 

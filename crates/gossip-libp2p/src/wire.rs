@@ -7,7 +7,7 @@ mod range;
 mod status;
 
 pub(crate) use self::{
-    message::{COPY_AT, Form, encode, parse},
+    message::{COPY_AT, Form, MAX_ANNOUNCEMENT, encode, parse},
     range::{RangeRequest, parse_end, put_end},
     status::{StatusMessage, UnreadableStatus},
 };

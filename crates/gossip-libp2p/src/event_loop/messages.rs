@@ -16,6 +16,7 @@ use crate::{
     behaviour::BehaviourEvent,
     handle::backend,
     identity::node_id,
+    score::Offence,
     seen::Fate,
     topic::{TopicId, message_id},
     wire::{COPY_AT, parse},
@@ -100,7 +101,9 @@ impl EventLoop {
                 Err(error) => debug!(%peer, %error, "ping failed"),
             },
             BehaviourEvent::Identify(event) => trace!(?event, "identify"),
-            BehaviourEvent::Admission(never) | BehaviourEvent::Limits(never) => match never {},
+            BehaviourEvent::Bans(never)
+            | BehaviourEvent::Admission(never)
+            | BehaviourEvent::Limits(never) => match never {},
         }
     }
 
@@ -151,6 +154,12 @@ impl EventLoop {
 
     /// A message came: it becomes a candidate, and goes on when that is accepted.
     fn handle_message(&mut self, source: PeerId, id: MessageId, message: gossipsub::Message) {
+        // Before anything of it is looked at.
+        if !self.takes_message(&source) {
+            self.counters.messages_limited.increment();
+            self.offends(source, Offence::Flood);
+            return self.report(&id, &source, MessageAcceptance::Ignore);
+        }
         let channel =
             TopicId::from_name(message.topic.as_str()).and_then(|topic| self.channels.get(&topic));
         let Some(channel) = channel else {
@@ -162,6 +171,7 @@ impl EventLoop {
             Err(error) if error.is_fault() => {
                 debug!(peer = %source, %error, "message rejected");
                 self.counters.malformed.increment();
+                self.offends(source, Offence::Malformed);
                 return self.report(&id, &source, MessageAcceptance::Reject);
             }
             Err(error) => {
@@ -230,6 +240,7 @@ impl EventLoop {
         counter.increment();
         self.seen.note(&id, fate);
         self.report(&id, &source, acceptance);
+        self.judged(source, answer);
     }
 
     fn report(&mut self, id: &MessageId, source: &PeerId, acceptance: MessageAcceptance) {

@@ -21,9 +21,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, debug_span, info, warn};
 
-use super::EventLoop;
+use super::{EventLoop, Report};
 use crate::{
     channels::Heard,
+    score::{Allowance, Offence},
     serve::{refuse, serve},
     status::{Outbox, Rhythm, hear, tell},
     streams::{Incoming, STATUS},
@@ -54,6 +55,9 @@ pub(super) struct Peer {
     hearing: Option<CancellationToken>,
     /// When hearing began on the newest stream with statuses, or is going to.
     hears_since: Option<Instant>,
+    /// How many messages, and how many streams, it may send as yet.
+    pub(super) messages: Allowance,
+    pub(super) requests: Allowance,
     serving: Arc<Semaphore>,
     /// Ends every task that is about this peer.
     gone: CancellationToken,
@@ -90,10 +94,13 @@ impl EventLoop {
             outbox,
             hearing: None,
             hears_since: None,
+            messages: Allowance::new(now),
+            requests: Allowance::new(now),
             serving: Arc::new(Semaphore::new(self.config.max_serving_per_peer.get())),
             gone,
         };
         self.peers.insert(peer, state);
+        self.tell_score(&peer);
         self.show_peers();
     }
 
@@ -135,6 +142,10 @@ impl EventLoop {
             protocol,
             mut stream,
         } = incoming;
+        if !self.takes_request(&peer) {
+            self.counters.requests_limited.increment();
+            return self.offends(peer, Offence::Flood);
+        }
         let rhythm = self.rhythm();
         // Its connection closed meanwhile.
         let Some(state) = self.peers.get_mut(&peer) else {
@@ -169,9 +180,14 @@ impl EventLoop {
         );
         if let (Ok(of_peer), Ok(of_all)) = permits {
             let library = self.library.subscribe();
+            let reporting = self.reporting.clone();
             let served = async move {
                 if let Err(error) = serve(&mut stream, &library, patience, &counters).await {
                     debug!(%error, "request for blocks broke off");
+                    if let Some(offence) = error.offence() {
+                        // The event loop is gone when the node stops.
+                        let _ = reporting.send(Report::Offence { peer, offence }).await;
+                    }
                 }
                 drop((of_peer, of_all));
             };

@@ -25,7 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{Command, EventLoop, Views};
 use crate::{
     behaviour::swarm, config::ValidConfig, dialer::Dialer, error::StartError, handle::Opener,
-    seen::Seen, stats::Counters,
+    score::Standings, seen::Seen, stats::Counters,
 };
 
 /// How many messages are remembered by id.
@@ -53,15 +53,18 @@ impl EventLoop {
             source: error.into(),
         })?;
         let mut dialer = Dialer::new(config.redial_base, config.redial_cap, rng);
+        let wanted = valid.peers.iter().map(|(peer, _)| *peer).collect();
         for (peer, address) in valid.peers {
             dialer.add(peer, address, false, Instant::now());
         }
         let (reporting, reports) = mpsc::channel(REPORTS);
         let counters = Arc::new(Counters::default());
         let (connected, addresses) = (watch::Sender::default(), watch::Sender::default());
+        let bans = watch::Sender::default();
         let views = Views {
             peers: connected.subscribe(),
             addresses: addresses.subscribe(),
+            bans: bans.subscribe(),
             counters: counters.clone(),
         };
         let event_loop = Self {
@@ -81,6 +84,9 @@ impl EventLoop {
             channels: BTreeMap::new(),
             library: watch::Sender::default(),
             seen: Seen::new(SEEN),
+            standings: Standings::new(config.ban_time),
+            bans,
+            wanted,
             validations: FuturesUnordered::new(),
             validation_bytes: 0,
             room: FuturesUnordered::new(),

@@ -10,6 +10,7 @@ use super::{EventLoop, Joined, Report, Room};
 use crate::{
     channels::{Channel, Outlook, Told},
     handle::backend,
+    score::topic_params,
     status::Entry,
     topic::TopicId,
 };
@@ -33,6 +34,14 @@ impl EventLoop {
             .gossipsub
             .subscribe(&topic.topic());
         subscribed.map_err(|error| backend(&name, error))?;
+        if let Err(error) = self
+            .swarm
+            .behaviour_mut()
+            .gossipsub
+            .set_topic_params(topic.topic(), topic_params())
+        {
+            return Err(backend(&name, error));
+        }
         let generation = self.next_version();
         let left = self.cancel.child_token();
         let reader = request.reader.clone();
