@@ -8,7 +8,7 @@ mod status;
 
 pub(crate) use self::{
     message::{COPY_AT, Form, MAX_ANNOUNCEMENT, encode, parse},
-    range::{RangeRequest, parse_end, put_end},
+    range::{RangeRequest, UnreadableRange, parse_end, put_end},
     status::{StatusMessage, UnreadableStatus},
 };
 
