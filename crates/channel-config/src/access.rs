@@ -7,7 +7,7 @@ use block_api::{Readers, ReadersDenied};
 
 use crate::{
     config::{ChannelConfig, ConsensusState},
-    msp::IdentityError,
+    msp::{IdentityError, SerializedIdentity},
     policy::{Evaluation, SignedData},
     verifier::{ChannelVerifier, SharedHistory},
 };
@@ -81,6 +81,17 @@ pub enum AccessError {
 enum Right {
     Read,
     Write,
+}
+
+impl ReaderScope {
+    /// Those of the organisation that a marshalled identity claims to be of, as a rule one's own.
+    /// Bytes that are none belong to nobody, and so has nobody the right.
+    pub fn organisation_of(identity: &[u8]) -> Self {
+        let claimed = SerializedIdentity::parse(identity).map_or("", |parts| parts.msp_id);
+        Self::Organisation {
+            msp_id: claimed.into(),
+        }
+    }
 }
 
 impl ChannelAccess {

@@ -119,6 +119,9 @@ fn a_narrower_scope_leaves_fewer_readers() {
         }
     }
     let orderer = TestSigner::of_fixture("orderer/raft0", "OrdererMSP");
+    let of = ReaderScope::organisation_of;
+    assert_eq!(of(&orderer.identity), own("OrdererMSP"));
+    assert_eq!(of(b"\xff"), own(""));
     let refused = |scope| check(&channel.readers(scope), &orderer).unwrap_err();
     let text = refused(ReaderScope::Application).to_string();
     assert!(text.contains("/Channel/Application/Readers"), "{text}");
