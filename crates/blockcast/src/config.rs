@@ -22,7 +22,7 @@ use serde::Deserialize;
 pub(crate) use self::start::Joining;
 pub use self::{
     check::InvalidConfig,
-    gossip::{GossipBackend, GossipSection, ReaderRule},
+    gossip::{AdmissionRule, GossipBackend, GossipSection, ReaderRule},
     keep::{InvalidKeep, Keep},
     load::LoadError,
     operations::OperationsSection,

@@ -25,6 +25,18 @@ pub enum GossipBackend {
     Memory,
 }
 
+/// Which nodes may connect. Each of them proves its identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum AdmissionRule {
+    /// Those that may have the blocks of a channel of this node, and those of `peers` and `allow`.
+    #[default]
+    Members,
+    /// Those of `peers` and `allow` alone.
+    List,
+}
+
 /// Who of the nodes that prove their identity may have a channel's blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -45,12 +57,16 @@ pub enum ReaderRule {
 pub struct GossipSection {
     /// Which network. Default: `libp2p`.
     pub backend: GossipBackend,
+    /// The name of the network, which all its nodes must give alike. Default: `blockcast`.
+    pub network: String,
     /// The addresses to listen on, as multiaddresses; port 0 takes a free one. Default: none, so
     /// that the node only dials.
     pub listen: Vec<String>,
     /// The nodes to stay connected to, as multiaddresses that end with `/p2p/ID`. They are admitted.
     /// Default: none.
     pub peers: Vec<String>,
+    /// Which nodes may connect. Default: `members`.
+    pub admission: AdmissionRule,
     /// The ids of further nodes that are admitted when they dial. Default: none.
     pub allow: Vec<String>,
     /// Who may have the blocks of a channel, where its table does not say it. Default: `channel`.
@@ -58,6 +74,18 @@ pub struct GossipSection {
     /// The file with the node's key, made at the first start. Default: `gossip.key` in
     /// `node.data_dir`.
     pub key_file: Option<PathBuf>,
+    /// The addresses at which nodes of every organisation of a channel reach this one, as
+    /// multiaddresses. Nodes tell them on. Default: none.
+    pub external_addrs: Vec<String>,
+    /// The addresses at which nodes of its own organisation reach it. They are told to no other.
+    /// Default: none.
+    pub internal_addrs: Vec<String>,
+    /// With how many nodes it connects by itself, of those that others tell it of. The nodes of
+    /// `peers` come beside them. Default: 16.
+    pub target_peers: usize,
+    /// Whether nodes in the local network are found by multicast DNS, for development.
+    /// Default: `false`.
+    pub mdns: bool,
     /// Blocks up to this size go on the topic whole; bigger ones are announced and pulled, but for
     /// config blocks of up to 1 MiB. Default: 64 KiB.
     pub inline_limit: ByteSize,
@@ -65,6 +93,13 @@ pub struct GossipSection {
     pub max_block: ByteSize,
     /// How many nodes may be connected. Default: 256.
     pub max_peers: usize,
+    /// How many of them may be of one organisation; those of `peers` may be more. Default: half of
+    /// `max_peers`.
+    pub max_peers_per_org: Option<usize>,
+    /// When the process has so much memory, further connections are refused. Default: no limit.
+    pub max_memory: Option<ByteSize>,
+    /// How long a node is kept out that broke the rules again and again. Default: 10 min.
+    pub ban_time: HumanDuration,
     /// How often nodes tell how high they are. Default: 1 s.
     pub status_interval: HumanDuration,
 }
@@ -73,14 +108,23 @@ impl Default for GossipSection {
     fn default() -> Self {
         Self {
             backend: GossipBackend::default(),
+            network: "blockcast".to_owned(),
             listen: Vec::new(),
             peers: Vec::new(),
+            admission: AdmissionRule::default(),
             allow: Vec::new(),
             readers: ReaderRule::default(),
             key_file: None,
+            external_addrs: Vec::new(),
+            internal_addrs: Vec::new(),
+            target_peers: 16,
+            mdns: false,
             inline_limit: ByteSize::kib(64),
             max_block: ByteSize::mib(104),
             max_peers: 256,
+            max_peers_per_org: None,
+            max_memory: None,
+            ban_time: HumanDuration::from_secs(600),
             status_interval: HumanDuration::from_secs(1),
         }
     }

@@ -35,8 +35,10 @@ fn the_defaults_are_these() {
     let config = NodeConfig::from_toml(MINIMAL).unwrap();
     let expected = "\
         NodeConfig { node: NodeSection { name: \"node\", data_dir: \"data\" }, identity: None, \
-        gossip: GossipSection { backend: Libp2p, listen: [], peers: [], allow: [], readers: Channel, key_file: None, \
-        inline_limit: 64KiB, max_block: 104MiB, max_peers: 256, status_interval: 1s }, \
+        gossip: GossipSection { backend: Libp2p, network: \"blockcast\", listen: [], peers: [], \
+        admission: Members, allow: [], readers: Channel, key_file: None, external_addrs: [], internal_addrs: [], \
+        target_peers: 16, mdns: false, inline_limit: 64KiB, max_block: 104MiB, max_peers: 256, \
+        max_peers_per_org: None, max_memory: None, ban_time: 10min, status_interval: 1s }, \
         orderer: OrdererSection { tls: Server, client_cert: None, client_key: None, overrides: [], \
         connect_timeout: 3s, initial_timeout: 30s, keepalive_interval: 1min, max_message: 100MiB, \
         longest_back_off: 10s, censorship_timeout: 30s, idle_limit: 30s }, \
@@ -196,6 +198,10 @@ fn the_example_serves_as_it_is_and_shows_the_defaults() {
     full.operations.listen = None;
     full.gossip.allow.clear();
     full.gossip.key_file = None;
+    full.gossip.external_addrs.clear();
+    full.gossip.internal_addrs.clear();
+    full.gossip.max_peers_per_org = None;
+    full.gossip.max_memory = None;
     full.delivery.puller_role = None;
     assert_eq!(full, example);
 }
