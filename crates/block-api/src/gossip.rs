@@ -9,10 +9,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     Block, BlockNumber, BlockReader, BlockSource, BoxError, ChannelId, HeaderHash, Height, NodeId,
-    Readers, Signer, VerifiedBlock,
+    Readers, VerifiedBlock,
 };
 
 /// A network among nodes, over which the blocks of channels spread.
+///
+/// What a node proves itself with, a backend is given when it is made.
 ///
 /// A backend brings bytes and never judges blocks: what it received goes out as a [`Candidate`],
 /// and is passed on only after the answer [`Answer::Accept`].
@@ -49,8 +51,6 @@ pub struct JoinRequest {
     pub reader: Arc<dyn BlockReader>,
     /// Who may have blocks of the channel.
     pub readers: Arc<dyn Readers>,
-    /// What this node proves itself with.
-    pub signer: Arc<dyn Signer>,
 }
 
 /// A channel that was joined.
@@ -99,8 +99,8 @@ pub enum GossipEvent {
     Status {
         /// The node.
         from: NodeId,
-        /// Its identity in the channel (the bytes of a `msp.SerializedIdentity`), where it proved to
-        /// the backend that it holds it and that it may read the channel.
+        /// Its identity (the bytes of a `msp.SerializedIdentity`), where it proved to the backend that
+        /// it holds it and that it may read the channel.
         identity: Option<Bytes>,
         /// What it says; nothing of it is proven but a tip whose signatures are verified.
         status: ChannelStatus,

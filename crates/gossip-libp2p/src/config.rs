@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use block_api::{Clock, NodeId, SystemClock};
+use block_api::{Clock, NodeId, Signer, SystemClock};
 use libp2p::{Multiaddr, PeerId};
 
 use crate::{
@@ -17,6 +17,8 @@ use crate::{
 pub struct Config {
     /// The key of this node.
     pub identity: Keypair,
+    /// What this node proves to others with who it is: the key of its MSP identity.
+    pub signer: Arc<dyn Signer>,
     /// Tells the time by which the identities of others are judged. Default: the machine's.
     pub clock: Arc<dyn Clock>,
     /// Where it listens; port 0 takes any free one. Default: nowhere, so that it only dials.
@@ -170,11 +172,12 @@ const CONTROL_ROOM: usize = 16 * 1024;
 const READ_AHEAD: usize = 16 * 1024;
 
 impl Config {
-    /// The defaults, for a node with this key.
-    pub fn new(identity: Keypair) -> Self {
+    /// The defaults, for a node with this key and this MSP identity.
+    pub fn new(identity: Keypair, signer: Arc<dyn Signer>) -> Self {
         let size = |n| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
         Self {
             identity,
+            signer,
             clock: Arc::new(SystemClock),
             listen: Vec::new(),
             peers: Vec::new(),
@@ -364,10 +367,12 @@ impl WireLimits {
 
 #[cfg(test)]
 mod tests {
+    use block_api::testing::TestSigner;
+
     use super::*;
 
     fn config() -> Config {
-        Config::new(Keypair::from_seed([1; 32]))
+        Config::new(Keypair::from_seed([1; 32]), Arc::new(TestSigner("node")))
     }
 
     fn size(n: usize) -> NonZeroUsize {
@@ -398,7 +403,7 @@ mod tests {
 
     #[test]
     fn the_defaults_are_what_the_documentation_says() {
-        let printed = format!("{:?}", Config::new(Keypair::from_seed([1; 32])));
+        let printed = format!("{:?}", config());
         let (_, settings) = printed.split_once("listen: ").unwrap();
         assert_eq!(
             settings,

@@ -14,7 +14,6 @@ use std::{
 };
 
 use block_api::{Answer, Block, GossipError, GossipEvent, JoinRequest, NodeId};
-use bytes::Bytes;
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol, Swarm,
@@ -38,7 +37,6 @@ use crate::{
     error::OpenError,
     handle::Opener,
     identity::node_id,
-    proof::{Judges, Proof},
     seen::Seen,
     serve::Library,
     stats::Counters,
@@ -102,17 +100,9 @@ pub(crate) enum Report {
     Status {
         peer: PeerId,
         message: StatusMessage,
-        /// The identity that it proved with it.
-        identity: Option<Bytes>,
     },
     /// Nothing was heard of a peer for too long.
     Silent { peer: PeerId },
-    /// The holder of a key signed.
-    Proof {
-        topic: TopicId,
-        generation: u64,
-        proof: Proof,
-    },
     /// The newest block of a channel was read, or could not be.
     Tip {
         topic: TopicId,
@@ -146,7 +136,6 @@ pub(crate) struct EventLoop {
     addresses: watch::Sender<Vec<Multiaddr>>,
     channels: BTreeMap<TopicId, Channel>,
     library: watch::Sender<Library>,
-    judges: watch::Sender<Judges>,
     seen: Seen,
     /// Candidates that wait for an answer, at most `max_validations`.
     validations: FuturesUnordered<BoxFuture<'static, Validated>>,
@@ -274,17 +263,8 @@ impl EventLoop {
 
     fn handle_report(&mut self, report: Report) {
         match report {
-            Report::Status {
-                peer,
-                message,
-                identity,
-            } => self.handle_status(peer, message, identity),
+            Report::Status { peer, message } => self.handle_status(peer, message),
             Report::Silent { peer } => self.handle_silence(peer),
-            Report::Proof {
-                topic,
-                generation,
-                proof,
-            } => self.handle_proof(topic, generation, proof),
             Report::Tip {
                 topic,
                 generation,

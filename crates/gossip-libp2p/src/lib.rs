@@ -11,7 +11,6 @@ mod event_loop;
 mod frames;
 mod handle;
 mod identity;
-mod proof;
 mod seen;
 mod serve;
 mod source;

@@ -115,11 +115,12 @@ impl Gossip for MemoryGossip {
         }
         let topic = (request.channel.clone(), request.genesis);
         let (events, receiver) = mpsc::channel(self.node.config.event_queue.get());
-        let proves_identity = self.node.config.proves_identity;
+        let config = &self.node.config;
+        let identity = config.identities.get(&request.channel);
         let channel = Arc::new(Channel::new(
             topic.clone(),
             request.reader,
-            proves_identity.then(|| request.signer.identity()),
+            identity.or(config.identity.as_ref()).cloned(),
             events,
             self.node.stopped.child_token(),
         ));

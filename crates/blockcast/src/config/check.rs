@@ -4,7 +4,6 @@
 use std::{collections::BTreeSet, fmt::Display, num::NonZeroUsize};
 
 use block_api::{ChannelId, HeaderHash};
-use gossip_libp2p::Keypair;
 
 use super::{ByteSize, HumanDuration, NodeConfig, OrdererTls, StoreSync};
 
@@ -76,8 +75,8 @@ pub(super) fn check(config: &NodeConfig) -> Result<(), InvalidConfig> {
     config.operations.check()?;
     config.orderer_client()?;
     config.delivery_service()?.validate()?;
-    // Neither the key nor the channel matters to whether the settings hold together.
-    config.libp2p(Keypair::from_seed([0; 32]))?.validate()?;
+    config.check_gossip()?;
+    // The channel does not matter to whether the settings hold together.
     for channel in &config.channels {
         config
             .block_store(&channel.id, HeaderHash::new([0; 32]))?

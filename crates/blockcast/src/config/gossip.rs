@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The network among nodes: how it is reached, and who may have what in it.
 
-use std::{collections::BTreeSet, num::NonZeroUsize, path::PathBuf};
+use std::{collections::BTreeSet, num::NonZeroUsize, path::PathBuf, sync::Arc};
 
-use block_api::NodeId;
+use async_trait::async_trait;
+use block_api::{NodeId, SignError, Signer};
+use bytes::Bytes;
 use channel_config::ReaderScope;
 use gossip_libp2p::{Admission, Keypair, peer_id};
 use serde::Deserialize;
@@ -104,6 +106,23 @@ pub struct GossipSection {
     pub status_interval: HumanDuration,
 }
 
+/// Stands for the signer of the node while settings are checked, when nobody signs.
+#[derive(Debug)]
+struct Unasked;
+
+#[async_trait]
+impl Signer for Unasked {
+    fn identity(&self) -> Bytes {
+        Bytes::new()
+    }
+
+    async fn sign(&self, _: &[u8]) -> Result<Bytes, SignError> {
+        Err(SignError::new(
+            "settings are checked, and nothing is signed",
+        ))
+    }
+}
+
 impl Default for GossipSection {
     fn default() -> Self {
         Self {
@@ -147,10 +166,20 @@ impl NodeConfig {
         section.readers.unwrap_or(self.gossip.readers)
     }
 
+    pub(super) fn check_gossip(&self) -> Result<(), InvalidConfig> {
+        // Neither key nor signer matters to whether the settings hold together.
+        let config = self.libp2p(Keypair::from_seed([0; 32]), Arc::new(Unasked))?;
+        Ok(config.validate()?)
+    }
+
     /// What the libp2p network is told.
-    pub(crate) fn libp2p(&self, key: Keypair) -> Result<gossip_libp2p::Config, InvalidConfig> {
+    pub(crate) fn libp2p(
+        &self,
+        key: Keypair,
+        signer: Arc<dyn Signer>,
+    ) -> Result<gossip_libp2p::Config, InvalidConfig> {
         let gossip = &self.gossip;
-        let mut config = gossip_libp2p::Config::new(key);
+        let mut config = gossip_libp2p::Config::new(key, signer);
         for address in &gossip.listen {
             let reason = "write a multiaddress, as in /ip4/0.0.0.0/tcp/7100";
             let parsed = address

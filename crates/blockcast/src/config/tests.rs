@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Tests of the configuration: its defaults, its example file, and what it says of mistakes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use block_api::testing::TestSigner;
 
 use super::*;
 
@@ -66,10 +71,11 @@ fn the_defaults_are_those_of_the_parts() {
         deliver_service::Config::default()
     );
     let key = || gossip_libp2p::Keypair::from_seed([7; 32]);
-    let gossip = config.libp2p(key()).unwrap();
+    let signer = || Arc::new(TestSigner("node"));
+    let gossip = config.libp2p(key(), signer()).unwrap();
     assert_eq!(
         format!("{gossip:?}"),
-        format!("{:?}", gossip_libp2p::Config::new(key()))
+        format!("{:?}", gossip_libp2p::Config::new(key(), signer()))
     );
     let client = config.orderer_client().unwrap();
     assert_eq!(
@@ -158,7 +164,10 @@ fn explicit_values_reach_the_parts() {
     );
     assert_eq!(config.delivery.puller_role, Some(PullerRole::Admin));
     let gossip = config
-        .libp2p(gossip_libp2p::Keypair::from_seed([7; 32]))
+        .libp2p(
+            gossip_libp2p::Keypair::from_seed([7; 32]),
+            Arc::new(TestSigner("node")),
+        )
         .unwrap();
     let sizes = (
         gossip.inline_limit.get(),

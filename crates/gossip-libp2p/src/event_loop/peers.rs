@@ -4,9 +4,9 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
-use bytes::Bytes;
 use libp2p::{
     Multiaddr, PeerId,
     swarm::{
@@ -24,7 +24,6 @@ use tracing::{Instrument, debug, debug_span, info, warn};
 use super::EventLoop;
 use crate::{
     channels::Heard,
-    proof::{Examiner, REFUSED_PAUSE},
     serve::{refuse, serve},
     status::{Outbox, Rhythm, hear, tell},
     streams::{Incoming, STATUS},
@@ -35,6 +34,9 @@ use crate::{
 /// Of how many channels the tip is kept with a status that came too early; of more, only the rest
 /// of the status is.
 const EARLY_TIPS: usize = 64;
+
+/// Hearing on a new stream of a peer begins no sooner after it began on the one before.
+const NEXT_STREAM: Duration = Duration::from_secs(1);
 
 /// A connected node.
 #[derive(Debug)]
@@ -141,20 +143,17 @@ impl EventLoop {
         let counters = self.counters.clone();
         if protocol == STATUS {
             let reporting = self.reporting.clone();
-            let (judges, clock) = (self.judges.subscribe(), self.config.clock.clone());
-            let mut examiner = Examiner::new(peer, judges, clock);
             // One stream at a time: a new one means that the peer gave the old one up.
             let hearing = state.gone.child_token();
             if let Some(old) = state.hearing.replace(hearing.clone()) {
                 old.cancel();
             }
-            // What was refused on the old stream is not known on the new one, and is not to be
-            // checked more often for that.
+            // The pace of the old stream is not known on the new one.
             let start = hearing_begins(state.hears_since, Instant::now());
             state.hears_since = Some(start);
             let heard = async move {
                 sleep_until(start).await;
-                hear(peer, stream, reporting, rhythm, &counters, &mut examiner).await
+                hear(peer, stream, reporting, rhythm, &counters).await
             };
             let heard = hearing.run_until_cancelled_owned(heard);
             self.tasks
@@ -195,16 +194,10 @@ impl EventLoop {
     }
 
     /// A peer told how it stands.
-    pub(super) fn handle_status(
-        &mut self,
-        peer: PeerId,
-        message: StatusMessage,
-        identity: Option<Bytes>,
-    ) {
+    pub(super) fn handle_status(&mut self, peer: PeerId, message: StatusMessage) {
         self.counters.statuses.increment();
-        let StatusMessage {
-            topic, mut status, ..
-        } = message;
+        let StatusMessage { topic, mut status } = message;
+        let identity = None;
         let Some(state) = self.peers.get_mut(&peer) else {
             return;
         };
@@ -260,7 +253,7 @@ fn hearing_begins(before: Option<Instant>, now: Instant) -> Instant {
         None => now,
         // The stream before was given up unheard.
         Some(before) if before > now => before,
-        Some(before) => now.max(before + REFUSED_PAUSE),
+        Some(before) => now.max(before + NEXT_STREAM),
     }
 }
 
@@ -271,12 +264,12 @@ mod tests {
     #[test]
     fn new_streams_are_heard_at_their_pace_and_none_waits_longer() {
         let now = Instant::now();
-        let late = now + REFUSED_PAUSE / 2;
+        let late = now + NEXT_STREAM / 2;
         assert_eq!(hearing_begins(None, now), now);
         let second = hearing_begins(Some(now), late);
-        assert_eq!(second, now + REFUSED_PAUSE);
+        assert_eq!(second, now + NEXT_STREAM);
         assert_eq!(hearing_begins(Some(second), late), second);
-        let later = now + REFUSED_PAUSE * 3;
+        let later = now + NEXT_STREAM * 3;
         assert_eq!(hearing_begins(Some(second), later), later);
     }
 }

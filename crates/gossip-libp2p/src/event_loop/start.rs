@@ -80,7 +80,6 @@ impl EventLoop {
             addresses,
             channels: BTreeMap::new(),
             library: watch::Sender::default(),
-            judges: watch::Sender::default(),
             seen: Seen::new(SEEN),
             validations: FuturesUnordered::new(),
             validation_bytes: 0,
