@@ -85,6 +85,12 @@ pub trait GossipChannel: Send + Sync + fmt::Debug {
     /// [`Endpoint::of_node`](crate::Endpoint::of_node). `None` when it is not connected.
     fn source(&self, node: &NodeId) -> Option<Arc<dyn BlockSource>>;
 
+    /// Holds something against a node of the channel that the backend could not see itself. A backend
+    /// that keeps no standing of nodes does nothing, which is what this does where it is not written.
+    fn blame(&self, node: &NodeId, fault: Fault) {
+        let _ = (node, fault);
+    }
+
     /// Leaves the channel; its events end. Safe to repeat.
     async fn leave(&self);
 }
@@ -141,6 +147,16 @@ pub enum Answer {
     Ignore,
     /// It breaks a rule: do not pass it on, and hold it against its sender.
     Reject,
+}
+
+/// What a node did beside the topic, as whoever judges blocks found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Fault {
+    /// It gave a block, or a range of them, that breaks a rule.
+    Invalid,
+    /// It promised blocks and did not give them in time.
+    Stalled,
 }
 
 /// Why the network did not do what was asked.
