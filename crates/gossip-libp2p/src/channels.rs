@@ -140,6 +140,11 @@ impl Channel {
             .send_if_modified(|members| members.insert(peer));
     }
 
+    /// The connected nodes that take part.
+    pub(crate) fn members(&self) -> watch::Ref<'_, BTreeSet<PeerId>> {
+        self.members.borrow()
+    }
+
     /// A node takes part no longer.
     pub(crate) fn remove_member(&mut self, peer: PeerId) {
         if !self

@@ -6,6 +6,7 @@ mod behaviour;
 mod channels;
 mod config;
 mod dialer;
+mod discovery;
 mod error;
 mod event_loop;
 mod frames;
