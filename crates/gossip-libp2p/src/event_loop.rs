@@ -2,6 +2,7 @@
 //! The one task that owns the swarm: it takes commands, judges what comes, and keeps the peers.
 
 mod conduct;
+mod discovery;
 mod messages;
 mod peers;
 mod start;
@@ -35,6 +36,7 @@ use crate::{
     channels::{Channel, Shared, Told},
     config::Config,
     dialer::Dialer,
+    discovery::{Directory, Own, Record},
     error::OpenError,
     handle::Opener,
     identity::node_id,
@@ -108,6 +110,8 @@ pub(crate) enum Report {
         peer: PeerId,
         message: StatusMessage,
     },
+    /// A peer told of nodes.
+    Records { peer: PeerId, records: Vec<Record> },
     /// Nothing was heard of a peer for too long.
     Silent { peer: PeerId },
     /// A peer did what it should not.
@@ -141,6 +145,8 @@ pub(crate) struct EventLoop {
     cancel: CancellationToken,
     counters: Arc<Counters>,
     dialer: Dialer,
+    directory: Directory,
+    own: Own,
     peers: BTreeMap<PeerId, Peer>,
     connected: watch::Sender<BTreeSet<NodeId>>,
     addresses: watch::Sender<Vec<Multiaddr>>,
@@ -186,7 +192,7 @@ impl EventLoop {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let cancel = self.cancel.clone();
         loop {
-            let (redial, ban_ends) = (self.dialer.next(), self.standings.next_end());
+            let (dial, ban_ends) = (self.next_dial(), self.standings.next_end());
             // The arms take turns at random: with a fixed order, a busy publisher would keep the
             // network waiting.
             tokio::select! {
@@ -195,7 +201,7 @@ impl EventLoop {
                 Some(room) = self.room.next() => self.handle_room(room),
                 Some(command) = self.commands.recv() => self.handle_command(command),
                 Some(report) = self.reports.recv() => self.handle_report(report),
-                () = until(redial) => self.dial_due(),
+                () = until(dial) => self.dial_due(),
                 () = until(ban_ends) => self.end_bans(),
                 _ = ticks.tick() => self.handle_tick(),
                 event = self.swarm.select_next_some() => self.handle_swarm_event(event),
@@ -281,6 +287,7 @@ impl EventLoop {
     fn handle_report(&mut self, report: Report) {
         match report {
             Report::Status { peer, message } => self.handle_status(peer, message),
+            Report::Records { peer, records } => self.handle_records(peer, records),
             Report::Silent { peer } => self.handle_silence(peer),
             Report::Offence { peer, offence } => self.offends(peer, offence),
             Report::Tip {
@@ -295,6 +302,7 @@ impl EventLoop {
     fn handle_tick(&mut self) {
         self.hang_up_on_the_dead();
         self.tell_scores();
+        self.keep_records();
         let topics: Vec<TopicId> = self.channels.keys().copied().collect();
         for topic in topics {
             self.look(topic);
@@ -307,9 +315,10 @@ impl EventLoop {
             SwarmEvent::ConnectionEstablished {
                 peer_id,
                 connection_id,
+                endpoint,
                 ..
             } => {
-                self.connected(peer_id, connection_id);
+                self.connected(peer_id, connection_id, endpoint.get_remote_address());
             }
             SwarmEvent::ConnectionClosed {
                 peer_id,
@@ -337,6 +346,7 @@ impl EventLoop {
                 }
                 debug!(%peer, %error, "dialling failed");
                 self.dialer.failed(&peer, Instant::now());
+                self.directory.failed(&peer, Instant::now());
             }
             SwarmEvent::NewListenAddr { address, .. } => {
                 info!(%address, "listening");
@@ -374,6 +384,13 @@ impl EventLoop {
                 false => self.dial(peer, addresses),
             }
         }
+        self.dial_learned();
+    }
+
+    /// When the next node is to be dialled.
+    fn next_dial(&self) -> Option<Instant> {
+        let learned = self.directory.next(self.peers.len());
+        self.dialer.next().into_iter().chain(learned).min()
     }
 
     fn next_version(&mut self) -> u64 {

@@ -3,9 +3,11 @@
 #![doc = include_str!("../README.md")]
 
 mod behaviour;
+mod bodies;
 mod channels;
 mod config;
 mod dialer;
+mod discovery;
 mod error;
 mod event_loop;
 mod frames;

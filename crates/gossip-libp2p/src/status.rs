@@ -349,7 +349,7 @@ mod tests {
                 Report::Status { .. } => count += 1,
                 Report::Silent { .. } => silent += 1,
                 Report::Offence { .. } => offences += 1,
-                other @ Report::Tip { .. } => panic!("{other:?}"),
+                other @ (Report::Tip { .. } | Report::Records { .. }) => panic!("{other:?}"),
             }
         }
         assert_eq!(silent, 1, "no other stream took the place of this one");

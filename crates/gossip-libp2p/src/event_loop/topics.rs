@@ -109,6 +109,7 @@ impl EventLoop {
             channel.tell(peer, heard);
         }
         self.wait_for_room(topic);
+        self.introduce(peer, topic);
     }
 
     pub(super) fn remove_member(&mut self, peer: PeerId, topic: TopicId) {
