@@ -91,9 +91,21 @@ impl EventLoop {
         state.is_none_or(|state| state.messages.take(rate, Instant::now()))
     }
 
+    /// Whether a candidate of a peer may wait for an answer beside those of others: of a peer that sent
+    /// many that were not good, as many do as take a quarter of a channel's queue.
+    pub(super) fn has_share(&self, peer: &PeerId) -> bool {
+        let share = self.config.event_queue.get().div_ceil(4);
+        let state = self.peers.get(peer);
+        state.is_none_or(|state| state.waiting < share || !state.messages.is_used(Instant::now()))
+    }
+
     /// A message was judged. What is good costs its sender nothing, so that no rate of blocks is too
     /// high.
     pub(super) fn judged(&mut self, peer: PeerId, answer: Answer) {
+        if let Some(state) = self.peers.get_mut(&peer) {
+            // One that came back waits for nothing of what it sent before.
+            state.waiting = state.waiting.saturating_sub(1);
+        }
         match answer {
             Answer::Accept => {
                 let rate = self.message_rate();

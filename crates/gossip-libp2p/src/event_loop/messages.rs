@@ -194,12 +194,15 @@ impl EventLoop {
         let has_room = self.validations.len() < self.config.max_validations.get()
             && self.validation_bytes.saturating_add(bytes)
                 <= self.config.max_validation_bytes.get();
-        if !has_room || !channel.offer(candidate) {
+        if !has_room || !self.has_share(&source) || !channel.offer(candidate) {
             self.counters.candidates_dropped.increment();
             self.seen.note(&id, Fate::Held);
             return self.report(&id, &source, MessageAcceptance::Ignore);
         }
         self.counters.candidates.increment();
+        if let Some(state) = self.peers.get_mut(&source) {
+            state.waiting += 1;
+        }
         self.seen.note(&id, Fate::Pending { wanted: false });
         let patience = self.config.validation_timeout;
         let answered = timeout(patience, answer).map(move |answer| {

@@ -59,6 +59,8 @@ pub(super) struct Peer {
     /// How many messages, and how many streams, it may send as yet.
     pub(super) messages: Allowance,
     pub(super) requests: Allowance,
+    /// How many candidates of it wait for an answer.
+    pub(super) waiting: usize,
     serving: Arc<Semaphore>,
     /// How it is told of others, and tells of them.
     pub(super) link: Link,
@@ -105,6 +107,7 @@ impl EventLoop {
             hears_since: None,
             messages: Allowance::new(now),
             requests: Allowance::new(now),
+            waiting: 0,
             serving: Arc::new(Semaphore::new(self.config.max_serving_per_peer.get())),
             link: self.begin_telling(peer, is_here(address)),
             gone,

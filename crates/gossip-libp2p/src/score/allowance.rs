@@ -30,6 +30,11 @@ impl Allowance {
         true
     }
 
+    /// Whether more than a sixteenth of what one may have in hand is used up.
+    pub(crate) fn is_used(&self, now: Instant) -> bool {
+        self.whole_at > now + IN_HAND / 16
+    }
+
     /// Gives one back that was taken.
     pub(crate) fn give_back(&mut self, rate: usize) {
         self.whole_at -= each(rate);
@@ -51,7 +56,9 @@ mod tests {
         let mut allowance = Allowance::new(now);
         let taken =
             |allowance: &mut Allowance, at| (0..10_000).filter(|_| allowance.take(100, at)).count();
-        assert_eq!(taken(&mut allowance, now), 400);
+        assert!((0..25).all(|_| allowance.take(100, now)) && !allowance.is_used(now));
+        assert!(allowance.take(100, now) && allowance.is_used(now));
+        assert_eq!(taken(&mut allowance, now), 400 - 26);
         assert_eq!(taken(&mut allowance, now + Duration::from_secs(1)), 100);
         assert_eq!(taken(&mut allowance, now + Duration::from_secs(60)), 400);
         for _ in 0..3 {

@@ -10,9 +10,9 @@ use std::{
 };
 
 use block_api::{
-    Answer, Block, BlockReader, BlockStore, BlockVerifier, Delivery, Endpoint, Fault, Gossip,
-    GossipChannel, GossipEvent, Height, JoinRequest, NodeId, ReadLimits, Standing, StreamRequest,
-    Verdict, VerifiedBlock,
+    Answer, Block, BlockNumber, BlockReader, BlockStore, BlockVerifier, Delivery, Endpoint, Fault,
+    Gossip, GossipChannel, GossipEvent, Height, JoinRequest, NodeId, ReadLimits, SourceError,
+    Standing, StreamRequest, Verdict, VerifiedBlock,
     testing::{MemoryStore, OpenReaders, TestChain, TestVerifier, within},
 };
 use blockcast_gossip_libp2p::{Config, Keypair, Libp2pGossip, Multiaddr, Stats};
@@ -203,9 +203,15 @@ async fn run(judge: Judge, mut events: mpsc::Receiver<GossipEvent>, meeting: mps
         while fetching.try_join_next().is_some() {}
         let candidate = match event {
             GossipEvent::Candidate(candidate) => candidate,
-            GossipEvent::Status { from, .. } => {
+            GossipEvent::Status { from, status, .. } => {
                 if judge.others.contains(&from) && !std::mem::replace(&mut met, true) {
                     let _ = meeting.send(()).await;
+                }
+                let height = judge.store.info().height;
+                if status.height > height {
+                    let judge = judge.clone();
+                    fetching
+                        .spawn(async move { judge.fetch_from(&from, height.next_block()).await });
                 }
                 continue;
             }
@@ -251,38 +257,44 @@ impl Judge {
         // As long as it takes: the other node may get it by another way.
         while self.store.info().height.next_block() == number {
             for node in &holders {
-                let Some(source) = self.channel.source(node) else {
-                    continue;
-                };
-                let request = StreamRequest::range(TestChain::new("ch").channel(), number, number);
-                let fetched = async {
-                    let mut stream = source.open(&Endpoint::of_node(node), &request).await?;
-                    Ok::<_, block_api::SourceError>(stream.next().await.transpose()?)
-                };
-                match tokio::time::timeout(Duration::from_secs(3), fetched).await {
-                    Ok(Ok(Some(Delivery::Block(block)))) => {
-                        let verifier = TestVerifier::default();
-                        match VerifiedBlock::new(block, &verifier, Standing::Linked) {
-                            Ok(verified) => drop(self.store.append(vec![verified]).await),
-                            Err(_) => self.channel.blame(node, Fault::Invalid),
-                        }
-                    }
-                    Ok(Ok(_)) => {}
-                    Ok(Err(error)) => match error {
-                        block_api::SourceError::TimedOut { .. } => {
-                            self.channel.blame(node, Fault::Stalled);
-                        }
-                        block_api::SourceError::Malformed { .. }
-                        | block_api::SourceError::MalformedBlock { .. } => {
-                            self.channel.blame(node, Fault::Invalid);
-                        }
-                        _ => {}
-                    },
-                    Err(_) => self.channel.blame(node, Fault::Stalled),
-                }
+                self.fetch_from(node, number).await;
             }
             let stored = self.store.wait_for(number.height());
             let _ = tokio::time::timeout(Duration::from_millis(50), stored).await;
+        }
+    }
+
+    /// Asks a node for a block, and stores it if it is good.
+    async fn fetch_from(&self, node: &NodeId, number: BlockNumber) {
+        let Some(source) = self.channel.source(node) else {
+            return;
+        };
+        let request = StreamRequest::range(TestChain::new("ch").channel(), number, number);
+        let fetched = async {
+            let mut stream = source.open(&Endpoint::of_node(node), &request).await?;
+            stream.next().await.transpose()
+        };
+        let fault = match within("an answer or a time-out", fetched).await {
+            Ok(Some(Delivery::Block(block))) => {
+                let verifier = TestVerifier::default();
+                match VerifiedBlock::new(block, &verifier, Standing::Linked) {
+                    Ok(verified) => {
+                        // It may have come by another way.
+                        let _ = self.store.append(vec![verified]).await;
+                        None
+                    }
+                    Err(_) => Some(Fault::Invalid),
+                }
+            }
+            Ok(_) => None,
+            Err(SourceError::TimedOut { .. }) => Some(Fault::Stalled),
+            Err(SourceError::Malformed { .. } | SourceError::MalformedBlock { .. }) => {
+                Some(Fault::Invalid)
+            }
+            Err(_) => None,
+        };
+        if let Some(fault) = fault {
+            self.channel.blame(node, fault);
         }
     }
 }
