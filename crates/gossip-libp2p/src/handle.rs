@@ -10,8 +10,8 @@ use std::{
 
 use async_trait::async_trait;
 use block_api::{
-    BlockSource, BoxError, ChannelId, Gossip, GossipChannel, GossipError, JoinRequest, Membership,
-    NodeId, VerifiedBlock,
+    BlockSource, BoxError, Capabilities, ChannelId, Gossip, GossipChannel, GossipError,
+    JoinRequest, Membership, NodeId, VerifiedBlock,
 };
 use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol, metrics::Registry};
 use tokio::{
@@ -200,6 +200,10 @@ impl Libp2pGossip {
 impl Gossip for Libp2pGossip {
     fn node_id(&self) -> NodeId {
         self.inner.node.clone()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::peer_to_peer()
     }
 
     async fn join(&self, request: JoinRequest) -> Result<Membership, GossipError> {

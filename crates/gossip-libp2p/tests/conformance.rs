@@ -11,8 +11,8 @@ use block_api::{Gossip, testing::gossip_conformance};
 /// Covers: NEW-11, GCH-04, GOS-09
 #[tokio::test(flavor = "multi_thread")]
 async fn the_backend_keeps_the_promises_of_the_seam() {
-    gossip_conformance::run(|count, links| async move {
-        let nodes = support::network(count, &links).await;
+    gossip_conformance::run(|topology| async move {
+        let nodes = support::network(topology.signers.len(), &topology.links).await;
         nodes
             .into_iter()
             .map(|node| Arc::new(node) as Arc<dyn Gossip>)

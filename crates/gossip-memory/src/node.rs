@@ -14,8 +14,8 @@ use std::{
 
 use async_trait::async_trait;
 use block_api::{
-    Answer, Block, BlockNumber, BlockSource, Candidate, ChannelId, ChannelStatus, Gossip,
-    GossipChannel, GossipError, JoinRequest, Membership, NodeId, VerifiedBlock,
+    Answer, Block, BlockNumber, BlockSource, Candidate, Capabilities, ChannelId, ChannelStatus,
+    Gossip, GossipChannel, GossipError, JoinRequest, Membership, NodeId, VerifiedBlock,
 };
 use bytes::Bytes;
 use tokio::{
@@ -107,6 +107,10 @@ impl MemoryGossip {
 impl Gossip for MemoryGossip {
     fn node_id(&self) -> NodeId {
         self.node.id.clone()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::peer_to_peer()
     }
 
     async fn join(&self, request: JoinRequest) -> Result<Membership, GossipError> {
