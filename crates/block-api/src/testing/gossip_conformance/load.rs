@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::{task::yield_now, time::timeout};
 
 use super::node::{Network, Node, joined, joined_to, stop};
 use crate::{
@@ -38,13 +38,19 @@ pub(super) async fn a_receiver_that_does_not_read_costs_nothing(network: Network
     let id = first.id();
     // The newest status stays, so the reader learns where the chain is.
     let tip = Height::new(MANY as u64 + 1);
-    loop {
-        match second.event("the newest status").await {
-            GossipEvent::Candidate(_) => queued += 1,
-            GossipEvent::Status { from, status, .. } if from == id && status.height == tip => break,
-            GossipEvent::Status { .. } | GossipEvent::Left(_) => {}
+    let what = "the newest status";
+    let told = async {
+        loop {
+            match second.event(what).await {
+                GossipEvent::Candidate(_) => queued += 1,
+                GossipEvent::Status { from, status, .. } if from == id && status.height == tip => {
+                    return;
+                }
+                GossipEvent::Status { .. } | GossipEvent::Left(_) => {}
+            }
         }
-    }
+    };
+    within(what, told).await;
     assert!(
         queued < MANY,
         "{queued} of {MANY} blocks were queued for a receiver that did not read"
@@ -83,6 +89,8 @@ async fn flood(maker: &Node, chain: &mut TestChain) {
             .await
             .expect("the block links");
         let _ = within("publishing", maker.membership.channel.publish(&block)).await;
+        // What lies between the nodes gets its turn, so that the flood arrives.
+        yield_now().await;
     }
 }
 

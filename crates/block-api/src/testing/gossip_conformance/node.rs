@@ -85,20 +85,25 @@ impl Node {
         self.gossip.node_id()
     }
 
+    /// The next event, however long it takes: what is waited for has the deadline, since statuses
+    /// come all the time.
     pub(super) async fn event(&mut self, what: &str) -> GossipEvent {
-        within(what, self.membership.events.recv())
-            .await
-            .unwrap_or_else(|| panic!("the events ended before {what}"))
+        let event = self.membership.events.recv().await;
+        event.unwrap_or_else(|| panic!("the events ended before {what}"))
     }
 
     pub(super) async fn candidate(&mut self) -> Candidate {
-        loop {
-            match self.event("a candidate").await {
-                GossipEvent::Candidate(candidate) => return candidate,
-                GossipEvent::Status { from, status, .. } => self.heard.push((from, status)),
-                GossipEvent::Left(_) => {}
+        let what = "a candidate";
+        let candidate = async {
+            loop {
+                match self.event(what).await {
+                    GossipEvent::Candidate(candidate) => return candidate,
+                    GossipEvent::Status { from, status, .. } => self.heard.push((from, status)),
+                    GossipEvent::Left(_) => {}
+                }
             }
-        }
+        };
+        within(what, candidate).await
     }
 
     pub(super) async fn status(
@@ -108,22 +113,26 @@ impl Node {
         wanted: impl Fn(&ChannelStatus) -> bool,
     ) -> ChannelStatus {
         let mut heard = std::mem::take(&mut self.heard).into_iter();
-        loop {
-            let (teller, status) = match heard.next() {
-                Some(heard) => heard,
-                None => match self.event(what).await {
-                    GossipEvent::Status { from, status, .. } => (from, status),
-                    GossipEvent::Candidate(_) | GossipEvent::Left(_) => continue,
-                },
-            };
-            if teller != *from {
-                // Another check may be waiting for it; the nodes come in any order.
-                self.heard.push((teller, status));
-            } else if wanted(&status) {
-                self.heard.extend(heard);
-                return status;
+        let status = async {
+            loop {
+                let (teller, status) = match heard.next() {
+                    Some(heard) => heard,
+                    None => match self.event(what).await {
+                        GossipEvent::Status { from, status, .. } => (from, status),
+                        GossipEvent::Candidate(_) | GossipEvent::Left(_) => continue,
+                    },
+                };
+                if teller != *from {
+                    // Another check may be waiting for it; the nodes come in any order.
+                    self.heard.push((teller, status));
+                } else if wanted(&status) {
+                    return status;
+                }
             }
-        }
+        };
+        let status = within(what, status).await;
+        self.heard.extend(heard);
+        status
     }
 
     pub(super) async fn publish(&self, block: &Block) {
@@ -184,7 +193,10 @@ impl Node {
     /// Waits until it is told that a node left.
     pub(super) async fn misses(&mut self, node: &NodeId) {
         let what = format!("the leaving of {node}");
-        while !matches!(self.event(&what).await, GossipEvent::Left(left) if left == *node) {}
+        let left = async {
+            while !matches!(self.event(&what).await, GossipEvent::Left(left) if left == *node) {}
+        };
+        within(&what, left).await;
     }
 
     /// Whether a status came until now.

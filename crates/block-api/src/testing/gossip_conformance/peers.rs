@@ -70,18 +70,25 @@ pub(super) async fn nodes_are_known_by_their_identities(network: Network) {
         unreachable!("two nodes were started")
     };
     first.membership.channel.set_pulling(true);
-    // It may be told before it is proven, and is told again then.
-    loop {
-        if let GossipEvent::Status {
-            identity: Some(identity),
-            ..
-        } = second.event("a status with an identity").await
-        {
-            let [name, ..] = NAMES;
-            assert_eq!(identity, name.as_bytes(), "it is the one of the signer");
-            break;
+    let what = "a status with an identity";
+    let told = async {
+        // It may be told before it is proven, and is told again then.
+        loop {
+            if let GossipEvent::Status {
+                identity: Some(identity),
+                ..
+            } = second.event(what).await
+            {
+                return identity;
+            }
         }
-    }
+    };
+    let [name, ..] = NAMES;
+    assert_eq!(
+        within(what, told).await,
+        name.as_bytes(),
+        "it is the one of the signer"
+    );
     stop(nodes).await;
 }
 
