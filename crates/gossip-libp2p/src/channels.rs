@@ -22,7 +22,7 @@ use tokio::sync::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{identity::node_id, proof::Proof, topic::TopicId, wire::StatusMessage};
+use crate::{bodies::Holders, identity::node_id, topic::TopicId, wire::StatusMessage};
 
 /// The longest status on the wire. A tip whose signatures need more is left out of it.
 pub(crate) const MAX_STATUS: usize = 256 * 1024;
@@ -35,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) generation: u64,
     /// The connected nodes that take part.
     pub(crate) members: watch::Receiver<BTreeSet<PeerId>>,
+    pub(crate) holders: Holders,
     pub(crate) pulling: Arc<AtomicBool>,
     /// Ends when the channel is left or the network stops.
     pub(crate) left: CancellationToken,
@@ -49,11 +50,12 @@ pub(crate) struct Channel {
     /// What could not be queued: per node the newest only, so that it is bounded by their number.
     waiting: BTreeMap<PeerId, Waiting>,
     members: watch::Sender<BTreeSet<PeerId>>,
+    /// Who has what, for those who fetch.
+    pub(crate) holders: Holders,
     pulling: Arc<AtomicBool>,
     left: CancellationToken,
     /// Header and signatures of a recent block, as a rule of the newest one.
     tip: Option<Block>,
-    proof: Option<Proof>,
     told: Option<Told>,
     /// The status as it is told.
     pub(crate) status: Option<Bytes>,
@@ -109,11 +111,13 @@ impl Channel {
     ) -> (Self, Shared, mpsc::Receiver<GossipEvent>) {
         let (events, receiver) = mpsc::channel(queue);
         let (members, members_seen) = watch::channel(BTreeSet::new());
+        let holders = Holders::default();
         let pulling = Arc::new(AtomicBool::new(false));
         let shared = Shared {
             topic,
             generation,
             members: members_seen,
+            holders: holders.clone(),
             pulling: pulling.clone(),
             left: left.clone(),
         };
@@ -124,10 +128,10 @@ impl Channel {
             events,
             waiting: BTreeMap::new(),
             members,
+            holders,
             pulling,
             left,
             tip: None,
-            proof: None,
             told: None,
             status: None,
             reading: false,
@@ -142,6 +146,11 @@ impl Channel {
             .send_if_modified(|members| members.insert(peer));
     }
 
+    /// The connected nodes that take part.
+    pub(crate) fn members(&self) -> watch::Ref<'_, BTreeSet<PeerId>> {
+        self.members.borrow()
+    }
+
     /// A node takes part no longer.
     pub(crate) fn remove_member(&mut self, peer: PeerId) {
         if !self
@@ -150,6 +159,7 @@ impl Channel {
         {
             return;
         }
+        self.holders.left(&peer);
         self.tell_left(peer);
     }
 
@@ -176,6 +186,7 @@ impl Channel {
 
     /// Queues the status of a node.
     pub(crate) fn tell(&mut self, peer: PeerId, heard: Heard) {
+        self.holders.is_at(peer, heard.status.height);
         if let Some(waiting) = self.waiting.get_mut(&peer) {
             waiting.status = Some(heard);
             return;
@@ -242,12 +253,6 @@ impl Channel {
         }
     }
 
-    /// Takes what this node proves itself with; the next look at the chain gives a status with it.
-    pub(crate) fn prove(&mut self, proof: Proof) {
-        self.proof = Some(proof);
-        self.told = None;
-    }
-
     /// Looks at the chain.
     pub(crate) fn look(&mut self) -> Outlook {
         let ChainInfo {
@@ -306,7 +311,6 @@ impl Channel {
                 tip,
                 pulling,
             },
-            proof: self.proof.clone(),
         };
         let mut encoded = message.encode();
         if encoded.len() > MAX_STATUS {
@@ -338,7 +342,7 @@ impl Drop for Channel {
 mod tests {
     use block_api::{
         BlockStore,
-        testing::{MemoryStore, OpenReaders, TestChain, TestSigner},
+        testing::{MemoryStore, OpenReaders, TestChain},
     };
 
     use super::*;
@@ -361,7 +365,6 @@ mod tests {
             genesis: blocks[0].header_hash(),
             reader: store.clone(),
             readers: Arc::new(OpenReaders),
-            signer: Arc::new(TestSigner("node")),
         };
         let topic = TopicId::of_channel(&request.channel, &request.genesis);
         let (channel, shared, events) =

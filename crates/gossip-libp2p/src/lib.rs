@@ -3,15 +3,16 @@
 #![doc = include_str!("../README.md")]
 
 mod behaviour;
+mod bodies;
 mod channels;
 mod config;
 mod dialer;
+mod discovery;
 mod error;
 mod event_loop;
 mod frames;
 mod handle;
 mod identity;
-mod proof;
 mod seen;
 mod serve;
 mod source;

@@ -12,8 +12,8 @@ use std::{
 };
 
 use block_api::{
-    Block, BlockReader, Candidate, ChannelId, ChannelStatus, GossipEvent, HeaderHash, NodeId,
-    ReadLimits,
+    Block, BlockNumber, BlockReader, Candidate, ChannelId, ChannelStatus, Clock as _, GossipEvent,
+    HeaderHash, Height, NodeId, ReadLimits, Readers, SystemClock,
 };
 use bytes::Bytes;
 use tokio::{
@@ -22,6 +22,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+/// Of how many blocks it is remembered who announced them.
+const ANNOUNCED: usize = 256;
+
 /// A channel in this network: two chains of one name with different genesis blocks are apart.
 pub(crate) type Topic = (ChannelId, HeaderHash);
 
@@ -29,6 +32,8 @@ pub(crate) type Topic = (ChannelId, HeaderHash);
 pub(crate) struct Channel {
     pub(crate) topic: Topic,
     pub(crate) reader: Arc<dyn BlockReader>,
+    /// `None` where everybody may read.
+    readers: Option<Arc<dyn Readers>>,
     /// `None` where the node proves none.
     pub(crate) identity: Option<Bytes>,
     pub(crate) pulling: AtomicBool,
@@ -43,8 +48,10 @@ struct Inbox {
     events: mpsc::Sender<GossipEvent>,
     /// The newest status of each node that found the queue full.
     parked: BTreeMap<NodeId, Parked>,
-    /// When each neighbour told its status last.
-    heard: BTreeMap<NodeId, Instant>,
+    /// When each neighbour told its status last, and its height then.
+    heard: BTreeMap<NodeId, (Instant, Height)>,
+    /// Who announced a block, in the order in which they did.
+    announced: BTreeMap<(BlockNumber, HeaderHash), Vec<NodeId>>,
     seen: BTreeSet<Bytes>,
     seen_order: VecDeque<Bytes>,
 }
@@ -59,6 +66,7 @@ impl Channel {
     pub(crate) fn new(
         topic: Topic,
         reader: Arc<dyn BlockReader>,
+        readers: Option<Arc<dyn Readers>>,
         identity: Option<Bytes>,
         events: mpsc::Sender<GossipEvent>,
         left: CancellationToken,
@@ -66,6 +74,7 @@ impl Channel {
         Self {
             topic,
             reader,
+            readers,
             identity,
             pulling: AtomicBool::new(false),
             status_changed: Notify::new(),
@@ -74,11 +83,25 @@ impl Channel {
                 events,
                 parked: BTreeMap::new(),
                 heard: BTreeMap::new(),
+                announced: BTreeMap::new(),
                 seen: BTreeSet::new(),
                 seen_order: VecDeque::new(),
             }),
             room: Notify::new(),
         }
+    }
+
+    /// Whether a node of this identity may have the blocks of the channel.
+    pub(crate) fn may_be_read_by(&self, identity: Option<&Bytes>) -> bool {
+        let Some(readers) = &self.readers else {
+            return true;
+        };
+        let may_read = |identity| {
+            readers
+                .may_read(identity, &[], &[], SystemClock.now())
+                .is_ok()
+        };
+        identity.is_some_and(|identity| may_read(identity))
     }
 
     /// Queues a candidate; `false` when there is no room.
@@ -102,11 +125,41 @@ impl Channel {
         true
     }
 
+    /// Notes who announced a block.
+    pub(crate) fn announced(&self, block: &Block, from: &NodeId) {
+        let mut inbox = self.inbox();
+        let key = (block.number(), block.header_hash());
+        let announcers = inbox.announced.entry(key).or_default();
+        if !announcers.contains(from) {
+            announcers.push(from.clone());
+        }
+        if inbox.announced.len() > ANNOUNCED {
+            // Of the lowest one, as a rule, the body is here.
+            inbox.announced.pop_first();
+        }
+    }
+
+    /// Who may have the body of an announced block: who announced it, then who is as high.
+    pub(crate) fn holders(&self, block: &Block) -> Vec<NodeId> {
+        let inbox = self.inbox();
+        let announced = inbox.announced.get(&(block.number(), block.header_hash()));
+        let mut holders = announced.cloned().unwrap_or_default();
+        for (node, (_, height)) in &inbox.heard {
+            if height.next_block() > block.number() && !holders.contains(node) {
+                holders.push(node.clone());
+            }
+        }
+        holders
+    }
+
     /// Queues the newest word of a node, in place of an older one that was not read.
     pub(crate) fn park(&self, node: NodeId, news: Parked) {
         let mut inbox = self.inbox();
         match &news {
-            Parked::Status(..) => drop(inbox.heard.insert(node.clone(), Instant::now())),
+            Parked::Status(_, status) => {
+                let heard = (Instant::now(), status.height);
+                inbox.heard.insert(node.clone(), heard);
+            }
             Parked::Left => drop(inbox.heard.remove(&node)),
         }
         inbox.parked.insert(node, news);
@@ -120,8 +173,8 @@ impl Channel {
         loop {
             let oldest = {
                 let inbox = self.inbox();
-                let oldest = inbox.heard.iter().min_by_key(|(_, heard)| **heard);
-                oldest.map(|(node, heard)| (node.clone(), *heard + limit))
+                let oldest = inbox.heard.iter().min_by_key(|(_, (heard, _))| *heard);
+                oldest.map(|(node, (heard, _))| (node.clone(), *heard + limit))
             };
             match oldest {
                 Some((node, until)) if until <= Instant::now() => return node,

@@ -15,12 +15,14 @@ use std::{
 use async_trait::async_trait;
 use block_api::{
     Answer, Block, BlockNumber, BlockSource, Candidate, Capabilities, ChannelId, ChannelStatus,
-    Gossip, GossipChannel, GossipError, JoinRequest, Membership, NodeId, VerifiedBlock,
+    Delivery, Endpoint, Fault, FetchError, Gossip, GossipChannel, GossipError, JoinRequest,
+    Membership, NodeId, StreamRequest, VerifiedBlock,
 };
 use bytes::Bytes;
+use futures::StreamExt as _;
 use tokio::{
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, trace};
@@ -31,6 +33,13 @@ use crate::{
     network::Kind,
     source::PeerSource,
 };
+
+/// How many faults are kept; of further ones nothing is.
+const BLAMES: usize = 1024;
+/// How long to wait before the holders of an announced block are asked again; it doubles each time.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+/// What the wait never exceeds.
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// A node of a [`MemoryNetwork`]. Cloning gives another handle to the same node.
 #[derive(Debug, Clone)]
@@ -54,6 +63,7 @@ struct State {
     /// What neighbours sent, towards the task that waits until it is due; none before the first
     /// channel was joined.
     arriving: Option<mpsc::Sender<Arrival>>,
+    blamed: Vec<(NodeId, Fault)>,
 }
 
 #[derive(Debug, Clone)]
@@ -101,6 +111,11 @@ impl MemoryGossip {
     pub(crate) fn node(&self) -> Arc<Node> {
         self.node.clone()
     }
+
+    /// What its channels held against others, by [`GossipChannel::blame`]. Nothing comes of it here.
+    pub fn blamed(&self) -> Vec<(NodeId, Fault)> {
+        self.node.state().blamed.clone()
+    }
 }
 
 #[async_trait]
@@ -119,11 +134,12 @@ impl Gossip for MemoryGossip {
         }
         let topic = (request.channel.clone(), request.genesis);
         let (events, receiver) = mpsc::channel(self.node.config.event_queue.get());
-        let proves_identity = self.node.config.proves_identity;
+        let identity = self.node.identity_in(&request.channel);
         let channel = Arc::new(Channel::new(
             topic.clone(),
             request.reader,
-            proves_identity.then(|| request.signer.identity()),
+            self.node.config.asks_readers.then_some(request.readers),
+            identity.cloned(),
             events,
             self.node.stopped.child_token(),
         ));
@@ -205,6 +221,25 @@ impl GossipChannel for Joined {
         Ok(())
     }
 
+    async fn fetch(&self, announcement: &Block) -> Result<Block, FetchError> {
+        let mut pause = SHORTEST_PAUSE;
+        loop {
+            if self.channel.left.is_cancelled() {
+                return Err(FetchError::Closed);
+            }
+            for holder in self.channel.holders(announcement) {
+                if let Some(block) = self.fetch_from(&holder, announcement).await {
+                    return Ok(block);
+                }
+            }
+            tokio::select! {
+                biased;
+                () = self.channel.left.cancelled() => {}
+                () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            }
+        }
+    }
+
     fn set_pulling(&self, pulling: bool) {
         if self.channel.pulling.swap(pulling, Ordering::SeqCst) != pulling {
             self.channel.status_changed.notify_one();
@@ -217,10 +252,17 @@ impl GossipChannel for Joined {
         let topic = self.channel.topic.clone();
         Some(Arc::new(PeerSource::new(
             self.network.clone(),
-            self.node.id.clone(),
+            self.node.clone(),
             peer,
             topic,
         )))
+    }
+
+    fn blame(&self, node: &NodeId, fault: Fault) {
+        let mut state = self.node.state();
+        if state.blamed.len() < BLAMES {
+            state.blamed.push((node.clone(), fault));
+        }
     }
 
     async fn leave(&self) {
@@ -236,6 +278,20 @@ impl GossipChannel for Joined {
     }
 }
 
+impl Joined {
+    async fn fetch_from(&self, holder: &NodeId, announcement: &Block) -> Option<Block> {
+        let source = self.source(holder)?;
+        let (channel, number) = (&self.channel.topic.0, announcement.number());
+        let request = StreamRequest::range(channel.clone(), number, number);
+        let endpoint = Endpoint::of_node(holder);
+        let mut stream = source.open(&endpoint, &request).await.ok()?;
+        match stream.next().await? {
+            Ok(Delivery::Block(block)) => body_of(announcement, &block),
+            Ok(Delivery::Status(_)) | Err(_) => None,
+        }
+    }
+}
+
 impl Node {
     pub(crate) fn id(&self) -> &NodeId {
         &self.id
@@ -243,6 +299,18 @@ impl Node {
 
     pub(crate) fn channel(&self, topic: &Topic) -> Option<Arc<Channel>> {
         self.state().channels.get(topic).cloned()
+    }
+
+    /// The identity that it proves in a channel.
+    fn identity_in(&self, channel: &ChannelId) -> Option<&Bytes> {
+        let own = self.config.identities.get(channel);
+        own.or(self.config.identity.as_ref())
+    }
+
+    /// Whether another node may have what there is in a channel of this one.
+    pub(crate) fn lets_read(&self, topic: &Topic, other: &Self) -> bool {
+        let channel = self.channel(topic);
+        channel.is_some_and(|channel| channel.may_be_read_by(other.identity_in(&topic.0)))
     }
 
     /// Tells every channel that a node is out of reach.
@@ -270,7 +338,7 @@ impl Node {
     }
 
     fn send(self: &Arc<Self>, network: &MemoryNetwork, to: &Self, message: Message) {
-        if self.stopped.is_cancelled() {
+        if self.stopped.is_cancelled() || !self.lets_read(message.topic(), to) {
             return;
         }
         let Some(takes) = network.draw(&self.id, to.id(), message.channel(), message.kind()) else {
@@ -304,10 +372,17 @@ impl Node {
                 let Some(channel) = self.channel(&topic) else {
                     return;
                 };
+                let block = Block::parse(bytes.clone());
+                if let Ok(block) = &block
+                    && !block.has_data()
+                {
+                    // Whoever brings a second copy has the body as well.
+                    channel.announced(block, from);
+                }
                 if !channel.remember(&bytes, self.config.seen_messages.get()) {
                     return;
                 }
-                match Block::parse(bytes.clone()) {
+                match block {
                     Ok(block) => self.offer(network, &channel, from, block, bytes),
                     Err(error) => debug!(%error, from = %from, "malformed message"),
                 }
@@ -361,9 +436,13 @@ impl Node {
 }
 
 impl Message {
-    fn channel(&self) -> &ChannelId {
+    fn topic(&self) -> &Topic {
         let (Self::Block { topic, .. } | Self::Status { topic, .. }) = self;
-        &topic.0
+        topic
+    }
+
+    fn channel(&self) -> &ChannelId {
+        &self.topic().0
     }
 
     fn kind(&self) -> Kind {
@@ -372,6 +451,14 @@ impl Message {
             Self::Status { .. } => Kind::Status,
         }
     }
+}
+
+/// An announced block with the data of a block that a neighbour gave; `None` when it is not its data.
+fn body_of(announcement: &Block, given: &Block) -> Option<Block> {
+    let data = given.data_bytes()?;
+    let (head, tail) = announcement.around_data(data.len());
+    let block = Block::parse([head.as_slice(), &data, &tail].concat().into()).ok()?;
+    block.has_claimed_data().then_some(block)
 }
 
 /// Tells the neighbours how this node stands, regularly: a link may lose a status.
@@ -430,10 +517,11 @@ async fn take_in(network: MemoryNetwork, node: Arc<Node>, mut arriving: mpsc::Re
             }
             () = until(next) => {
                 // The link may have been cut, or the sender removed, while it was on its way: who
-                // was said to have left is not heard after that.
+                // was said to have left is not heard after that. Nor is who may not read.
                 if let Some((_, (from, message))) = on_their_way.pop_first()
                     && network.passes(&from.id, node.id())
                     && network.is_there(&from)
+                    && node.lets_read(message.topic(), &from)
                 {
                     node.receive(&network, &from.id, message);
                 }

@@ -11,8 +11,8 @@ use std::{future::ready, sync::Arc, time::Duration};
 use block_api::{
     BlockNumber, BlockStore, Gossip, GossipEvent, JoinRequest, Membership, NodeId, StreamRequest,
     testing::{
-        MemoryStore, OpenReaders, TestChain, TestSigner, gossip_conformance,
-        gossip_conformance::Topology, within,
+        MemoryStore, OpenReaders, TestChain, gossip_conformance, gossip_conformance::Topology,
+        within,
     },
 };
 use blockcast_gossip_memory::{Link, MemoryGossip, MemoryNetwork, NodeConfig};
@@ -20,9 +20,15 @@ use tokio::time::Instant;
 
 fn network(topology: &Topology, link: Link) -> Vec<Arc<dyn Gossip>> {
     let network = MemoryNetwork::new(1);
-    let nodes: Vec<MemoryGossip> = (0..topology.signers.len())
-        .map(|index| network.node(&format!("node-{index}")))
-        .collect();
+    let mut nodes: Vec<MemoryGossip> = Vec::new();
+    for (index, signer) in topology.signers.iter().enumerate() {
+        let config = NodeConfig {
+            identity: Some(signer.identity()),
+            asks_readers: true,
+            ..NodeConfig::default()
+        };
+        nodes.push(network.node_with(&format!("node-{index}"), config));
+    }
     for &(a, b) in &topology.links {
         network.link(&nodes[a].node_id(), &nodes[b].node_id(), link);
     }
@@ -70,7 +76,6 @@ async fn pair(seed: u64, link: Link) -> Pair {
             genesis: genesis.header_hash(),
             reader: store.clone(),
             readers: Arc::new(OpenReaders),
-            signer: Arc::new(TestSigner("node")),
         };
         members.push(node.join(request).await.unwrap());
     }
@@ -255,7 +260,6 @@ async fn a_node_that_is_removed_is_missed_and_may_come_back() {
         genesis: TestChain::verified(&TestChain::new("ch").config()).header_hash(),
         reader: pair.stores[0].clone(),
         readers: Arc::new(OpenReaders),
-        signer: Arc::new(TestSigner("node")),
     };
     let mut member = back.join(request).await.unwrap();
     let block = TestChain::verified(&pair.chain.data(10));

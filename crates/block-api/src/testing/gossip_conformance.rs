@@ -5,6 +5,7 @@
 //! [`run`] puts every [`Case`] to it, each on nodes of its own. What a backend says by its
 //! [`Capabilities`](crate::Capabilities) that it cannot do is not asked of it.
 
+mod access;
 mod bodies;
 mod life;
 mod load;
@@ -39,6 +40,9 @@ pub enum Case {
     Forgery,
     /// A block of 2 MiB can be had by everyone who is told of it.
     BigBlocks,
+    /// The body of an announced block is fetched from whoever has it first, again and again until one
+    /// does.
+    Fetch,
     /// A config block comes whole whatever its size: without it, nothing behind it can be judged.
     ConfigBlocks,
     /// A node gives the ranges that it has, in order and without a hole, and tells how they end.
@@ -49,6 +53,10 @@ pub enum Case {
     Identities,
     /// A node knows those whom it is linked to and no others, and hears it when they go.
     Membership,
+    /// Who may not read a channel hears nothing of it and is given nothing, whatever it says itself.
+    Readers,
+    /// A slip that is held against a node does not cut it off, and blaming strangers breaks nothing.
+    Blame,
     /// Two channels are apart: of different names, and of one name with different genesis blocks.
     Channels,
     /// A receiver that does not read costs a bounded queue; the newest status stays in it.
@@ -72,11 +80,14 @@ impl Case {
         Self::Validation,
         Self::Forgery,
         Self::BigBlocks,
+        Self::Fetch,
         Self::ConfigBlocks,
         Self::Ranges,
         Self::Statuses,
         Self::Identities,
         Self::Membership,
+        Self::Readers,
+        Self::Blame,
         Self::Channels,
         Self::SlowReceiver,
         Self::BackPressure,
@@ -87,16 +98,20 @@ impl Case {
     /// The nodes and links that it needs.
     pub fn topology(self) -> Topology {
         match self {
-            Self::Delivery | Self::Order | Self::Validation | Self::Forgery | Self::Membership => {
-                Topology::line()
-            }
-            Self::Duplicates | Self::BackPressure => Topology::triangle(),
+            Self::Delivery
+            | Self::Order
+            | Self::Validation
+            | Self::Forgery
+            | Self::Fetch
+            | Self::Membership => Topology::line(),
+            Self::Duplicates | Self::Readers | Self::BackPressure => Topology::triangle(),
             Self::Capabilities
             | Self::BigBlocks
             | Self::ConfigBlocks
             | Self::Ranges
             | Self::Statuses
             | Self::Identities
+            | Self::Blame
             | Self::Channels
             | Self::SlowReceiver
             | Self::Leaving
@@ -146,11 +161,14 @@ where
         Case::Validation => spreading::only_accepted_blocks_travel_on(network).await,
         Case::Forgery => spreading::a_forged_copy_hides_nothing(network).await,
         Case::BigBlocks => bodies::big_blocks_can_be_had(network).await,
+        Case::Fetch => bodies::announced_bodies_can_be_fetched(network).await,
         Case::ConfigBlocks => bodies::config_blocks_travel_whole(network).await,
         Case::Ranges => bodies::ranges_are_served(network).await,
         Case::Statuses => peers::statuses_follow_the_chain(network).await,
         Case::Identities => peers::nodes_are_known_by_their_identities(network).await,
         Case::Membership => peers::neighbours_are_known_and_missed(network).await,
+        Case::Readers => access::who_may_not_read_gets_nothing(network).await,
+        Case::Blame => access::blame_is_borne(network).await,
         Case::Channels => life::channels_stay_apart(network).await,
         Case::SlowReceiver => load::a_receiver_that_does_not_read_costs_nothing(network).await,
         Case::BackPressure => load::who_does_not_read_holds_up_nobody(network).await,

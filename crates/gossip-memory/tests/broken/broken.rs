@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A node of the memory network that is wrong in one way.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a flaw is named where it shows, and every other one is right there"
+)]
 
 use std::{
     collections::BTreeSet,
@@ -50,6 +54,11 @@ pub(crate) enum Flaw {
     KeepsTheTip,
     TakesAnyIdentity,
     MissesNobody,
+    /// It gives to everybody, whoever may read.
+    AsksNobody,
+    CutsOffTheBlamed,
+    /// It does not ask again for a body that nobody has yet.
+    AsksOnce,
     IgnoresGenesis,
     /// What comes in one channel comes in the others, too.
     MixesChannels,
@@ -69,6 +78,9 @@ pub(crate) enum Flaw {
     BrokerWithSources,
     BrokerThatQueuesEverything,
 }
+
+/// Who is not heard any more.
+pub(crate) type CutOff = Arc<Mutex<BTreeSet<NodeId>>>;
 
 /// A node with a flaw.
 #[derive(Debug)]
@@ -98,7 +110,7 @@ struct Events {
     highest: u64,
     hashes: BTreeSet<HeaderHash>,
     told: BTreeSet<NodeId>,
-    cut_off: Arc<Mutex<BTreeSet<NodeId>>>,
+    cut_off: CutOff,
 }
 
 impl Flaw {
@@ -161,6 +173,7 @@ impl Gossip for Broken {
             // What is held here keeps the events from ending.
             self.shared.queues.lock().unwrap().push(events.clone());
         }
+        let cut_off = CutOff::default();
         let wrong = Events {
             node: self.node_id(),
             flaw: self.flaw,
@@ -170,7 +183,7 @@ impl Gossip for Broken {
             highest: 0,
             hashes: BTreeSet::new(),
             told: BTreeSet::new(),
-            cut_off: Arc::default(),
+            cut_off: cut_off.clone(),
         };
         self.tasks
             .spawn(wrong.run(membership.events, self.tasks.clone()));
@@ -180,6 +193,7 @@ impl Gossip for Broken {
             node: self.node_id(),
             events: events.downgrade(),
             published: AtomicU64::new(0),
+            cut_off,
         };
         Ok(Membership {
             channel: Arc::new(channel),
@@ -268,7 +282,11 @@ impl Events {
                 candidate.answer(Answer::Accept);
                 vec![copy(), copy()]
             }
-            Flaw::CutsOff if self.cut_off.lock().unwrap().contains(&from) => Vec::new(),
+            Flaw::CutsOff | Flaw::CutsOffTheBlamed
+                if self.cut_off.lock().unwrap().contains(&from) =>
+            {
+                Vec::new()
+            }
             Flaw::CutsOff => {
                 let (watched, answer) = Candidate::new(block.clone(), from.clone());
                 let cut_off = self.cut_off.clone();

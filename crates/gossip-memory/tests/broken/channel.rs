@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A channel of a node that is wrong in one way.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a flaw is named where it shows, and every other one is right there"
+)]
 
 use std::{
     future::pending,
@@ -7,21 +11,25 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use block_api::{
-    BlockSource, BlockStream, Candidate, DeliverStatus, Delivery, Endpoint, GossipChannel,
-    GossipError, GossipEvent, NodeId, SourceError, StreamRequest, VerifiedBlock,
-    testing::TestChain,
+    Block, BlockSource, BlockStream, Candidate, DeliverStatus, Delivery, Endpoint, Fault,
+    FetchError, GossipChannel, GossipError, GossipEvent, NodeId, SourceError, StreamRequest,
+    VerifiedBlock, testing::TestChain,
 };
 use futures::{StreamExt as _, future::ready};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 
-use crate::broken::Flaw;
+use crate::broken::{CutOff, Flaw};
 
 /// After so many blocks a publisher waits for ever that has this flaw.
 const PATIENCE: u64 = 1000;
+
+/// In this time a body is there or not.
+const ONE_ATTEMPT: Duration = Duration::from_millis(1);
 
 /// A channel with a flaw.
 #[derive(Debug)]
@@ -31,6 +39,7 @@ pub(crate) struct BrokenChannel {
     pub(crate) node: NodeId,
     pub(crate) events: mpsc::WeakSender<GossipEvent>,
     pub(crate) published: AtomicU64,
+    pub(crate) cut_off: CutOff,
 }
 
 /// A source with a flaw. Without an inner one it gives nothing.
@@ -57,6 +66,22 @@ impl GossipChannel for BrokenChannel {
             Err(GossipError::Closed) if self.flaw == Flaw::NeverCloses => Ok(()),
             published => published,
         }
+    }
+
+    async fn fetch(&self, announcement: &Block) -> Result<Block, FetchError> {
+        match self.flaw {
+            Flaw::GivesAnotherBlock => Ok(TestChain::new("ch").config()),
+            Flaw::AsksOnce => {
+                let fetched = timeout(ONE_ATTEMPT, self.inner.fetch(announcement)).await;
+                fetched.unwrap_or(Err(FetchError::Closed))
+            }
+            _ => self.inner.fetch(announcement).await,
+        }
+    }
+
+    fn blame(&self, node: &NodeId, fault: Fault) {
+        self.inner.blame(node, fault);
+        self.cut_off.lock().unwrap().insert(node.clone());
     }
 
     fn set_pulling(&self, pulling: bool) {

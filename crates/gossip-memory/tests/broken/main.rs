@@ -34,7 +34,10 @@ const FOUND: &[(Flaw, &[Case])] = &[
     (Flaw::ForwardsFirst, &[Case::Validation]),
     (Flaw::CutsOff, &[Case::Validation, Case::Forgery]),
     (Flaw::FirstOfItsHash, &[Case::Forgery]),
-    (Flaw::GivesAnotherBlock, &[Case::BigBlocks, Case::Ranges]),
+    (
+        Flaw::GivesAnotherBlock,
+        &[Case::BigBlocks, Case::Fetch, Case::Ranges],
+    ),
     (Flaw::AnnouncesConfig, &[Case::ConfigBlocks]),
     (Flaw::LeavesHoles, &[Case::Ranges]),
     (Flaw::AlwaysSucceeds, &[Case::Ranges]),
@@ -43,6 +46,9 @@ const FOUND: &[(Flaw, &[Case])] = &[
     (Flaw::KeepsTheTip, &[Case::Statuses]),
     (Flaw::TakesAnyIdentity, &[Case::Identities]),
     (Flaw::MissesNobody, &[Case::Membership, Case::Stopping]),
+    (Flaw::AsksNobody, &[Case::Readers]),
+    (Flaw::CutsOffTheBlamed, &[Case::Blame]),
+    (Flaw::AsksOnce, &[Case::Fetch]),
     (Flaw::IgnoresGenesis, &[Case::Channels]),
     (Flaw::MixesChannels, &[Case::Channels]),
     (Flaw::QueuesEverything, &[Case::SlowReceiver]),
@@ -55,17 +61,20 @@ const FOUND: &[(Flaw, &[Case])] = &[
 
 fn network(topology: &Topology, flaw: Flaw) -> Vec<Arc<dyn Gossip>> {
     let network = MemoryNetwork::new(1);
-    let config = NodeConfig {
-        // Without nodes to ask for it, everything comes whole.
-        inline_limit: match flaw.is_broker() {
-            true => usize::MAX,
-            false => NodeConfig::default().inline_limit,
-        },
-        ..NodeConfig::default()
-    };
-    let nodes: Vec<MemoryGossip> = (0..topology.signers.len())
-        .map(|index| network.node_with(&format!("node-{index}"), config.clone()))
-        .collect();
+    let mut nodes: Vec<MemoryGossip> = Vec::new();
+    for (index, signer) in topology.signers.iter().enumerate() {
+        let config = NodeConfig {
+            // Without nodes to ask for it, everything comes whole.
+            inline_limit: match flaw.is_broker() {
+                true => usize::MAX,
+                false => NodeConfig::default().inline_limit,
+            },
+            identity: Some(signer.identity()),
+            asks_readers: flaw != Flaw::AsksNobody,
+            ..NodeConfig::default()
+        };
+        nodes.push(network.node_with(&format!("node-{index}"), config));
+    }
     for &(a, b) in &topology.links {
         network.link(&nodes[a].node_id(), &nodes[b].node_id(), Link::default());
     }

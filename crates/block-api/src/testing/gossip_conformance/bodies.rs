@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How the data of blocks is had: with the gossip, or from a node that has it.
 
+use futures::FutureExt as _;
+
 use super::node::{Network, joined, stop};
-use crate::{Answer, BlockStore, DeliverStatus, Height, NodeId, VerifiedBlock, testing::TestChain};
+use crate::{
+    Answer, Block, BlockStore, DeliverStatus, FetchError, Height, NodeId, VerifiedBlock,
+    testing::{TestChain, within},
+};
 
 /// A size that no backend sends to everyone at once.
 pub(super) const BIG: usize = 2 << 20;
@@ -18,13 +23,58 @@ pub(super) async fn big_blocks_can_be_had(network: Network) {
     assert_eq!(candidate.block().header_hash(), block.header_hash());
     let body = second.body(&candidate).await;
     candidate.answer(Answer::Accept);
+    is_body(&body, &block);
+    stop(nodes).await;
+}
+
+/// The announcement travels ahead of the body: who passed it on may not hold the body yet.
+pub(super) async fn announced_bodies_can_be_fetched(network: Network) {
+    let (mut nodes, mut chain) = joined(&network).await;
+    let [first, second, third] = nodes.as_mut_slice() else {
+        unreachable!("three nodes were started")
+    };
+    let block = chain.data(BIG);
+    first.publish(&block).await;
+    let announced = second.candidate().await.answer(Answer::Accept);
+    let passed_on = third.candidate().await.answer(Answer::Accept);
+    assert_eq!(passed_on.header_hash(), block.header_hash());
+    if passed_on.has_data() {
+        is_body(&passed_on, &block);
+        return stop(nodes).await;
+    }
+    // It may be given up and begun anew.
+    let given_up = third.membership.channel.fetch(&passed_on);
+    assert!(given_up.now_or_never().is_none(), "nobody has it so soon");
+    let middle = async {
+        let body = second.fetch(&announced).await;
+        is_body(&body, &block);
+        let stored = second.store.append(vec![TestChain::verified(&body)]).await;
+        stored.expect("the block links");
+    };
+    let end = async { is_body(&third.fetch(&passed_on).await, &block) };
+    tokio::join!(end, middle);
+
+    within("leaving", third.membership.channel.leave()).await;
+    let closed = third.membership.channel.fetch(&passed_on);
+    let closed = within("a fetch after leaving", closed).await;
+    assert!(
+        matches!(closed, Err(FetchError::Closed)),
+        "a body was fetched after leaving: {closed:?}"
+    );
+    stop(nodes).await;
+}
+
+fn is_body(body: &Block, announced: &Block) {
     assert_eq!(
-        TestChain::verified(&body).header_hash(),
-        block.header_hash(),
+        TestChain::verified(body).header_hash(),
+        announced.header_hash(),
         "the body is the announced one"
     );
+    assert!(
+        body.slot_count() <= 1,
+        "only the slot of the signatures travels"
+    );
     assert_eq!(body.data().map(<[u8]>::len).sum::<usize>(), BIG);
-    stop(nodes).await;
 }
 
 pub(super) async fn config_blocks_travel_whole(network: Network) {

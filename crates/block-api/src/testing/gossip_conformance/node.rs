@@ -8,7 +8,7 @@ use futures::StreamExt;
 use super::topology::Topology;
 use crate::{
     Block, BlockStore, Candidate, Capabilities, ChannelStatus, DeliverStatus, Delivery, Endpoint,
-    Gossip, GossipError, GossipEvent, JoinRequest, Membership, NodeId, StreamRequest,
+    Gossip, GossipError, GossipEvent, JoinRequest, Membership, NodeId, Readers, StreamRequest,
     VerifiedBlock,
     testing::{MemoryStore, OpenReaders, TestChain, within},
 };
@@ -50,18 +50,28 @@ impl Network {
         channel: &str,
         genesis: &Block,
     ) -> Result<Node, GossipError> {
-        let (Some(gossip), Some(signer)) =
-            (self.network.get(index), self.topology.signers.get(index))
-        else {
-            unreachable!("the case asked for fewer nodes")
-        };
+        let readers = Arc::new(OpenReaders);
+        self.try_join_with(index, channel, genesis, readers).await
+    }
+
+    /// The same for a channel that not everybody may read.
+    pub(super) async fn try_join_with(
+        &self,
+        index: usize,
+        channel: &str,
+        genesis: &Block,
+        readers: Arc<dyn Readers>,
+    ) -> Result<Node, GossipError> {
+        let gossip = self
+            .network
+            .get(index)
+            .expect("the case asked for so many nodes");
         let store = Arc::new(MemoryStore::with(vec![TestChain::verified(genesis)]).await);
         let request = JoinRequest {
             channel: channel.parse().expect("a test names its channel well"),
             genesis: genesis.header_hash(),
             reader: store.clone(),
-            readers: Arc::new(OpenReaders),
-            signer: signer.clone(),
+            readers,
         };
         let membership = within("joining", gossip.join(request)).await?;
         Ok(Node {
@@ -147,20 +157,19 @@ impl Node {
             .expect("a block can be published");
     }
 
-    /// The block of a candidate, fetched from its sender if it was only announced.
+    /// The block of a candidate, fetched if it was only announced.
     pub(super) async fn body(&self, candidate: &Candidate) -> Block {
-        if candidate.block().has_data() {
-            return candidate.block().clone();
+        match candidate.block().has_data() {
+            true => candidate.block().clone(),
+            false => self.fetch(candidate.block()).await,
         }
-        let number = candidate.block().number();
-        let blocks = self
-            .range(candidate.from(), number.get(), number.get())
+    }
+
+    pub(super) async fn fetch(&self, announcement: &Block) -> Block {
+        let fetched = self.membership.channel.fetch(announcement);
+        within("the body of an announced block", fetched)
             .await
-            .0;
-        blocks
-            .into_iter()
-            .next()
-            .expect("the sender of an announcement has the block")
+            .expect("an announced block can be fetched")
     }
 
     pub(super) async fn range(
