@@ -23,6 +23,9 @@ pub(crate) const STATUS: u8 = 4;
 /// That the sender lives. It has no payload.
 pub(crate) const BEAT: u8 = 5;
 
+/// Records of nodes.
+pub(crate) const RECORDS: u8 = 20;
+
 const HEAD: usize = 5;
 
 /// How much is asked of the stream at once, and the size that a buffer begins with.
