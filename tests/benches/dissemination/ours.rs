@@ -45,7 +45,7 @@ impl Ours {
         let gossip = Libp2pGossip::start(Config {
             listen: vec!["/ip4/127.0.0.1/tcp/0".parse()?],
             admission: Admission::AllowList(admitted),
-            ..Config::new(place.key())
+            ..Config::new(place.key(), Arc::new(TestSigner("node")))
         })
         .await?;
         let address = gossip.peer_addrs().into_iter().next();
@@ -58,7 +58,6 @@ impl Ours {
                 genesis: genesis.header_hash(),
                 reader: store.clone(),
                 readers: Arc::new(OpenReaders),
-                signer: Arc::new(TestSigner("node")),
             })
             .await?;
         let member = Member {
