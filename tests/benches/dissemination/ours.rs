@@ -2,27 +2,23 @@
 //! A node of blockcast's backend with its default settings, used as the delivery service uses it:
 //! candidates are judged beside the loop, bodies fetched, and each block published once it is kept.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc};
 
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
 use block_api::{
-    Answer, Block, BlockNumber, Candidate, ChannelId, Delivery, Endpoint, Gossip as _,
-    GossipChannel, GossipEvent, JoinRequest, NodeId, Standing, StreamRequest, VerifiedBlock,
+    Answer, Block, BlockNumber, Candidate, ChannelId, Gossip as _, GossipChannel, GossipEvent,
+    JoinRequest, NodeId, Standing, VerifiedBlock,
     testing::{GullibleVerifier, OpenReaders, TestSigner},
 };
 use gossip_libp2p::{Admission, Config, Libp2pGossip, Multiaddr};
-use tokio::{sync::mpsc, task::JoinSet, time::sleep};
-use tokio_stream::StreamExt as _;
+use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
     child::{Node, Place},
     lines::{Stamp, Told, tell},
     newest::Newest,
 };
-
-/// How long to wait before a body is asked for again.
-const PAUSE: Duration = Duration::from_millis(10);
 
 pub(crate) struct Ours {
     gossip: Libp2pGossip,
@@ -33,7 +29,6 @@ pub(crate) struct Ours {
 /// The part of this node in the channel.
 #[derive(Clone)]
 struct Member {
-    name: ChannelId,
     channel: Arc<dyn GossipChannel>,
     store: Arc<Newest>,
 }
@@ -54,14 +49,13 @@ impl Ours {
         store.keep(genesis);
         let joined = gossip
             .join(JoinRequest {
-                channel: name.clone(),
+                channel: name,
                 genesis: genesis.header_hash(),
                 reader: store.clone(),
                 readers: Arc::new(OpenReaders),
             })
             .await?;
         let member = Member {
-            name,
             channel: joined.channel,
             store,
         };
@@ -123,9 +117,12 @@ impl Member {
 
     async fn take_in(self, candidate: Candidate) {
         let block = if !candidate.block().has_data() {
-            let from = candidate.from().clone();
             let announcement = candidate.answer(Answer::Accept);
-            self.fetch(&from, &announcement).await
+            match self.channel.fetch(&announcement).await {
+                Ok(block) if is_whole(&block) => block,
+                // The benchmark counts it as lost.
+                Ok(_) | Err(_) => return,
+            }
         } else if is_whole(candidate.block()) {
             candidate.answer(Answer::Accept)
         } else {
@@ -135,30 +132,6 @@ impl Member {
         tell(&Told::Held(block.number(), Stamp::now()));
         // A node that stopped publishes nothing, and nobody waits for it.
         let _ = self.keep(block).await;
-    }
-
-    /// The whole block of an announcement, its data hash checked.
-    async fn fetch(&self, from: &NodeId, announcement: &Block) -> Block {
-        loop {
-            if let Some(block) = self.fetch_from(from, announcement).await
-                && block.header_hash() == announcement.header_hash()
-                && is_whole(&block)
-            {
-                return block;
-            }
-            sleep(PAUSE).await;
-        }
-    }
-
-    async fn fetch_from(&self, from: &NodeId, announcement: &Block) -> Option<Block> {
-        let number = announcement.number();
-        let source = self.channel.source(from)?;
-        let request = StreamRequest::range(self.name.clone(), number, number);
-        let mut stream = source.open(&Endpoint::of_node(from), &request).await.ok()?;
-        match stream.next().await? {
-            Ok(Delivery::Block(block)) => Some(block),
-            Ok(_) | Err(_) => None,
-        }
     }
 
     /// Keeps a block for others, and hands it to the network.
