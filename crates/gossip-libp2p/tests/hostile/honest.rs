@@ -244,7 +244,9 @@ async fn run(judge: Judge, mut events: mpsc::Receiver<GossipEvent>, meeting: mps
                 let judge = judge.clone();
                 fetching.spawn(async move { judge.fetch(&announcement, from).await });
             }
-            _ => drop(candidate.answer(Answer::Reject)),
+            Verdict::Rejected(_) | Verdict::AwaitsConfig(_) | Verdict::AwaitsLink => {
+                candidate.answer(Answer::Reject);
+            }
         }
     }
 }

@@ -30,12 +30,14 @@ use tokio::{
 /// A connection to one node.
 pub(crate) struct Raw {
     opening: mpsc::Sender<oneshot::Sender<SubstreamBox>>,
-    /// What the node sent on streams that it opened: the protocol, and the bytes until now.
-    heard: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    heard: Heard,
     /// Whether the connection is gone.
     gone: watch::Receiver<bool>,
     _tasks: JoinSet<()>,
 }
+
+/// What a node sent on streams that it opened: the protocol, and the bytes until now.
+type Heard = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
 
 /// What the client answers on streams of one protocol that the node opens, once something came.
 pub(crate) type Script = Arc<dyn Fn(usize) -> Vec<(Duration, Vec<u8>)> + Send + Sync>;
@@ -146,7 +148,7 @@ async fn dial(seed: [u8; 32], address: &Multiaddr) -> Option<(PeerId, StreamMuxe
 async fn drive(
     mut muxer: StreamMuxerBox,
     mut wanted: mpsc::Receiver<oneshot::Sender<SubstreamBox>>,
-    heard: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    heard: Heard,
     script: Option<(&'static str, Script)>,
     gone: watch::Sender<bool>,
 ) {
@@ -196,7 +198,7 @@ async fn drive(
 /// Hears what the node says on a stream that it opened; a ping is answered, as it keeps the connection.
 async fn answer(
     mut stream: SubstreamBox,
-    heard: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    heard: Heard,
     script: Option<(&'static str, Script)>,
     count: usize,
 ) -> Option<()> {
