@@ -58,7 +58,9 @@ pub(crate) struct Access {
 #[derive(Debug, Clone)]
 pub(crate) struct Known {
     proof: Arc<Proof>,
-    /// The MSP id of its identity, where a channel has found that the identity holds.
+    /// Whether a channel has found that its identity holds.
+    is_proven: bool,
+    /// The MSP id of its identity then.
     organisation: Option<String>,
     verdicts: BTreeMap<TopicId, Verdict>,
 }
@@ -113,6 +115,11 @@ impl Access {
     /// Lets a node in from here on, whatever it may read.
     pub(crate) fn list(&self, peer: PeerId) {
         self.state().listed.insert(peer);
+    }
+
+    /// Whether a node may be let in, as far as its id says.
+    pub(crate) fn may_come(&self, peer: &PeerId) -> bool {
+        self.inner.others != Others::None || self.is_listed(peer)
     }
 
     /// Whether a node is listed by its id.
@@ -191,6 +198,7 @@ impl Access {
         }
         let mut known = Known {
             proof: Arc::new(proof),
+            is_proven: false,
             organisation: None,
             verdicts: BTreeMap::new(),
         };
@@ -202,13 +210,13 @@ impl Access {
             match denied {
                 // One is enough for this; the others are asked when it comes to them.
                 None => {
-                    known.organisation = msp_id(&known.proof.identity);
+                    known.prove();
                     break;
                 }
                 Some(why) => reason = why,
             }
         }
-        if !listed && self.inner.others == Others::Members && known.organisation.is_none() {
+        if !listed && self.inner.others == Others::Members && !known.is_proven {
             return Err(Refused::NoReader { peer, reason });
         }
         let mut state = self.state();
@@ -240,7 +248,13 @@ impl Access {
         self.state().connected.remove(peer);
     }
 
-    /// How many nodes of an organisation are connected.
+    /// The MSP id of a connected node, where a channel has found that its identity holds.
+    pub(crate) fn organisation(&self, peer: &PeerId) -> Option<String> {
+        let state = self.state();
+        state.connected.get(peer)?.organisation.clone()
+    }
+
+    /// How many nodes of an organisation are connected; those together of whom none is proven.
     pub(crate) fn count_of(&self, organisation: Option<&str>) -> usize {
         let state = self.state();
         let known = state.connected.values();
@@ -275,8 +289,8 @@ impl Access {
             && let Some(known) = state.connected.get_mut(peer)
             && Arc::ptr_eq(&known.proof, &proof)
         {
-            if may_have && known.organisation.is_none() {
-                known.organisation = msp_id(&proof.identity);
+            if may_have {
+                known.prove();
             }
             known.verdicts.insert(topic, verdict);
         }
@@ -326,6 +340,12 @@ impl Access {
 }
 
 impl Known {
+    fn prove(&mut self) {
+        if !std::mem::replace(&mut self.is_proven, true) {
+            self.organisation = msp_id(&self.proof.identity);
+        }
+    }
+
     pub(crate) fn organisation(&self) -> Option<&str> {
         self.organisation.as_deref()
     }
@@ -348,15 +368,15 @@ impl fmt::Debug for Inner {
     }
 }
 
-/// The MSP id of a `msp.SerializedIdentity`; text that is none is its own organisation's.
-fn msp_id(identity: &[u8]) -> Option<String> {
+/// The MSP id of a `msp.SerializedIdentity`.
+pub(crate) fn msp_id(identity: &[u8]) -> Option<String> {
     let named = Fields::new(identity).find_map(|field| match field {
         Ok(field) if field.number == 1 => Some(field.value),
         _ => None,
     });
     match named {
         Some(Value::Bytes(name, _)) => Some(String::from_utf8_lossy(name).into_owned()),
-        _ => Some(String::new()),
+        _ => None,
     }
 }
 

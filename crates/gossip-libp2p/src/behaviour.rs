@@ -4,16 +4,20 @@
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use block_api::BoxError;
+#[cfg(feature = "mdns")]
+use libp2p::mdns;
 use libp2p::{
     Swarm,
     connection_limits::{self, ConnectionLimits},
-    gossipsub, identify,
+    gossipsub, identify, memory_connection_limits,
     metrics::Registry,
     ping,
-    swarm::{self, NetworkBehaviour},
+    swarm::{self, NetworkBehaviour, behaviour::toggle::Toggle},
 };
 use tokio_util::task::TaskTracker;
 
+#[cfg(feature = "mdns")]
+use crate::Config;
 use crate::{
     access::Access,
     config::{ValidConfig, WireLimits},
@@ -33,13 +37,16 @@ pub(crate) type Gossipsub = gossipsub::Behaviour<
     gossipsub::MaxCountSubscriptionFilter<OwnNames>,
 >;
 
-/// The protocols of a node. Who may not connect is refused by the transport and by the first two,
+/// The protocols of a node. Who may not connect is refused by the transport and by the first three,
 /// before the others hear of the connection: gossipsub would keep what it notes of a connection that
 /// is refused after it.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
     pub(crate) door: door::Behaviour,
     pub(crate) limits: connection_limits::Behaviour,
+    pub(crate) memory: Toggle<memory_connection_limits::Behaviour>,
+    #[cfg(feature = "mdns")]
+    pub(crate) mdns: Toggle<mdns::tokio::Behaviour>,
     pub(crate) gossipsub: gate::Behaviour,
     pub(crate) streams: streams::Behaviour,
     pub(crate) identify: identify::Behaviour,
@@ -86,7 +93,7 @@ pub(crate) fn swarm(
         patience: config.prove_timeout,
     };
     let transport = transport(config, member, counters.clone())?;
-    let behaviour = behaviour(valid, access, counters, registry).map_err(setup("gossipsub"))?;
+    let behaviour = behaviour(valid, access, counters, registry).map_err(setup("a protocol"))?;
     let settings = swarm::Config::with_executor(Tasks(tasks))
         // A connection is kept however quiet it is; ping finds out when it is dead.
         .with_idle_connection_timeout(Duration::MAX);
@@ -123,11 +130,27 @@ fn behaviour(
     Ok(Behaviour {
         door: door::Behaviour::new(access.clone(), config.peers_per_org()),
         limits: connection_limits::Behaviour::new(limits),
+        memory: config
+            .max_memory
+            .map(|limit| memory_connection_limits::Behaviour::with_max_bytes(limit.get()))
+            .into(),
+        #[cfg(feature = "mdns")]
+        mdns: nearby(config)?.into(),
         gossipsub: gate::Behaviour::new(gossipsub, access.clone(), counters.clone(), max_topics),
         streams: streams::Behaviour::new(config.open_timeout),
         identify: identify::Behaviour::new(about),
         ping: ping::Behaviour::new(pinging),
     })
+}
+
+/// Looks for nodes on the local network, where the configuration wants it.
+#[cfg(feature = "mdns")]
+fn nearby(config: &Config) -> Result<Option<mdns::tokio::Behaviour>, BoxError> {
+    if !config.mdns {
+        return Ok(None);
+    }
+    let looking = mdns::tokio::Behaviour::new(mdns::Config::default(), config.identity.peer_id())?;
+    Ok(Some(looking))
 }
 
 /// Has gossipsub measure itself. Its metrics alone are bounded: those of identify, which the library

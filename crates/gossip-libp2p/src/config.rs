@@ -8,6 +8,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use crate::{
     access::Others,
+    discovery::{MAX_ADDRESSES, check_told},
     error::ConfigError,
     identity::{Keypair, peer_address, peer_id},
     topic,
@@ -29,6 +30,23 @@ pub struct Config {
     pub peers: Vec<Multiaddr>,
     /// Whom it talks to. Default: the static peers, and who may read a channel that it joined.
     pub admission: Admission,
+    /// Addresses of this node that every node is told of that shares a channel with it. Port 0 stands
+    /// for the port that it listens on. Others dial none below 1024. Default: none; where this node
+    /// listens is not told by itself.
+    pub external_addrs: Vec<Multiaddr>,
+    /// Addresses that only nodes of the own organisation are told of. Default: none.
+    pub internal_addrs: Vec<Multiaddr>,
+    /// While fewer nodes than that are connected, ones are dialled that others told of. 0 dials the
+    /// static peers alone. Default: 16.
+    pub target_peers: usize,
+    /// Whether nodes are looked for on the local network, by multicast DNS, and told there where this
+    /// one listens. For development: anybody on the network can answer. It takes the feature `mdns`.
+    /// Default: false.
+    pub mdns: bool,
+    /// With more bytes of memory in use by the process, no connection is made or taken. Default:
+    /// no limit.
+    pub max_memory: Option<NonZeroUsize>,
+
     /// How many nodes may be connected. Default: 256.
     pub max_peers: NonZeroUsize,
     /// How many of them may be of one organisation; static peers count and are never refused for it.
@@ -195,6 +213,12 @@ impl Config {
             listen: Vec::new(),
             peers: Vec::new(),
             admission: Admission::Members,
+            external_addrs: Vec::new(),
+            internal_addrs: Vec::new(),
+            target_peers: 16,
+            mdns: false,
+            max_memory: None,
+
             max_peers: size(256),
             max_peers_per_org: None,
             network: "blockcast".to_owned(),
@@ -318,6 +342,23 @@ impl Config {
         if self.network.is_empty() || self.network.len() > 255 {
             return wrong("network", &self.network, "it must have 1 to 255 bytes");
         }
+        for (field, addresses) in [
+            ("external_addrs", &self.external_addrs),
+            ("internal_addrs", &self.internal_addrs),
+        ] {
+            if addresses.len() > MAX_ADDRESSES {
+                return wrong(field, addresses, "a node has at most 8 addresses of a kind");
+            }
+            for address in addresses {
+                if let Err(reason) = check_told(address) {
+                    return wrong(field, address, reason);
+                }
+            }
+        }
+        if self.mdns && !cfg!(feature = "mdns") {
+            return wrong("mdns", &self.mdns, "this build is without the feature mdns");
+        }
+
         let own = self.identity.peer_id();
         let mut peers = Vec::new();
         for address in &self.peers {
@@ -439,8 +480,10 @@ mod tests {
         let (_, settings) = printed.split_once("listen: ").unwrap();
         assert_eq!(
             settings,
-            "[], peers: [], admission: Members, max_peers: 256, max_peers_per_org: None, \
-             network: \"blockcast\", prove_timeout: 5s, max_topics: 4096, \
+            "[], peers: [], admission: Members, \
+             external_addrs: [], internal_addrs: [], target_peers: 16, mdns: false, max_memory: None, \
+             max_peers: 256, max_peers_per_org: None, network: \"blockcast\", prove_timeout: 5s, \
+             max_topics: 4096, \
              inline_limit: 65536, max_block: 109051904, heartbeat: 700ms, \
              mesh: MeshSize { low: 4, target: 6, high: 12 }, validation_timeout: 5s, \
              max_validations: 1024, max_validation_bytes: 134217728, peer_queue: 512, event_queue: 64, command_queue: 64, \
@@ -551,6 +594,20 @@ mod tests {
                     ..config()
                 },
                 "max_topics",
+            ),
+            (
+                Config {
+                    external_addrs: vec!["/ip4/10.0.0.1/tcp/80".parse().unwrap()],
+                    ..config()
+                },
+                "external_addrs",
+            ),
+            (
+                Config {
+                    internal_addrs: vec!["/ip4/10.0.0.1/tcp/7000".parse().unwrap(); 9],
+                    ..config()
+                },
+                "internal_addrs",
             ),
             (
                 Config {

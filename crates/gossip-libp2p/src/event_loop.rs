@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The one task that owns the swarm: it takes commands, judges what comes, and keeps the peers.
 
+mod discovery;
 mod messages;
 mod peers;
 mod start;
@@ -35,6 +36,7 @@ use crate::{
     channels::{Channel, Shared, Told},
     config::Config,
     dialer::Dialer,
+    discovery::{Directory, Own, Record},
     error::OpenError,
     handle::Opener,
     identity::node_id,
@@ -102,6 +104,8 @@ pub(crate) enum Report {
         peer: PeerId,
         message: StatusMessage,
     },
+    /// A peer told of nodes.
+    Records { peer: PeerId, records: Vec<Record> },
     /// Nothing was heard of a peer for too long.
     Silent { peer: PeerId },
     /// The newest block of a channel was read, or could not be.
@@ -132,6 +136,8 @@ pub(crate) struct EventLoop {
     cancel: CancellationToken,
     counters: Arc<Counters>,
     dialer: Dialer,
+    directory: Directory,
+    own: Own,
     peers: BTreeMap<PeerId, Peer>,
     connected: watch::Sender<BTreeSet<NodeId>>,
     addresses: watch::Sender<Vec<Multiaddr>>,
@@ -175,7 +181,7 @@ impl EventLoop {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let cancel = self.cancel.clone();
         loop {
-            let redial = self.dialer.next();
+            let redial = self.next_dial();
             // The arms take turns at random: with a fixed order, a busy publisher would keep the
             // network waiting.
             tokio::select! {
@@ -265,6 +271,7 @@ impl EventLoop {
     fn handle_report(&mut self, report: Report) {
         match report {
             Report::Status { peer, message } => self.handle_status(peer, message),
+            Report::Records { peer, records } => self.handle_records(peer, records),
             Report::Silent { peer } => self.handle_silence(peer),
             Report::Tip {
                 topic,
@@ -278,6 +285,7 @@ impl EventLoop {
     fn handle_tick(&mut self) {
         self.hang_up_on_the_dead();
         self.check_rights();
+        self.keep_records();
         let topics: Vec<TopicId> = self.channels.keys().copied().collect();
         for topic in topics {
             self.look(topic);
@@ -290,9 +298,10 @@ impl EventLoop {
             SwarmEvent::ConnectionEstablished {
                 peer_id,
                 connection_id,
+                endpoint,
                 ..
             } => {
-                self.connected(peer_id, connection_id);
+                self.connected(peer_id, connection_id, endpoint.get_remote_address());
             }
             SwarmEvent::ConnectionClosed {
                 peer_id,
@@ -320,6 +329,7 @@ impl EventLoop {
                 }
                 debug!(%peer, %error, "dialling failed");
                 self.dialer.failed(&peer, Instant::now());
+                self.directory.failed(&peer, Instant::now());
             }
             SwarmEvent::NewListenAddr { address, .. } => {
                 info!(%address, "listening");
@@ -354,6 +364,13 @@ impl EventLoop {
         while let Some((peer, addresses)) = self.dialer.take_due(Instant::now()) {
             self.dial(peer, addresses);
         }
+        self.dial_learned();
+    }
+
+    /// When the next node is to be dialled.
+    fn next_dial(&self) -> Option<Instant> {
+        let learned = self.directory.next(self.peers.len());
+        self.dialer.next().into_iter().chain(learned).min()
     }
 
     fn next_version(&mut self) -> u64 {

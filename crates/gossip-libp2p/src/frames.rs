@@ -27,6 +27,9 @@ pub(crate) const HELLO: u8 = 6;
 /// An identity, and a signature of its holder.
 pub(crate) const PROOF: u8 = 7;
 
+/// Records of nodes.
+pub(crate) const RECORDS: u8 = 20;
+
 const HEAD: usize = 5;
 
 /// How much is asked of the stream at once, and the size that a buffer begins with.

@@ -4,9 +4,11 @@
 
 mod access;
 mod behaviour;
+mod bodies;
 mod channels;
 mod config;
 mod dialer;
+mod discovery;
 mod door;
 mod error;
 mod event_loop;

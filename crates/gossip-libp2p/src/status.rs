@@ -338,7 +338,7 @@ mod tests {
             match report {
                 Report::Status { .. } => count += 1,
                 Report::Silent { .. } => silent += 1,
-                other @ Report::Tip { .. } => panic!("{other:?}"),
+                other @ (Report::Tip { .. } | Report::Records { .. }) => panic!("{other:?}"),
             }
         }
         assert_eq!(silent, 1, "no other stream took the place of this one");

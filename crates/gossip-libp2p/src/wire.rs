@@ -6,6 +6,9 @@ mod message;
 mod range;
 mod status;
 
+#[cfg(any(test, feature = "testing"))]
+use crate::discovery::parse_records;
+
 pub(crate) use self::{
     message::{COPY_AT, Form, encode, parse},
     range::{RangeRequest, parse_end, put_end},
@@ -23,6 +26,7 @@ pub fn fuzz_wire(data: &[u8]) {
     drop(RangeRequest::parse(data));
     drop(StatusMessage::parse(&bytes));
     let _ = parse_end(data);
+    drop(parse_records(&bytes));
     crate::membership::fuzz(data);
 }
 

@@ -69,17 +69,17 @@ impl MemberReaders {
 
     /// A configuration adds an organisation.
     pub fn add(&self, organisation: &str) {
-        self.change(|rules| drop(rules.organisations.insert(organisation.to_owned())));
+        self.change(|rules| rules.organisations.insert(organisation.to_owned()));
     }
 
     /// A configuration removes an organisation.
     pub fn remove(&self, organisation: &str) {
-        self.change(|rules| drop(rules.organisations.remove(organisation)));
+        self.change(|rules| rules.organisations.remove(organisation));
     }
 
     /// A configuration revokes the certificate of a member.
     pub fn revoke(&self, member: &MemberKey) {
-        self.change(|rules| drop(rules.revoked.insert(member.serialized())));
+        self.change(|rules| rules.revoked.insert(member.serialized()));
     }
 
     /// The last moment of the certificate of a member, which no configuration changes.
@@ -87,9 +87,10 @@ impl MemberReaders {
         self.rules().expire.insert(member.serialized(), at);
     }
 
-    fn change(&self, change: impl FnOnce(&mut Rules)) {
-        change(&mut self.rules());
-        self.generation.fetch_add(1, Ordering::SeqCst);
+    fn change(&self, change: impl FnOnce(&mut Rules) -> bool) {
+        if change(&mut self.rules()) {
+            self.generation.fetch_add(1, Ordering::SeqCst);
+        }
     }
 
     fn rules(&self) -> MutexGuard<'_, Rules> {

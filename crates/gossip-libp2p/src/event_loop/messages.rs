@@ -3,6 +3,8 @@
 
 use block_api::{Answer, Candidate, ChannelId, GossipError};
 use futures::FutureExt;
+#[cfg(feature = "mdns")]
+use libp2p::mdns;
 use libp2p::{
     PeerId,
     gossipsub::{self, MessageAcceptance, MessageId, PublishError, TopicHash},
@@ -104,7 +106,14 @@ impl EventLoop {
                 Err(error) => debug!(%peer, %error, "ping failed"),
             },
             BehaviourEvent::Identify(event) => trace!(?event, "identify"),
-            BehaviourEvent::Door(never) | BehaviourEvent::Limits(never) => match never {},
+            #[cfg(feature = "mdns")]
+            BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.found_nearby(found),
+            // Who is not seen any more is dialled in vain and given up.
+            #[cfg(feature = "mdns")]
+            BehaviourEvent::Mdns(mdns::Event::Expired(_)) => {}
+            BehaviourEvent::Door(never)
+            | BehaviourEvent::Limits(never)
+            | BehaviourEvent::Memory(never) => match never {},
         }
     }
 
@@ -173,6 +182,9 @@ impl EventLoop {
                 return self.report(&id, &source, MessageAcceptance::Ignore);
             }
         };
+        if !block.has_data() {
+            channel.holders.announced(&block, source);
+        }
         let (candidate, answer) = Candidate::new(block, node_id(&source));
         let has_room = self.validations.len() < self.config.max_validations.get()
             && self.validation_bytes.saturating_add(bytes)

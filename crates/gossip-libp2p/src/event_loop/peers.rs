@@ -25,9 +25,10 @@ use tracing::{Instrument, debug, debug_span, info, warn};
 use super::EventLoop;
 use crate::{
     channels::Heard,
+    discovery::{Link, is_here},
     serve::{refuse, serve},
     status::{Outbox, Rhythm, hear, tell},
-    streams::{Incoming, STATUS},
+    streams::{Incoming, PEERS, STATUS},
     topic::TopicId,
     wire::StatusMessage,
 };
@@ -57,8 +58,10 @@ pub(super) struct Peer {
     /// When hearing began on the newest stream with statuses, or is going to.
     hears_since: Option<Instant>,
     serving: Arc<Semaphore>,
+    /// How it is told of others, and tells of them.
+    pub(super) link: Link,
     /// Ends every task that is about this peer.
-    gone: CancellationToken,
+    pub(super) gone: CancellationToken,
 }
 
 impl EventLoop {
@@ -70,10 +73,16 @@ impl EventLoop {
         if let Err(error) = self.swarm.dial(options) {
             debug!(%peer, %error, "not dialled");
             self.dialer.failed(&peer, Instant::now());
+            self.directory.failed(&peer, Instant::now());
         }
     }
 
-    pub(super) fn connected(&mut self, peer: PeerId, connection: ConnectionId) {
+    pub(super) fn connected(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        address: &Multiaddr,
+    ) {
         let now = Instant::now();
         info!(%peer, "peer connected");
         self.dialer.connected(&peer, now);
@@ -93,14 +102,20 @@ impl EventLoop {
             hearing: None,
             hears_since: None,
             serving: Arc::new(Semaphore::new(self.config.max_serving_per_peer.get())),
+            link: self.begin_telling(peer, is_here(address)),
             gone,
         };
         self.peers.insert(peer, state);
         self.show_peers();
+        self.meet(peer);
     }
 
     pub(super) fn disconnected(&mut self, peer: PeerId) {
         self.dialer.disconnected(&peer, Instant::now());
+        self.directory.disconnected(&peer, Instant::now());
+        for other in self.peers.values() {
+            other.link.forget(&peer);
+        }
         let Some(state) = self.peers.remove(&peer) else {
             return;
         };
@@ -155,6 +170,9 @@ impl EventLoop {
 
     /// A peer opened a stream.
     pub(super) fn incoming(&mut self, incoming: Incoming) {
+        if incoming.protocol == PEERS {
+            return self.hear_nodes(incoming);
+        }
         let Incoming {
             peer,
             protocol,

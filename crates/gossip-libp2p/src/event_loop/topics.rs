@@ -110,6 +110,7 @@ impl EventLoop {
             channel.tell(peer, Heard { identity, status });
         }
         self.wait_for_room(topic);
+        self.introduce(peer, topic);
     }
 
     pub(super) fn remove_member(&mut self, peer: PeerId, topic: TopicId) {

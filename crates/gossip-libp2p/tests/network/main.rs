@@ -4,6 +4,8 @@
 mod access;
 mod blocks;
 #[cfg(test)]
+mod discovery;
+#[cfg(test)]
 mod hostile;
 mod identity;
 mod life;
