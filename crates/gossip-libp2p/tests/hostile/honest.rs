@@ -13,7 +13,7 @@ use block_api::{
     Answer, Block, BlockNumber, BlockReader, BlockStore, BlockVerifier, Delivery, Endpoint, Fault,
     Gossip, GossipChannel, GossipEvent, Height, JoinRequest, NodeId, ReadLimits, SourceError,
     Standing, StreamRequest, Verdict, VerifiedBlock,
-    testing::{MemoryStore, OpenReaders, TestChain, TestVerifier, within},
+    testing::{MemoryStore, OpenReaders, TestChain, TestSigner, TestVerifier, within},
 };
 use blockcast_gossip_libp2p::{Config, Keypair, Libp2pGossip, Multiaddr, Stats};
 use futures::StreamExt;
@@ -72,7 +72,11 @@ impl Field {
         let admitted: Vec<&Keypair> = keys.iter().collect();
         let mut gossips = Vec::new();
         for key in &keys[..2] {
-            let config = settings(support::config(key.clone(), &admitted));
+            let config = Config {
+                signer: Arc::new(TestSigner("insider")),
+                ..support::config(key.clone(), &admitted)
+            };
+            let config = settings(config);
             gossips.push(Libp2pGossip::start(config).await.unwrap());
         }
         support::connect(&gossips[0], &gossips[1]).await;

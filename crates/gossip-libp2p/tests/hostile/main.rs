@@ -8,3 +8,4 @@ mod raw;
 mod rpc;
 mod streams;
 mod topics;
+mod unproven;
