@@ -32,6 +32,7 @@ use tracing::{debug, error, info};
 
 use self::peers::Peer;
 use crate::{
+    access::Access,
     behaviour::{Behaviour, BehaviourEvent},
     channels::{Channel, Shared, Told},
     config::Config,
@@ -152,6 +153,7 @@ pub(crate) struct EventLoop {
     addresses: watch::Sender<Vec<Multiaddr>>,
     channels: BTreeMap<TopicId, Channel>,
     library: watch::Sender<Library>,
+    access: Access,
     seen: Seen,
     standings: Standings,
     bans: watch::Sender<Bans>,
@@ -173,6 +175,7 @@ pub(crate) struct EventLoop {
 struct Validated {
     id: MessageId,
     source: PeerId,
+    topic: TopicId,
     answer: Answer,
     /// How long the message was.
     bytes: usize,
@@ -274,9 +277,7 @@ impl EventLoop {
             Command::AddPeer { peer, address } => {
                 if peer != *self.swarm.local_peer_id() {
                     self.wanted.insert(peer);
-                    if let Some(admission) = self.swarm.behaviour_mut().admission.as_mut() {
-                        admission.allow_peer(peer);
-                    }
+                    self.access.list(peer);
                     let connected = self.peers.contains_key(&peer);
                     self.dialer.add(peer, address, connected, Instant::now());
                 }
@@ -302,6 +303,7 @@ impl EventLoop {
     fn handle_tick(&mut self) {
         self.hang_up_on_the_dead();
         self.tell_scores();
+        self.check_rights();
         self.keep_records();
         let topics: Vec<TopicId> = self.channels.keys().copied().collect();
         for topic in topics {

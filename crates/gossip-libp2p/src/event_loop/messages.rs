@@ -32,6 +32,10 @@ impl EventLoop {
             mut message,
             attestation,
         } = block;
+        // A block does not go to those whom the configuration before it has removed.
+        if self.access.changed_in(&topic) {
+            self.check_rights();
+        }
         let Some(channel) = self
             .channels
             .get_mut(&topic)
@@ -109,7 +113,7 @@ impl EventLoop {
             #[cfg(feature = "mdns")]
             BehaviourEvent::Mdns(mdns::Event::Expired(_)) => {}
             BehaviourEvent::Bans(never)
-            | BehaviourEvent::Admission(never)
+            | BehaviourEvent::Door(never)
             | BehaviourEvent::Limits(never)
             | BehaviourEvent::Memory(never) => match never {},
         }
@@ -168,9 +172,9 @@ impl EventLoop {
             self.offends(source, Offence::Flood);
             return self.report(&id, &source, MessageAcceptance::Ignore);
         }
-        let channel =
-            TopicId::from_name(message.topic.as_str()).and_then(|topic| self.channels.get(&topic));
-        let Some(channel) = channel else {
+        let topic = TopicId::from_name(message.topic.as_str());
+        let joined = topic.and_then(|topic| Some((topic, self.channels.get(&topic)?)));
+        let Some((topic, channel)) = joined else {
             return self.report(&id, &source, MessageAcceptance::Ignore);
         };
         let bytes = message.data.len();
@@ -211,6 +215,7 @@ impl EventLoop {
             Validated {
                 id,
                 source,
+                topic,
                 answer,
                 bytes,
             }
@@ -223,9 +228,13 @@ impl EventLoop {
         let Validated {
             id,
             source,
+            topic,
             answer,
             bytes,
         } = validated;
+        if self.access.changed_in(&topic) {
+            self.check_rights();
+        }
         self.validation_bytes -= bytes;
         // What this node published meanwhile it holds for true.
         let wanted = self.seen.fate(&id) == Some(Fate::Pending { wanted: true });
