@@ -23,6 +23,7 @@ pub fn fuzz_wire(data: &[u8]) {
     drop(RangeRequest::parse(data));
     drop(StatusMessage::parse(&bytes));
     let _ = parse_end(data);
+    crate::membership::fuzz(data);
 }
 
 #[cfg(test)]

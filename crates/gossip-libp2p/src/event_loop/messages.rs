@@ -100,7 +100,7 @@ impl EventLoop {
                 Err(error) => debug!(%peer, %error, "ping failed"),
             },
             BehaviourEvent::Identify(event) => trace!(?event, "identify"),
-            BehaviourEvent::Admission(never) | BehaviourEvent::Limits(never) => match never {},
+            BehaviourEvent::Door(never) | BehaviourEvent::Limits(never) => match never {},
         }
     }
 

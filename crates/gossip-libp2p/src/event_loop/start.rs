@@ -24,8 +24,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Command, EventLoop, Views};
 use crate::{
-    behaviour::swarm, config::ValidConfig, dialer::Dialer, error::StartError, handle::Opener,
-    seen::Seen, stats::Counters,
+    access::Access, behaviour::swarm, config::ValidConfig, dialer::Dialer, error::StartError,
+    handle::Opener, seen::Seen, stats::Counters,
 };
 
 /// How many messages are remembered by id.
@@ -46,7 +46,13 @@ impl EventLoop {
         cancel: CancellationToken,
         registry: Option<&mut Registry>,
     ) -> Result<(Self, Views), StartError> {
-        let swarm = swarm(&valid, tasks.clone(), registry)?;
+        let counters = Arc::new(Counters::default());
+        let access = Access::new(
+            valid.listed.clone(),
+            valid.others,
+            valid.config.clock.clone(),
+        );
+        let swarm = swarm(&valid, &access, &counters, tasks.clone(), registry)?;
         let config = Arc::new(valid.config);
         let rng = StdRng::try_from_rng(&mut SysRng).map_err(|error| StartError::Setup {
             part: "the random generator",
@@ -57,7 +63,6 @@ impl EventLoop {
             dialer.add(peer, address, false, Instant::now());
         }
         let (reporting, reports) = mpsc::channel(REPORTS);
-        let counters = Arc::new(Counters::default());
         let (connected, addresses) = (watch::Sender::default(), watch::Sender::default());
         let views = Views {
             peers: connected.subscribe(),
@@ -80,6 +85,7 @@ impl EventLoop {
             addresses,
             channels: BTreeMap::new(),
             library: watch::Sender::default(),
+            access,
             seen: Seen::new(SEEN),
             validations: FuturesUnordered::new(),
             validation_bytes: 0,
