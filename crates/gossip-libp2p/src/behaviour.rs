@@ -26,7 +26,7 @@ use crate::{
     error::StartError,
     gate,
     membership::Member,
-    score,
+    score::{self, Callers},
     stats::Counters,
     streams,
     topic::{TopicId, id_of},
@@ -85,6 +85,7 @@ impl swarm::Executor for Tasks {
 pub(crate) fn swarm(
     valid: &ValidConfig,
     access: &Access,
+    callers: Callers,
     counters: &Arc<Counters>,
     tasks: TaskTracker,
     registry: Option<&mut Registry>,
@@ -98,7 +99,7 @@ pub(crate) fn swarm(
         access: access.clone(),
         patience: config.prove_timeout,
     };
-    let transport = transport(config, member, counters.clone())?;
+    let transport = transport(config, member, callers, counters.clone())?;
     let behaviour = behaviour(valid, access, counters, registry).map_err(setup("a protocol"))?;
     let settings = swarm::Config::with_executor(Tasks(tasks))
         // A connection is kept however quiet it is; ping finds out when it is dead.

@@ -41,7 +41,7 @@ use crate::{
     error::OpenError,
     handle::Opener,
     identity::node_id,
-    score::{Bans, Offence, Standings},
+    score::{Bans, Callers, Offence, Standings},
     seen::Seen,
     serve::Library,
     stats::Counters,
@@ -156,6 +156,7 @@ pub(crate) struct EventLoop {
     access: Access,
     seen: Seen,
     standings: Standings,
+    callers: Callers,
     bans: watch::Sender<Bans>,
     /// Peers that this node was told to keep a connection to.
     wanted: BTreeSet<PeerId>,
