@@ -336,11 +336,10 @@ fn heard(rpc: &[u8]) -> Vec<Heard> {
 }
 
 fn bytes_of(message: &[u8], number: u32) -> Option<Vec<u8>> {
-    Fields::new(message).find_map(|field| match field.unwrap() {
-        field if field.number == number => match field.value {
-            Value::Bytes(bytes, _) => Some(bytes.to_vec()),
-            _ => None,
-        },
-        _ => None,
-    })
+    let mut fields = Fields::new(message).map(|field| field.unwrap());
+    let field = fields.find(|field| field.number == number)?;
+    let Value::Bytes(bytes, _) = field.value else {
+        return None;
+    };
+    Some(bytes.to_vec())
 }
