@@ -199,7 +199,7 @@ pub(crate) const TABLE: &[Row] = &[
         // It is the proof that a gossip backend needs nothing but the seam.
         layer: None,
         // A node runs on it.
-        tests_may_use: &["blockcast", "dev-orderer"],
+        tests_may_use: &["block-api[testing]", "blockcast", "dev-orderer"],
         without: LIBP2P_AND_TONIC,
         ..row("tcp-gossip", "tcp-gossip", 0, &["block-api"])
     },
