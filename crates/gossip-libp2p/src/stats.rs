@@ -32,12 +32,25 @@ pub struct Stats {
     pub records_refused: u64,
     /// Connections that were refused: not admitted, or one too many.
     pub connections_refused: u64,
+    /// Connections on which the other node did not prove who it is, or on which it refused this one.
+    pub proofs_refused: u64,
+    /// Messages, statuses and requests about channels that the node may not have.
+    pub not_entitled: u64,
     /// Requests for blocks that were served, to whatever end.
     pub requests_served: u64,
     /// Requests for blocks that were told to come back.
     pub requests_refused: u64,
     /// Blocks that were sent on request.
     pub blocks_served: u64,
+
+    /// Messages that were not looked at, because their senders had sent too many.
+    pub messages_limited: u64,
+    /// Streams that were not heard, because those who opened them had opened too many.
+    pub requests_limited: u64,
+    /// Whatever was held against peers.
+    pub offences: u64,
+    /// Peers that were banned.
+    pub bans: u64,
 }
 
 macro_rules! counters {
@@ -73,13 +86,23 @@ counters!(
     records,
     records_refused,
     connections_refused,
+    proofs_refused,
+    not_entitled,
     requests_served,
     requests_refused,
     blocks_served,
+    messages_limited,
+    requests_limited,
+    offences,
+    bans,
 );
 
 impl Counter {
     pub(crate) fn increment(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.add(1);
+    }
+
+    pub(crate) fn add(&self, count: usize) {
+        self.0.fetch_add(count as u64, Ordering::Relaxed);
     }
 }

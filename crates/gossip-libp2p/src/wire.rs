@@ -10,8 +10,8 @@ mod status;
 use crate::discovery::parse_records;
 
 pub(crate) use self::{
-    message::{COPY_AT, Form, encode, parse},
-    range::{RangeRequest, parse_end, put_end},
+    message::{COPY_AT, Form, MAX_ANNOUNCEMENT, encode, parse},
+    range::{RangeRequest, UnreadableRange, parse_end, put_end},
     status::{StatusMessage, UnreadableStatus},
 };
 
@@ -27,6 +27,7 @@ pub fn fuzz_wire(data: &[u8]) {
     drop(StatusMessage::parse(&bytes));
     let _ = parse_end(data);
     drop(parse_records(&bytes));
+    crate::membership::fuzz(data);
 }
 
 #[cfg(test)]

@@ -11,6 +11,9 @@ mod identity;
 mod life;
 #[cfg(test)]
 mod member;
+#[cfg(test)]
+#[path = "../support/raw.rs"]
+mod raw;
 #[path = "../support/mod.rs"]
 #[cfg(test)]
 mod support;
