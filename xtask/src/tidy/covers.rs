@@ -108,6 +108,9 @@ fn crate_of(path: &str) -> Option<&str> {
     if path.starts_with("tests/consumer/") {
         return Some("standalone-consumer");
     }
+    if path.starts_with("tests/tcp-gossip/") {
+        return Some("tcp-gossip");
+    }
     path.starts_with("tests/").then_some("e2e-tests")
 }
 
@@ -156,6 +159,10 @@ mod tests {
         assert_eq!(
             crate_of("tests/consumer/src/main.rs"),
             Some("standalone-consumer")
+        );
+        assert_eq!(
+            crate_of("tests/tcp-gossip/tests/conformance.rs"),
+            Some("tcp-gossip")
         );
         assert_eq!(crate_of("xtask/src/main.rs"), None);
     }
