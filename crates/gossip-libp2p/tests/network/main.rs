@@ -12,8 +12,11 @@ mod life;
 #[cfg(test)]
 mod member;
 #[cfg(test)]
-#[path = "../support/raw.rs"]
 mod raw;
+mod rights;
+#[cfg(test)]
+mod session;
+mod strangers;
 #[path = "../support/mod.rs"]
 #[cfg(test)]
 mod support;
