@@ -95,10 +95,14 @@ impl Callers {
 }
 
 fn ip(address: &Multiaddr) -> Option<IpAddr> {
-    address.iter().find_map(|part| match part {
-        Protocol::Ip4(ip) => Some(ip.into()),
-        Protocol::Ip6(ip) => Some(ip.into()),
-        _ => None,
+    address.iter().find_map(|part| {
+        if let Protocol::Ip4(ip) = part {
+            Some(ip.into())
+        } else if let Protocol::Ip6(ip) = part {
+            Some(ip.into())
+        } else {
+            None
+        }
     })
 }
 

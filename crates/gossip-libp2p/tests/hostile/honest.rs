@@ -23,7 +23,7 @@ use crate::rpc;
 
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "another test binary needs the rest of it")]
-mod support;
+pub(crate) mod support;
 
 /// How far above its height a node looks at blocks.
 const WINDOW: u64 = 1024;

@@ -135,11 +135,16 @@ impl Raw {
 /// Whether a node takes a connection of this key, which proves itself, and keeps it for long enough to
 /// say anything.
 pub(crate) async fn is_taken(seed: [u8; 32], address: &Multiaddr) -> bool {
+    is_taken_as(seed, address, OUTSIDER).await
+}
+
+/// The same with this identity.
+pub(crate) async fn is_taken_as(seed: [u8; 32], address: &Multiaddr, identity: &[u8]) -> bool {
     let Some((raw, peer)) = Raw::unproven(seed, address, None).await else {
         return false;
     };
     let asked = async {
-        prove(&raw, seed, peer, OUTSIDER).await?;
+        prove(&raw, seed, peer, identity).await?;
         raw.stream("/ipfs/ping/1.0.0").await
     };
     let mut gone = raw.gone.clone();
