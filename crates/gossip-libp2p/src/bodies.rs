@@ -1,6 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The bodies of announced blocks: who may have them, and how they come.
 
+mod assembly;
+mod bits;
+mod entries;
+mod fetch;
+mod hedges;
+mod hints;
 mod holders;
+mod link;
+mod making;
+mod scheduler;
+mod serve;
+mod shelf;
 
-pub(crate) use self::holders::Holders;
+pub(crate) use self::{
+    bits::Bits,
+    fetch::Fetcher,
+    hints::{BodyId, Hints, Manifest},
+    holders::Holders,
+    serve::Server,
+    shelf::Bodies,
+};
+
+/// The most that one requester is sent without asking again.
+pub(crate) const LARGEST_PROMISE: usize = hints::WHOLE;
+
+/// What a node did that it should not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It gave what is false.
+    Invalid,
+    /// It promised and did not deliver.
+    Stalled,
+}

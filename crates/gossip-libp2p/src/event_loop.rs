@@ -32,6 +32,7 @@ use tracing::{debug, error, info};
 use self::peers::Peer;
 use crate::{
     behaviour::{Behaviour, BehaviourEvent},
+    bodies::{Bodies, Fault},
     channels::{Channel, Shared, Told},
     config::Config,
     dialer::Dialer,
@@ -79,6 +80,11 @@ pub(crate) enum Command {
         peer: PeerId,
         address: Multiaddr,
     },
+    /// A peer did not keep to the protocol for bodies.
+    Blame {
+        peer: PeerId,
+        fault: Fault,
+    },
 }
 
 /// What a handle of a channel is made of.
@@ -124,6 +130,7 @@ pub(crate) enum Report {
 
 /// What handles see of the event loop without asking.
 pub(crate) struct Views {
+    pub(crate) bodies: Arc<Bodies>,
     pub(crate) peers: watch::Receiver<BTreeSet<NodeId>>,
     pub(crate) addresses: watch::Receiver<Vec<Multiaddr>>,
     pub(crate) counters: Arc<Counters>,
@@ -147,6 +154,9 @@ pub(crate) struct EventLoop {
     channels: BTreeMap<TopicId, Channel>,
     library: watch::Sender<Library>,
     judges: watch::Sender<Judges>,
+    bodies: Arc<Bodies>,
+    /// What may be promised of bodies to all peers, in KiB.
+    serving_bytes: Arc<Semaphore>,
     seen: Seen,
     /// Candidates that wait for an answer, at most `max_validations`.
     validations: FuturesUnordered<BoxFuture<'static, Validated>>,
@@ -260,6 +270,10 @@ impl EventLoop {
                 }
             }
             Command::Look { topic } => self.look(topic),
+            Command::Blame { peer, fault } => {
+                debug!(%peer, ?fault, "peer blamed for a body");
+                self.counters.body_faults.increment();
+            }
             Command::AddPeer { peer, address } => {
                 if peer != *self.swarm.local_peer_id() {
                     if let Some(admission) = self.swarm.behaviour_mut().admission.as_mut() {
@@ -296,6 +310,10 @@ impl EventLoop {
 
     fn handle_tick(&mut self) {
         self.hang_up_on_the_dead();
+        self.bodies.sweep(Instant::now(), |topic| {
+            let channel = self.channels.get(topic)?;
+            Some(channel.request.reader.info().height)
+        });
         let topics: Vec<TopicId> = self.channels.keys().copied().collect();
         for topic in topics {
             self.look(topic);

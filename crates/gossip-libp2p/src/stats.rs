@@ -34,6 +34,14 @@ pub struct Stats {
     pub requests_refused: u64,
     /// Blocks that were sent on request.
     pub blocks_served: u64,
+    /// Bodies of announced blocks that were fetched.
+    pub bodies_fetched: u64,
+    /// Bytes of bodies that were sent on request.
+    pub body_bytes_served: u64,
+    /// Bytes of bodies that came, be they of use or not.
+    pub body_bytes_came: u64,
+    /// Times that a node gave false hints, false data, or not what it had promised.
+    pub body_faults: u64,
 }
 
 macro_rules! counters {
@@ -70,10 +78,18 @@ counters!(
     requests_served,
     requests_refused,
     blocks_served,
+    bodies_fetched,
+    body_bytes_served,
+    body_bytes_came,
+    body_faults,
 );
 
 impl Counter {
     pub(crate) fn increment(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.add(1);
+    }
+
+    pub(crate) fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
     }
 }

@@ -2,11 +2,13 @@
 //! The bytes that travel between nodes. Every form begins with a version; what a reader does not
 //! know in a form of its own version, it skips.
 
+mod body;
 mod message;
 mod range;
 mod status;
 
 pub(crate) use self::{
+    body::{Ask, Offer, PIECE_HEAD, Want, parse_have, parse_piece, put_have},
     message::{COPY_AT, Form, encode, parse},
     range::{RangeRequest, parse_end, put_end},
     status::{StatusMessage, UnreadableStatus},
@@ -23,6 +25,10 @@ pub fn fuzz_wire(data: &[u8]) {
     drop(RangeRequest::parse(data));
     drop(StatusMessage::parse(&bytes));
     let _ = parse_end(data);
+    drop(Ask::parse(data));
+    drop(Want::parse(data));
+    drop(Offer::parse(data));
+    let _ = parse_piece(data);
 }
 
 #[cfg(test)]

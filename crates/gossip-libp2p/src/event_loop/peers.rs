@@ -23,11 +23,12 @@ use tracing::{Instrument, debug, debug_span, info, warn};
 
 use super::EventLoop;
 use crate::{
+    bodies::Server,
     channels::Heard,
     proof::{Examiner, REFUSED_PAUSE},
     serve::{refuse, serve},
     status::{Outbox, Rhythm, hear, tell},
-    streams::{Incoming, STATUS},
+    streams::{BODIES, Incoming, STATUS},
     topic::TopicId,
     wire::StatusMessage,
 };
@@ -53,6 +54,9 @@ pub(super) struct Peer {
     /// When hearing began on the newest stream with statuses, or is going to.
     hears_since: Option<Instant>,
     serving: Arc<Semaphore>,
+    /// Streams for bodies, and what may be promised on them, in KiB.
+    serving_bodies: Arc<Semaphore>,
+    serving_bytes: Arc<Semaphore>,
     /// Ends every task that is about this peer.
     gone: CancellationToken,
 }
@@ -89,6 +93,10 @@ impl EventLoop {
             hearing: None,
             hears_since: None,
             serving: Arc::new(Semaphore::new(self.config.max_serving_per_peer.get())),
+            serving_bodies: Arc::new(Semaphore::new(self.config.max_body_streams_per_peer.get())),
+            serving_bytes: Arc::new(Semaphore::new(
+                self.config.serve_bytes_per_peer.get() / 1024,
+            )),
             gone,
         };
         self.peers.insert(peer, state);
@@ -164,11 +172,36 @@ impl EventLoop {
         let patience = self.config.serve_timeout;
         let gone = state.gone.clone();
         let span = debug_span!("serve", %peer);
+        if protocol == BODIES
+            && let Ok(permit) = state.serving_bodies.clone().try_acquire_owned()
+        {
+            let budgets = [state.serving_bytes.clone(), self.serving_bytes.clone()];
+            let (bodies, library) = (self.bodies.clone(), self.library.subscribe());
+            let served = async move {
+                let server = Server {
+                    bodies: &bodies,
+                    library: &library,
+                    peer,
+                    patience,
+                    budgets,
+                    counters: &counters,
+                };
+                if let Err(error) = server.serve(stream).await {
+                    debug!(%error, "request for a body broke off");
+                }
+                drop(permit);
+            };
+            self.tasks
+                .spawn(gone.run_until_cancelled_owned(served).instrument(span));
+            return;
+        }
         let permits = (
             state.serving.clone().try_acquire_owned(),
             self.serving.clone().try_acquire_owned(),
         );
-        if let (Ok(of_peer), Ok(of_all)) = permits {
+        if let (Ok(of_peer), Ok(of_all)) = permits
+            && protocol != BODIES
+        {
             let library = self.library.subscribe();
             let served = async move {
                 if let Err(error) = serve(&mut stream, &library, patience, &counters).await {

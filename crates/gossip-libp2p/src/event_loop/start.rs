@@ -24,8 +24,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Command, EventLoop, Views};
 use crate::{
-    behaviour::swarm, config::ValidConfig, dialer::Dialer, error::StartError, handle::Opener,
-    seen::Seen, stats::Counters,
+    behaviour::swarm, bodies::Bodies, config::ValidConfig, dialer::Dialer, error::StartError,
+    handle::Opener, seen::Seen, stats::Counters,
 };
 
 /// How many messages are remembered by id.
@@ -59,7 +59,9 @@ impl EventLoop {
         let (reporting, reports) = mpsc::channel(REPORTS);
         let counters = Arc::new(Counters::default());
         let (connected, addresses) = (watch::Sender::default(), watch::Sender::default());
+        let bodies = Bodies::new(config.identity.clone(), config.max_body_bytes.get());
         let views = Views {
+            bodies: bodies.clone(),
             peers: connected.subscribe(),
             addresses: addresses.subscribe(),
             counters: counters.clone(),
@@ -87,6 +89,8 @@ impl EventLoop {
             room: FuturesUnordered::new(),
             serving: Arc::new(Semaphore::new(config.max_serving.get())),
             refusing: Arc::new(Semaphore::new(config.max_serving.get())),
+            bodies,
+            serving_bytes: Arc::new(Semaphore::new(config.serve_bytes.get() / 1024)),
             version: 0,
             config,
         };
