@@ -195,15 +195,21 @@ pub(crate) async fn blocks(reader: &dyn BlockReader) -> Vec<Block> {
     }
 }
 
-/// libp2p nodes on loopback: each dials the first one, and all are allowed.
-pub(crate) async fn gossip(count: u8) -> Vec<Libp2pGossip> {
-    let keys: Vec<Keypair> = (0..count)
-        .map(|index| Keypair::from_seed([index + 1; 32]))
+/// libp2p nodes of one identity on loopback: each dials those before it, and all are allowed.
+pub(crate) async fn gossip(count: u8, signer: &Arc<dyn Signer>) -> Vec<Libp2pGossip> {
+    gossip_of((0..count).map(|_| signer.clone()).collect()).await
+}
+
+/// The same, each with an identity of its own.
+pub(crate) async fn gossip_of(signers: Vec<Arc<dyn Signer>>) -> Vec<Libp2pGossip> {
+    let keys: Vec<Keypair> = (1..)
+        .map(|seed| Keypair::from_seed([seed; 32]))
+        .take(signers.len())
         .collect();
     let allowed = keys.iter().map(Keypair::node_id).collect();
     let mut nodes: Vec<Libp2pGossip> = Vec::new();
-    for key in keys {
-        let mut config = gossip_libp2p::Config::new(key);
+    for (key, signer) in keys.into_iter().zip(signers) {
+        let mut config = gossip_libp2p::Config::new(key, signer);
         config.listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
         config.peers = nodes.iter().flat_map(Libp2pGossip::peer_addrs).collect();
         config.admission = Admission::AllowList(Clone::clone(&allowed));
@@ -229,7 +235,7 @@ pub(crate) async fn all_met<'a>(nodes: impl IntoIterator<Item = &'a Libp2pGossip
 /// Starts nodes on folders of their own and lets them meet.
 pub(crate) async fn nodes(common: &Common, count: u8) -> (Vec<TempDir>, Vec<Node>) {
     let (mut dirs, mut nodes) = (Vec::new(), Vec::new());
-    for gossip in gossip(count).await {
+    for gossip in gossip(count, &common.signer).await {
         let dir = tempfile::tempdir().unwrap();
         nodes.push(Node::start(common, &dir.path().join("chain"), gossip).await);
         dirs.push(dir);

@@ -186,7 +186,6 @@ impl Liar {
             genesis: common.genesis.header_hash(),
             reader: Arc::new(Claimed(chain)),
             readers: common.readers.clone(),
-            signer: common.signer.clone(),
         });
         let mut membership = within("joining", joined).await.unwrap();
         let mut missing: BTreeSet<_> = nodes.iter().map(|node| node.gossip.node_id()).collect();
@@ -240,7 +239,7 @@ impl Scene {
         let orderer = DevOrderer::replay(recorded, Pace::AllAtOnce, readers.clone(), config);
         let orderer = orderer.await.unwrap();
         let common = Common::replayed(&orderer, readers, chain.client.clone());
-        let mut members = harness::gossip(2 + strangers).await;
+        let mut members = harness::gossip(2 + strangers, &common.signer).await;
         harness::all_met(&members).await;
         let strangers = members.split_off(2);
         let (mut dirs, mut nodes) = (Vec::new(), Vec::new());

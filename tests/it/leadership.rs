@@ -9,7 +9,7 @@ use deliver_service::{Leadership, Role};
 use dev_orderer::{Config, DevOrderer, OrganizationSpec, Pace, Role as Member};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::harness::{Common, Node, all_met, gossip};
+use crate::harness::{Common, Node, all_met, gossip_of};
 
 /// How often it is looked whether the nodes are as wanted.
 const LOOK: Duration = Duration::from_millis(20);
@@ -63,11 +63,16 @@ async fn each_organisation_has_one_puller_and_another_one_when_it_is_gone() {
     common.delivery.takeover = Duration::from_secs(1);
     let dir = tempfile::tempdir().unwrap();
     let mut nodes = Vec::new();
-    for (index, gossip) in gossip(4).await.into_iter().enumerate() {
+    let signers = (0..4).map(|index| {
         // The last one is of another organisation.
         let organisation = &organisations[index / 3];
         let member = organisation.issue(&format!("node{index}"), Member::Peer);
-        common.signer = member.unwrap().signer();
+        member.unwrap().signer()
+    });
+    let signers: Vec<_> = signers.collect();
+    let gossips = gossip_of(signers.clone()).await;
+    for (index, (gossip, signer)) in gossips.into_iter().zip(signers).enumerate() {
+        common.signer = signer;
         let chain = dir.path().join(index.to_string());
         nodes.push(Node::start(&common, &chain, gossip).await);
     }

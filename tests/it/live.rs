@@ -69,8 +69,9 @@ impl Live {
         let orderer = DevOrderer::start(left_and_right(consensus)).await.unwrap();
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(GENESIS), orderer.genesis().raw()).unwrap();
+        let client = orderer.client().unwrap().signer();
         let signer = CountingSigner {
-            inner: orderer.client().unwrap().signer(),
+            inner: client.clone(),
             signed: watch::Sender::new(0),
         };
         let mut nodes = Nodes {
@@ -79,7 +80,7 @@ impl Live {
             channel: orderer.channel().clone(),
             dir,
         };
-        let mut members = harness::gossip(4).await;
+        let mut members = harness::gossip(4, &client).await;
         harness::all_met(&members).await;
         let spare = members.pop().unwrap();
         for (index, gossip) in members.into_iter().enumerate() {

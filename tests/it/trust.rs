@@ -189,7 +189,8 @@ async fn nodes_that_return_or_come_late_follow_every_configuration() {
 
 /// The member of the network that was the first one, at another port.
 async fn first_again(live: &Live) -> Libp2pGossip {
-    let mut config = gossip_libp2p::Config::new(Keypair::from_seed([1; 32]));
+    let signer = live.orderer.client().unwrap().signer();
+    let mut config = gossip_libp2p::Config::new(Keypair::from_seed([1; 32]), signer);
     let others = live.nodes.all.iter().map(|node| &node.gossip);
     for other in others.chain([&live.spare]) {
         config.peers.extend(other.peer_addrs());

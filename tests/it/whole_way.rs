@@ -163,7 +163,7 @@ async fn a_node_that_was_away_goes_on_with_its_store() {
         signer,
     );
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let mut networks = gossip(2).await.into_iter();
+    let mut networks = gossip(2, &common.signer).await.into_iter();
     let puller = Node::start(
         &common,
         &dirs[0].path().join("chain"),
@@ -184,7 +184,10 @@ async fn a_node_that_was_away_goes_on_with_its_store() {
     puller.reaches(311).await;
 
     // The same key and the same folder, at another port.
-    let mut config = gossip_libp2p::Config::new(gossip_libp2p::Keypair::from_seed([2; 32]));
+    let mut config = gossip_libp2p::Config::new(
+        gossip_libp2p::Keypair::from_seed([2; 32]),
+        common.signer.clone(),
+    );
     config.peers = puller.gossip.peer_addrs();
     let network = gossip_libp2p::Libp2pGossip::start(config).await.unwrap();
     let other = Node::start(&common, &dirs[1].path().join("chain"), network).await;

@@ -140,7 +140,12 @@ impl Node {
         let start = self.starts.fetch_add(1, Ordering::Relaxed);
         let name = node_name(self.index);
         self.trace.tell(&name, "starts");
-        let gossip = self.gossip.node_with(&name, NodeConfig::default());
+        let identity = |chain: &Chain| (chain.id.clone(), chain.signer(self.index).identity());
+        let config = NodeConfig {
+            identities: Scene::get().channels.iter().map(identity).collect(),
+            ..NodeConfig::default()
+        };
+        let gossip = self.gossip.node_with(&name, config);
         let service = DeliverService::new(self.config(start), Arc::new(gossip))?;
         for (channel, chain) in Scene::get().channels.iter().enumerate() {
             service.join_channel(self.parts(channel, chain)?).await?;

@@ -9,10 +9,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     Block, BlockNumber, BlockReader, BlockSource, BoxError, ChannelId, HeaderHash, Height, NodeId,
-    Readers, Signer, VerifiedBlock,
+    Readers, VerifiedBlock,
 };
 
 /// A network among nodes, over which the blocks of channels spread.
+///
+/// What a node proves itself with, a backend is given when it is made.
 ///
 /// A backend brings bytes and never judges blocks: what it received goes out as a [`Candidate`],
 /// and is passed on only after the answer [`Answer::Accept`].
@@ -49,8 +51,6 @@ pub struct JoinRequest {
     pub reader: Arc<dyn BlockReader>,
     /// Who may have blocks of the channel.
     pub readers: Arc<dyn Readers>,
-    /// What this node proves itself with.
-    pub signer: Arc<dyn Signer>,
 }
 
 /// A channel that was joined.
@@ -101,6 +101,12 @@ pub trait GossipChannel: Send + Sync + fmt::Debug {
     /// [`Endpoint::of_node`](crate::Endpoint::of_node). `None` when it is not connected.
     fn source(&self, node: &NodeId) -> Option<Arc<dyn BlockSource>>;
 
+    /// Holds something against a node of the channel that the backend could not see itself. A backend
+    /// that keeps no standing of nodes does nothing, which is what this does where it is not written.
+    fn blame(&self, node: &NodeId, fault: Fault) {
+        let _ = (node, fault);
+    }
+
     /// Leaves the channel; its events end. Safe to repeat.
     async fn leave(&self);
 }
@@ -115,8 +121,8 @@ pub enum GossipEvent {
     Status {
         /// The node.
         from: NodeId,
-        /// Its identity in the channel (the bytes of a `msp.SerializedIdentity`), where it proved to
-        /// the backend that it holds it and that it may read the channel.
+        /// Its identity (the bytes of a `msp.SerializedIdentity`), where it proved to the backend that
+        /// it holds it and that it may read the channel.
         identity: Option<Bytes>,
         /// What it says; nothing of it is proven but a tip whose signatures are verified.
         status: ChannelStatus,
@@ -157,6 +163,16 @@ pub enum Answer {
     Ignore,
     /// It breaks a rule: do not pass it on, and hold it against its sender.
     Reject,
+}
+
+/// What a node did beside the topic, as whoever judges blocks found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Fault {
+    /// It gave a block, or a range of them, that breaks a rule.
+    Invalid,
+    /// It promised blocks and did not give them in time.
+    Stalled,
 }
 
 /// Why the network did not do what was asked.

@@ -26,7 +26,7 @@ pub use self::{
     clock::{Clock, FixedClock, SystemClock},
     endpoint::{Endpoint, InvalidEndpoint, NodeId},
     gossip::{
-        Answer, Candidate, ChannelStatus, FetchError, Gossip, GossipChannel, GossipError,
+        Answer, Candidate, ChannelStatus, Fault, FetchError, Gossip, GossipChannel, GossipError,
         GossipEvent, JoinRequest, Membership,
     },
     hash::{DataHash, DataHashing, HeaderHash, InvalidHash, data_hash, header_der},

@@ -170,7 +170,6 @@ impl DeliverService {
                 genesis: parts.genesis,
                 reader: parts.store.clone(),
                 readers: parts.readers.clone(),
-                signer: parts.signer.clone(),
             })
             .await?;
         let node = self.inner.gossip.node_id();

@@ -13,7 +13,11 @@ use block_api::{
     VerifiedBlock, VerifyError,
 };
 use futures::FutureExt as _;
-use tokio::{sync::mpsc, task::JoinSet, time::timeout};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 use tracing::{Instrument, debug, info};
 
 use crate::{
@@ -73,6 +77,12 @@ pub(crate) async fn run(
         };
         match event {
             Some(GossipEvent::Candidate(candidate)) => {
+                // Before anything is verified that it may only have made up.
+                if !intake.failing.may(candidate.from(), Instant::now()) {
+                    intake.counters.limited.add(1);
+                    candidate.answer(Answer::Ignore);
+                    continue;
+                }
                 let (number, has_data) = (candidate.block().number(), candidate.block().has_data());
                 let same: usize = announced.get(&number).copied().unwrap_or_default();
                 if at_work.len() - tips.len() >= intake.config.candidates_at_work.get()
@@ -102,12 +112,17 @@ pub(crate) async fn run(
                 identity,
                 status,
             }) => {
+                let may = intake.failing.may(&from, Instant::now());
                 if let Some(tip) = &status.tip {
                     let giver = Giver::Peer(from.clone());
-                    intake.evidence.note(tip, &giver);
+                    match may {
+                        true => intake.evidence.note(tip, &giver),
+                        false => intake.counters.limited.add(1),
+                    }
                 }
                 // A tip that finds no place comes again with the next status.
                 if let Some(tip) = &status.tip
+                    && may
                     && heads::is_news(intake, tip)
                     && tips.len() < most_tips
                     && tips.insert(from.clone())
@@ -173,8 +188,13 @@ async fn take_in(intake: Arc<Intake>, gossip: Arc<dyn GossipChannel>, candidate:
     match judged {
         Err(Some(rejection)) => {
             intake.counters.rejected.add(1);
+            intake.failing.refused(candidate.from(), Instant::now());
             info!(channel = %intake.channel, from = %candidate.from(), %rejection, "candidate rejected");
-            candidate.answer(Answer::Reject);
+            // Neither way it goes on.
+            candidate.answer(match rejection.may_be_in_good_faith() {
+                true => Answer::Ignore,
+                false => Answer::Reject,
+            });
         }
         Err(None) => {
             intake.counters.ignored.add(1);
@@ -204,6 +224,7 @@ async fn take_in(intake: Arc<Intake>, gossip: Arc<dyn GossipChannel>, candidate:
                     Ok(verified) => keep(&intake, verified, Origin::Pull),
                     Err(error) => {
                         intake.counters.rejected.add(1);
+                        intake.failing.refused(&from, Instant::now());
                         info!(channel = %intake.channel, %from, %error, "the body of an announced block was refused");
                     }
                 },

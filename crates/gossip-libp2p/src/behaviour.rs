@@ -4,11 +4,13 @@
 use std::{collections::BTreeSet, future::Future, pin::Pin, time::Duration};
 
 use block_api::BoxError;
+#[cfg(feature = "mdns")]
+use libp2p::mdns;
 use libp2p::{
     PeerId, Swarm, SwarmBuilder, allow_block_list,
     allow_block_list::AllowedPeers,
     connection_limits::{self, ConnectionLimits},
-    gossipsub, identify,
+    gossipsub, identify, memory_connection_limits,
     metrics::Registry,
     noise, ping,
     swarm::{self, NetworkBehaviour, behaviour::toggle::Toggle},
@@ -16,6 +18,8 @@ use libp2p::{
 };
 use tokio_util::task::TaskTracker;
 
+#[cfg(feature = "mdns")]
+use crate::Config;
 use crate::{
     config::{ValidConfig, WireLimits},
     error::StartError,
@@ -29,13 +33,16 @@ pub(crate) type Gossipsub = gossipsub::Behaviour<
     gossipsub::MaxCountSubscriptionFilter<OwnNames>,
 >;
 
-/// The protocols of a node. Who may not connect is refused by the first two, before the others
+/// The protocols of a node. Who may not connect is refused by the first three, before the others
 /// hear of the connection: gossipsub would keep what it notes of a connection that is refused
 /// after it.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
     pub(crate) admission: Toggle<allow_block_list::Behaviour<AllowedPeers>>,
     pub(crate) limits: connection_limits::Behaviour,
+    pub(crate) memory: Toggle<memory_connection_limits::Behaviour>,
+    #[cfg(feature = "mdns")]
+    pub(crate) mdns: Toggle<mdns::tokio::Behaviour>,
     pub(crate) gossipsub: Gossipsub,
     pub(crate) streams: streams::Behaviour,
     pub(crate) identify: identify::Behaviour,
@@ -87,7 +94,7 @@ pub(crate) fn swarm(
         .with_dns()
         .map_err(|error| setup("DNS")(error.into()))?
         .with_behaviour(|_| behaviour(valid, registry))
-        .map_err(|error| setup("gossipsub")(error.into()))?;
+        .map_err(|error| setup("a protocol")(error.into()))?;
     Ok(builder
         .with_swarm_config(|_| {
             swarm::Config::with_executor(Tasks(tasks))
@@ -117,6 +124,12 @@ fn behaviour(valid: &ValidConfig, registry: Option<&mut Registry>) -> Result<Beh
     Ok(Behaviour {
         admission: valid.admitted.as_ref().map(admitting).into(),
         limits: connection_limits::Behaviour::new(limits),
+        memory: config
+            .max_memory
+            .map(|limit| memory_connection_limits::Behaviour::with_max_bytes(limit.get()))
+            .into(),
+        #[cfg(feature = "mdns")]
+        mdns: nearby(config)?.into(),
         gossipsub: match registry {
             Some(registry) => measured(gossipsub_behaviour(valid)?, valid, registry),
             None => gossipsub_behaviour(valid)?,
@@ -125,6 +138,16 @@ fn behaviour(valid: &ValidConfig, registry: Option<&mut Registry>) -> Result<Beh
         identify: identify::Behaviour::new(about),
         ping: ping::Behaviour::new(pinging),
     })
+}
+
+/// Looks for nodes on the local network, where the configuration wants it.
+#[cfg(feature = "mdns")]
+fn nearby(config: &Config) -> Result<Option<mdns::tokio::Behaviour>, BoxError> {
+    if !config.mdns {
+        return Ok(None);
+    }
+    let looking = mdns::tokio::Behaviour::new(mdns::Config::default(), config.identity.peer_id())?;
+    Ok(Some(looking))
 }
 
 fn admitting(peers: &BTreeSet<PeerId>) -> allow_block_list::Behaviour<AllowedPeers> {

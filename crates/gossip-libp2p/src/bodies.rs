@@ -25,12 +25,3 @@ pub(crate) use self::{
 
 /// The most that one requester is sent without asking again.
 pub(crate) const LARGEST_PROMISE: usize = hints::WHOLE;
-
-/// What a node did that it should not have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// It gave what is false.
-    Invalid,
-    /// It promised and did not deliver.
-    Stalled,
-}

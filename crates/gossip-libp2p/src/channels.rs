@@ -22,9 +22,7 @@ use tokio::sync::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    bodies::Holders, identity::node_id, proof::Proof, topic::TopicId, wire::StatusMessage,
-};
+use crate::{bodies::Holders, identity::node_id, topic::TopicId, wire::StatusMessage};
 
 /// The longest status on the wire. A tip whose signatures need more is left out of it.
 pub(crate) const MAX_STATUS: usize = 256 * 1024;
@@ -58,7 +56,6 @@ pub(crate) struct Channel {
     left: CancellationToken,
     /// Header and signatures of a recent block, as a rule of the newest one.
     tip: Option<Block>,
-    proof: Option<Proof>,
     told: Option<Told>,
     /// The status as it is told.
     pub(crate) status: Option<Bytes>,
@@ -135,7 +132,6 @@ impl Channel {
             pulling,
             left,
             tip: None,
-            proof: None,
             told: None,
             status: None,
             reading: false,
@@ -148,6 +144,11 @@ impl Channel {
     pub(crate) fn add_member(&self, peer: PeerId) {
         self.members
             .send_if_modified(|members| members.insert(peer));
+    }
+
+    /// The connected nodes that take part.
+    pub(crate) fn members(&self) -> watch::Ref<'_, BTreeSet<PeerId>> {
+        self.members.borrow()
     }
 
     /// A node takes part no longer.
@@ -252,12 +253,6 @@ impl Channel {
         }
     }
 
-    /// Takes what this node proves itself with; the next look at the chain gives a status with it.
-    pub(crate) fn prove(&mut self, proof: Proof) {
-        self.proof = Some(proof);
-        self.told = None;
-    }
-
     /// Looks at the chain.
     pub(crate) fn look(&mut self) -> Outlook {
         let ChainInfo {
@@ -316,7 +311,6 @@ impl Channel {
                 tip,
                 pulling,
             },
-            proof: self.proof.clone(),
         };
         let mut encoded = message.encode();
         if encoded.len() > MAX_STATUS {
@@ -348,7 +342,7 @@ impl Drop for Channel {
 mod tests {
     use block_api::{
         BlockStore,
-        testing::{MemoryStore, OpenReaders, TestChain, TestSigner},
+        testing::{MemoryStore, OpenReaders, TestChain},
     };
 
     use super::*;
@@ -371,7 +365,6 @@ mod tests {
             genesis: blocks[0].header_hash(),
             reader: store.clone(),
             readers: Arc::new(OpenReaders),
-            signer: Arc::new(TestSigner("node")),
         };
         let topic = TopicId::of_channel(&request.channel, &request.genesis);
         let (channel, shared, events) =

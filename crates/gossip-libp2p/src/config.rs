@@ -3,11 +3,12 @@
 
 use std::{collections::BTreeSet, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use block_api::{Clock, NodeId, SystemClock};
+use block_api::{Clock, NodeId, Signer, SystemClock};
 use libp2p::{Multiaddr, PeerId};
 
 use crate::{
     bodies,
+    discovery::{MAX_ADDRESSES, check_told},
     error::ConfigError,
     identity::{Keypair, peer_address, peer_id},
     topic,
@@ -18,6 +19,8 @@ use crate::{
 pub struct Config {
     /// The key of this node.
     pub identity: Keypair,
+    /// What this node proves to others with who it is: the key of its MSP identity.
+    pub signer: Arc<dyn Signer>,
     /// Tells the time by which the identities of others are judged. Default: the machine's.
     pub clock: Arc<dyn Clock>,
     /// Where it listens; port 0 takes any free one. Default: nowhere, so that it only dials.
@@ -27,6 +30,23 @@ pub struct Config {
     pub peers: Vec<Multiaddr>,
     /// Whom it talks to. Default: the static peers alone.
     pub admission: Admission,
+    /// Addresses of this node that every node is told of that shares a channel with it. Port 0 stands
+    /// for the port that it listens on. Others dial none below 1024. Default: none; where this node
+    /// listens is not told by itself.
+    pub external_addrs: Vec<Multiaddr>,
+    /// Addresses that only nodes of the own organisation are told of. Default: none.
+    pub internal_addrs: Vec<Multiaddr>,
+    /// While fewer nodes than that are connected, ones are dialled that others told of. 0 dials the
+    /// static peers alone. Default: 16.
+    pub target_peers: usize,
+    /// Whether nodes are looked for on the local network, by multicast DNS, and told there where this
+    /// one listens. For development: anybody on the network can answer. It takes the feature `mdns`.
+    /// Default: false.
+    pub mdns: bool,
+    /// With more bytes of memory in use by the process, no connection is made or taken. Default:
+    /// no limit.
+    pub max_memory: Option<NonZeroUsize>,
+
     /// How many nodes may be connected. Default: 256.
     pub max_peers: NonZeroUsize,
     /// How many channels this node may join, and how many any other may name. Nodes of one network
@@ -183,15 +203,21 @@ const CONTROL_ROOM: usize = 16 * 1024;
 const READ_AHEAD: usize = 16 * 1024;
 
 impl Config {
-    /// The defaults, for a node with this key.
-    pub fn new(identity: Keypair) -> Self {
+    /// The defaults, for a node with this key and this MSP identity.
+    pub fn new(identity: Keypair, signer: Arc<dyn Signer>) -> Self {
         let size = |n| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
         Self {
             identity,
+            signer,
             clock: Arc::new(SystemClock),
             listen: Vec::new(),
             peers: Vec::new(),
             admission: Admission::AllowList(BTreeSet::new()),
+            external_addrs: Vec::new(),
+            internal_addrs: Vec::new(),
+            target_peers: 16,
+            mdns: false,
+            max_memory: None,
             max_peers: size(256),
             max_topics: size(4096),
             inline_limit: size(64 * 1024),
@@ -327,6 +353,23 @@ impl Config {
         if self.max_topics.get() > 65536 {
             return wrong("max_topics", &self.max_topics, "it must be at most 65536");
         }
+        for (field, addresses) in [
+            ("external_addrs", &self.external_addrs),
+            ("internal_addrs", &self.internal_addrs),
+        ] {
+            if addresses.len() > MAX_ADDRESSES {
+                return wrong(field, addresses, "a node has at most 8 addresses of a kind");
+            }
+            for address in addresses {
+                if let Err(reason) = check_told(address) {
+                    return wrong(field, address, reason);
+                }
+            }
+        }
+        if self.mdns && !cfg!(feature = "mdns") {
+            return wrong("mdns", &self.mdns, "this build is without the feature mdns");
+        }
+
         let own = self.identity.peer_id();
         let mut peers = Vec::new();
         for address in &self.peers {
@@ -402,10 +445,12 @@ impl WireLimits {
 
 #[cfg(test)]
 mod tests {
+    use block_api::testing::TestSigner;
+
     use super::*;
 
     fn config() -> Config {
-        Config::new(Keypair::from_seed([1; 32]))
+        Config::new(Keypair::from_seed([1; 32]), Arc::new(TestSigner("node")))
     }
 
     fn size(n: usize) -> NonZeroUsize {
@@ -436,11 +481,13 @@ mod tests {
 
     #[test]
     fn the_defaults_are_what_the_documentation_says() {
-        let printed = format!("{:?}", Config::new(Keypair::from_seed([1; 32])));
+        let printed = format!("{:?}", config());
         let (_, settings) = printed.split_once("listen: ").unwrap();
         assert_eq!(
             settings,
-            "[], peers: [], admission: AllowList({}), max_peers: 256, max_topics: 4096, \
+            "[], peers: [], admission: AllowList({}), \
+             external_addrs: [], internal_addrs: [], target_peers: 16, mdns: false, max_memory: None, \
+             max_peers: 256, max_topics: 4096, \
              inline_limit: 65536, max_block: 109051904, heartbeat: 700ms, \
              mesh: MeshSize { low: 4, target: 6, high: 12 }, validation_timeout: 5s, \
              max_validations: 1024, max_validation_bytes: 134217728, peer_queue: 512, event_queue: 64, command_queue: 64, \
@@ -551,6 +598,20 @@ mod tests {
                     ..config()
                 },
                 "max_topics",
+            ),
+            (
+                Config {
+                    external_addrs: vec!["/ip4/10.0.0.1/tcp/80".parse().unwrap()],
+                    ..config()
+                },
+                "external_addrs",
+            ),
+            (
+                Config {
+                    internal_addrs: vec!["/ip4/10.0.0.1/tcp/7000".parse().unwrap(); 9],
+                    ..config()
+                },
+                "internal_addrs",
             ),
             (
                 Config {

@@ -62,6 +62,11 @@ impl Dialer {
         }
     }
 
+    /// Whether the peer is a static one.
+    pub(crate) fn keeps(&self, peer: &PeerId) -> bool {
+        self.peers.contains_key(peer)
+    }
+
     /// When the next peer is due.
     pub(crate) fn next(&self) -> Option<Instant> {
         let due = |target: &Target| match target.state {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The one task that owns the swarm: it takes commands, judges what comes, and keeps the peers.
 
+mod discovery;
 mod messages;
 mod peers;
 mod start;
@@ -13,8 +14,7 @@ use std::{
     time::Duration,
 };
 
-use block_api::{Answer, Block, GossipError, GossipEvent, JoinRequest, NodeId};
-use bytes::Bytes;
+use block_api::{Answer, Block, Fault, GossipError, GossipEvent, JoinRequest, NodeId};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol, Swarm,
@@ -32,14 +32,14 @@ use tracing::{debug, error, info};
 use self::peers::Peer;
 use crate::{
     behaviour::{Behaviour, BehaviourEvent},
-    bodies::{Bodies, Fault},
+    bodies::Bodies,
     channels::{Channel, Shared, Told},
     config::Config,
     dialer::Dialer,
+    discovery::{Directory, Own, Record},
     error::OpenError,
     handle::Opener,
     identity::node_id,
-    proof::{Judges, Proof},
     seen::Seen,
     serve::Library,
     stats::Counters,
@@ -108,17 +108,11 @@ pub(crate) enum Report {
     Status {
         peer: PeerId,
         message: StatusMessage,
-        /// The identity that it proved with it.
-        identity: Option<Bytes>,
     },
+    /// A peer told of nodes.
+    Records { peer: PeerId, records: Vec<Record> },
     /// Nothing was heard of a peer for too long.
     Silent { peer: PeerId },
-    /// The holder of a key signed.
-    Proof {
-        topic: TopicId,
-        generation: u64,
-        proof: Proof,
-    },
     /// The newest block of a channel was read, or could not be.
     Tip {
         topic: TopicId,
@@ -148,12 +142,13 @@ pub(crate) struct EventLoop {
     cancel: CancellationToken,
     counters: Arc<Counters>,
     dialer: Dialer,
+    directory: Directory,
+    own: Own,
     peers: BTreeMap<PeerId, Peer>,
     connected: watch::Sender<BTreeSet<NodeId>>,
     addresses: watch::Sender<Vec<Multiaddr>>,
     channels: BTreeMap<TopicId, Channel>,
     library: watch::Sender<Library>,
-    judges: watch::Sender<Judges>,
     bodies: Arc<Bodies>,
     /// What may be promised of bodies to all peers, in KiB.
     serving_bytes: Arc<Semaphore>,
@@ -193,7 +188,7 @@ impl EventLoop {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let cancel = self.cancel.clone();
         loop {
-            let redial = self.dialer.next();
+            let redial = self.next_dial();
             // The arms take turns at random: with a fixed order, a busy publisher would keep the
             // network waiting.
             tokio::select! {
@@ -288,17 +283,9 @@ impl EventLoop {
 
     fn handle_report(&mut self, report: Report) {
         match report {
-            Report::Status {
-                peer,
-                message,
-                identity,
-            } => self.handle_status(peer, message, identity),
+            Report::Status { peer, message } => self.handle_status(peer, message),
+            Report::Records { peer, records } => self.handle_records(peer, records),
             Report::Silent { peer } => self.handle_silence(peer),
-            Report::Proof {
-                topic,
-                generation,
-                proof,
-            } => self.handle_proof(topic, generation, proof),
             Report::Tip {
                 topic,
                 generation,
@@ -314,6 +301,7 @@ impl EventLoop {
             let channel = self.channels.get(topic)?;
             Some(channel.request.reader.info().height)
         });
+        self.keep_records();
         let topics: Vec<TopicId> = self.channels.keys().copied().collect();
         for topic in topics {
             self.look(topic);
@@ -326,9 +314,10 @@ impl EventLoop {
             SwarmEvent::ConnectionEstablished {
                 peer_id,
                 connection_id,
+                endpoint,
                 ..
             } => {
-                self.connected(peer_id, connection_id);
+                self.connected(peer_id, connection_id, endpoint.get_remote_address());
             }
             SwarmEvent::ConnectionClosed {
                 peer_id,
@@ -356,6 +345,7 @@ impl EventLoop {
                 }
                 debug!(%peer, %error, "dialling failed");
                 self.dialer.failed(&peer, Instant::now());
+                self.directory.failed(&peer, Instant::now());
             }
             SwarmEvent::NewListenAddr { address, .. } => {
                 info!(%address, "listening");
@@ -390,6 +380,13 @@ impl EventLoop {
         while let Some((peer, addresses)) = self.dialer.take_due(Instant::now()) {
             self.dial(peer, addresses);
         }
+        self.dial_learned();
+    }
+
+    /// When the next node is to be dialled.
+    fn next_dial(&self) -> Option<Instant> {
+        let learned = self.directory.next(self.peers.len());
+        self.dialer.next().into_iter().chain(learned).min()
     }
 
     fn next_version(&mut self) -> u64 {

@@ -35,6 +35,8 @@ pub(crate) const BODY_HAVE: u8 = 13;
 pub(crate) const BODY_PIECE: u8 = 14;
 /// It is expected and not there. It has no payload.
 pub(crate) const BODY_NOT_YET: u8 = 15;
+/// Records of nodes.
+pub(crate) const RECORDS: u8 = 20;
 
 const HEAD: usize = 5;
 

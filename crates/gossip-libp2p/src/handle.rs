@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use block_api::{
-    Block, BlockSource, BoxError, ChannelId, FetchError, Gossip, GossipChannel, GossipError,
+    Block, BlockSource, BoxError, ChannelId, Fault, FetchError, Gossip, GossipChannel, GossipError,
     JoinRequest, Membership, NodeId, VerifiedBlock,
 };
 use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol, metrics::Registry};
@@ -26,7 +26,7 @@ use tokio_util::{
 use tracing::warn;
 
 use crate::{
-    bodies::{Bodies, BodyId, Fault, Fetcher},
+    bodies::{Bodies, BodyId, Fetcher},
     channels::Shared,
     config::{Config, INLINE_CONFIG},
     error::{AddPeerError, OpenError, StartError},

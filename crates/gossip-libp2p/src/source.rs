@@ -243,7 +243,7 @@ fn failed(endpoint: &Endpoint, phase: Phase, error: FrameError) -> SourceError {
 
 #[cfg(test)]
 mod tests {
-    use block_api::testing::{TestChain, within};
+    use block_api::testing::{TestChain, TestSigner, within};
     use futures::{AsyncWriteExt, StreamExt};
     use tokio::io::{DuplexStream, duplex};
     use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
@@ -259,7 +259,7 @@ mod tests {
         Arc::new(Config {
             max_block,
             inline_limit,
-            ..Config::new(Keypair::from_seed([1; 32]))
+            ..Config::new(Keypair::from_seed([1; 32]), Arc::new(TestSigner("node")))
         })
     }
 

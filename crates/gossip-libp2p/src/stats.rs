@@ -26,6 +26,10 @@ pub struct Stats {
     pub malformed: u64,
     /// Statuses that came.
     pub statuses: u64,
+    /// Records of nodes that came and said something new.
+    pub records: u64,
+    /// Records of nodes that were not for this one.
+    pub records_refused: u64,
     /// Connections that were refused: not admitted, or one too many.
     pub connections_refused: u64,
     /// Requests for blocks that were served, to whatever end.
@@ -74,6 +78,8 @@ counters!(
     rejected,
     malformed,
     statuses,
+    records,
+    records_refused,
     connections_refused,
     requests_served,
     requests_refused,

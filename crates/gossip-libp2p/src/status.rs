@@ -17,7 +17,6 @@ use crate::{
     event_loop::Report,
     frames::{self, FrameError, Patience, flush, read_frame, write_frame},
     handle::Opener,
-    proof::Examiner,
     stats::Counters,
     streams::STATUS,
     topic::TopicId,
@@ -120,11 +119,10 @@ pub(crate) async fn hear<S>(
     reports: mpsc::Sender<Report>,
     rhythm: Rhythm,
     counters: &Counters,
-    examiner: &mut Examiner,
 ) where
     S: AsyncRead + Unpin,
 {
-    if hear_on(peer, stream, &reports, rhythm, counters, examiner).await == Ended::Other {
+    if hear_on(peer, stream, &reports, rhythm, counters).await == Ended::Other {
         sleep(rhythm.silence).await;
     }
     // The event loop is gone when the node stops.
@@ -137,7 +135,6 @@ async fn hear_on<S>(
     reports: &mpsc::Sender<Report>,
     rhythm: Rhythm,
     counters: &Counters,
-    examiner: &mut Examiner,
 ) -> Ended
 where
     S: AsyncRead + Unpin,
@@ -166,12 +163,6 @@ where
         }
         if frame.kind == frames::BEAT {
             patience.first = Some(rhythm.silence);
-            for (message, identity) in examiner.look_again() {
-                let identity = Some(identity);
-                if !report(reports, peer, message, identity).await {
-                    return Ended::Other;
-                }
-            }
         }
         if frame.kind != frames::STATUS {
             continue;
@@ -190,26 +181,12 @@ where
             }
         };
         pace.wait(Some(message.topic)).await;
-        let identity = examiner.identity(&message);
-        if !report(reports, peer, message, identity).await {
+        // While the event loop is busy, the peer waits; the node stops when it is gone.
+        let status = Report::Status { peer, message };
+        if reports.send(status).await.is_err() {
             return Ended::Other;
         }
     }
-}
-
-/// Reports a status; `false` when the node stops. While the event loop is busy, the peer waits.
-async fn report(
-    reports: &mpsc::Sender<Report>,
-    peer: PeerId,
-    message: StatusMessage,
-    identity: Option<Bytes>,
-) -> bool {
-    let status = Report::Status {
-        peer,
-        message,
-        identity,
-    };
-    reports.send(status).await.is_ok()
 }
 
 /// Tells what is in the outbox, and what changes in it, on one stream; while nothing does, that this
@@ -255,9 +232,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::SystemTime};
-
-    use block_api::{BlockNumber, ChannelStatus, FixedClock, Height, testing::within};
+    use block_api::{BlockNumber, ChannelStatus, Height, testing::within};
     use tokio::{
         io::{DuplexStream, duplex},
         time::Instant,
@@ -265,7 +240,7 @@ mod tests {
     use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
     use super::*;
-    use crate::{frames::Frame, proof::Judges};
+    use crate::frames::Frame;
 
     const SECOND: Duration = Duration::from_secs(1);
     const RHYTHM: Rhythm = Rhythm {
@@ -284,7 +259,6 @@ mod tests {
         StatusMessage {
             topic: TopicId::new([topic; 32]),
             status,
-            proof: None,
         }
     }
 
@@ -356,26 +330,23 @@ mod tests {
         drop(one);
         let (reports, mut reported) = mpsc::channel(300);
         let counters = Counters::default();
-        let (peer, mut examiner) = examiner();
-        let heard = hear(peer, other, reports, RHYTHM, &counters, &mut examiner);
+        let peer = peer();
+        let heard = hear(peer, other, reports, RHYTHM, &counters);
         within("the end of the stream", heard).await;
         let (mut count, mut silent) = (0, 0);
         while let Some(report) = reported.recv().await {
             match report {
                 Report::Status { .. } => count += 1,
                 Report::Silent { .. } => silent += 1,
-                other @ (Report::Proof { .. } | Report::Tip { .. }) => panic!("{other:?}"),
+                other @ (Report::Tip { .. } | Report::Records { .. }) => panic!("{other:?}"),
             }
         }
         assert_eq!(silent, 1, "no other stream took the place of this one");
         (count, counters.snapshot().malformed)
     }
 
-    fn examiner() -> (PeerId, Examiner) {
-        let peer = crate::Keypair::from_seed([1; 32]).peer_id();
-        let clock = Arc::new(FixedClock(SystemTime::UNIX_EPOCH));
-        let judges = watch::channel(Judges::default()).1;
-        (peer, Examiner::new(peer, judges, clock))
+    fn peer() -> PeerId {
+        crate::Keypair::from_seed([1; 32]).peer_id()
     }
 
     /// A node that hangs closes nothing.
@@ -385,11 +356,11 @@ mod tests {
         let (mut one, other) = (one.compat(), other.compat());
         let (reports, mut reported) = mpsc::channel(10);
         let (outbox, mut news) = watch::channel(Outbox::from([entry(1, 1, 10)]));
-        let (peer, mut examiner) = examiner();
+        let peer = peer();
         let counters = Counters::default();
         let mut pause = FIRST_PAUSE;
         let hearing = async {
-            hear(peer, other, reports, RHYTHM, &counters, &mut examiner).await;
+            hear(peer, other, reports, RHYTHM, &counters).await;
             Instant::now()
         };
         let telling = async {
@@ -423,9 +394,9 @@ mod tests {
             .await
             .unwrap();
         let (reports, mut reported) = mpsc::channel(10);
-        let (peer, mut examiner) = examiner();
+        let peer = peer();
         let counters = Counters::default();
-        let hearing = hear(peer, other, reports, RHYTHM, &counters, &mut examiner);
+        let hearing = hear(peer, other, reports, RHYTHM, &counters);
         assert!(timeout(SECOND * 600, hearing).await.is_err());
         assert!(matches!(reported.recv().await, Some(Report::Status { .. })));
         assert!(reported.recv().await.is_none());

@@ -7,6 +7,9 @@ mod message;
 mod range;
 mod status;
 
+#[cfg(any(test, feature = "testing"))]
+use crate::discovery::parse_records;
+
 pub(crate) use self::{
     body::{Ask, Offer, PIECE_HEAD, Want, parse_have, parse_piece, put_have},
     message::{COPY_AT, Form, encode, parse},
@@ -29,6 +32,7 @@ pub fn fuzz_wire(data: &[u8]) {
     drop(Want::parse(data));
     drop(Offer::parse(data));
     let _ = parse_piece(data);
+    drop(parse_records(&bytes));
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How links and nodes behave.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroUsize, time::Duration};
+
+use block_api::ChannelId;
+use bytes::Bytes;
 
 /// One direction of a link between two nodes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,8 +33,11 @@ pub struct NodeConfig {
     pub seen_messages: NonZeroUsize,
     /// How often the status is told. Default: one second.
     pub status_interval: Duration,
-    /// Whether it proves who it is. Default: it does.
-    pub proves_identity: bool,
+    /// The identity that it proves to the others; `None` proves none. Default: `node`, as that of
+    /// every other node.
+    pub identity: Option<Bytes>,
+    /// The identities that it proves in channels where it has others. Default: none.
+    pub identities: BTreeMap<ChannelId, Bytes>,
     /// After so long without a status a neighbour counts as gone. Default: three seconds.
     pub silence_limit: Duration,
 }
@@ -55,7 +61,8 @@ impl Default for NodeConfig {
             inbox: count(1024),
             seen_messages: count(1024),
             status_interval: Duration::from_secs(1),
-            proves_identity: true,
+            identity: Some(Bytes::from_static(b"node")),
+            identities: BTreeMap::new(),
             silence_limit: Duration::from_secs(3),
         }
     }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use block_api::{BlockNumber, ChannelId, NodeId};
+use bytes::Bytes;
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 
 use crate::{
@@ -62,6 +63,15 @@ impl MemoryNetwork {
     /// replaced, as when a process starts again.
     pub fn node(&self, name: &str) -> MemoryGossip {
         self.node_with(name, NodeConfig::default())
+    }
+
+    /// Adds a node that proves this identity to the others, otherwise with the default configuration.
+    pub fn node_of(&self, name: &str, identity: Bytes) -> MemoryGossip {
+        let config = NodeConfig {
+            identity: Some(identity),
+            ..NodeConfig::default()
+        };
+        self.node_with(name, config)
     }
 
     /// Adds a node.

@@ -15,8 +15,8 @@ use std::{
 use async_trait::async_trait;
 use block_api::{
     Answer, Block, BlockNumber, BlockSource, Candidate, ChannelId, ChannelStatus, Delivery,
-    Endpoint, FetchError, Gossip, GossipChannel, GossipError, JoinRequest, Membership, NodeId,
-    StreamRequest, VerifiedBlock,
+    Endpoint, Fault, FetchError, Gossip, GossipChannel, GossipError, JoinRequest, Membership,
+    NodeId, StreamRequest, VerifiedBlock,
 };
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -34,6 +34,8 @@ use crate::{
     source::PeerSource,
 };
 
+/// How many faults are kept; of further ones nothing is.
+const BLAMES: usize = 1024;
 /// How long to wait before the holders of an announced block are asked again; it doubles each time.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 /// What the wait never exceeds.
@@ -61,6 +63,7 @@ struct State {
     /// What neighbours sent, towards the task that waits until it is due; none before the first
     /// channel was joined.
     arriving: Option<mpsc::Sender<Arrival>>,
+    blamed: Vec<(NodeId, Fault)>,
 }
 
 #[derive(Debug, Clone)]
@@ -108,6 +111,11 @@ impl MemoryGossip {
     pub(crate) fn node(&self) -> Arc<Node> {
         self.node.clone()
     }
+
+    /// What its channels held against others, by [`GossipChannel::blame`]. Nothing comes of it here.
+    pub fn blamed(&self) -> Vec<(NodeId, Fault)> {
+        self.node.state().blamed.clone()
+    }
 }
 
 #[async_trait]
@@ -122,11 +130,12 @@ impl Gossip for MemoryGossip {
         }
         let topic = (request.channel.clone(), request.genesis);
         let (events, receiver) = mpsc::channel(self.node.config.event_queue.get());
-        let proves_identity = self.node.config.proves_identity;
+        let config = &self.node.config;
+        let identity = config.identities.get(&request.channel);
         let channel = Arc::new(Channel::new(
             topic.clone(),
             request.reader,
-            proves_identity.then(|| request.signer.identity()),
+            identity.or(config.identity.as_ref()).cloned(),
             events,
             self.node.stopped.child_token(),
         ));
@@ -240,6 +249,13 @@ impl GossipChannel for Joined {
             peer,
             topic,
         )))
+    }
+
+    fn blame(&self, node: &NodeId, fault: Fault) {
+        let mut state = self.node.state();
+        if state.blamed.len() < BLAMES {
+            state.blamed.push((node.clone(), fault));
+        }
     }
 
     async fn leave(&self) {

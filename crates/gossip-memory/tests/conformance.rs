@@ -10,7 +10,7 @@ use std::{future::ready, sync::Arc, time::Duration};
 
 use block_api::{
     BlockNumber, BlockStore, Gossip, GossipEvent, JoinRequest, Membership, NodeId, StreamRequest,
-    testing::{MemoryStore, OpenReaders, TestChain, TestSigner, gossip_conformance, within},
+    testing::{MemoryStore, OpenReaders, TestChain, gossip_conformance, within},
 };
 use blockcast_gossip_memory::{Link, MemoryGossip, MemoryNetwork, NodeConfig};
 use tokio::time::Instant;
@@ -67,7 +67,6 @@ async fn pair(seed: u64, link: Link) -> Pair {
             genesis: genesis.header_hash(),
             reader: store.clone(),
             readers: Arc::new(OpenReaders),
-            signer: Arc::new(TestSigner("node")),
         };
         members.push(node.join(request).await.unwrap());
     }
@@ -252,7 +251,6 @@ async fn a_node_that_is_removed_is_missed_and_may_come_back() {
         genesis: TestChain::verified(&TestChain::new("ch").config()).header_hash(),
         reader: pair.stores[0].clone(),
         readers: Arc::new(OpenReaders),
-        signer: Arc::new(TestSigner("node")),
     };
     let mut member = back.join(request).await.unwrap();
     let block = TestChain::verified(&pair.chain.data(10));

@@ -107,7 +107,7 @@ impl NodeBuilder {
             let channel = Box::pin(channel::open(&self.config, section, &identity, self.check));
             opened.push(channel.await?);
         }
-        let network = Box::pin(self.network()).await?;
+        let network = Box::pin(self.network(&identity.signer)).await?;
         let service = DeliverService::new(delivery, network.gossip.clone())?;
         let seen = |channel: &OpenedChannel| Seen {
             store: channel.store.clone(),
@@ -175,7 +175,7 @@ impl NodeBuilder {
         Ok(Some((listener, address)))
     }
 
-    async fn network(&mut self) -> Result<Network, StartError> {
+    async fn network(&mut self, signer: &Arc<dyn Signer>) -> Result<Network, StartError> {
         if let Some(gossip) = &self.gossip {
             return Ok(Network {
                 gossip: gossip.clone(),
@@ -188,7 +188,7 @@ impl NodeBuilder {
                 let key = gossip_key::load_or_make(&self.config.gossip_key_file())?;
                 let config = gossip_libp2p::Config {
                     clock: self.clock.clone(),
-                    ..self.config.libp2p(key)?
+                    ..self.config.libp2p(key, signer.clone())?
                 };
                 let gossip = Libp2pGossip::start_with_metrics(config, &mut self.registry).await?;
                 let addresses = gossip
@@ -204,7 +204,7 @@ impl NodeBuilder {
             }
             GossipBackend::Memory => {
                 // Nothing is drawn by lot among one node, so that any seed does.
-                let node = MemoryNetwork::new(0).node(&self.config.node.name);
+                let node = MemoryNetwork::new(0).node_of(&self.config.node.name, signer.identity());
                 Ok(Network {
                     gossip: Arc::new(node),
                     libp2p: None,

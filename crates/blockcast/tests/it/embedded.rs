@@ -83,9 +83,9 @@ async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
 async fn blocks_are_streamed_from_a_node_that_pulls_and_from_one_that_does_not() {
     let (orderer, dir) = (orderer().await, TempDir::new().unwrap());
     let network = MemoryNetwork::new(3);
-    let gossips = [network.node("a"), network.node("b")];
-    network.link(&NodeId::new("a"), &NodeId::new("b"), Link::default());
     let signer = signer(&orderer);
+    let gossips = ["a", "b"].map(|name| network.node_of(name, signer.identity()));
+    network.link(&NodeId::new("a"), &NodeId::new("b"), Link::default());
     let mut nodes = Vec::new();
     for (index, (name, gossip)) in ["a", "b"].into_iter().zip(gossips).enumerate() {
         let mut config = config(&orderer, dir.path(), name);

@@ -55,7 +55,7 @@ impl Scene {
             orderer.generate(4, 100, Pace::AllAtOnce).await.unwrap();
         }
         let network = MemoryNetwork::new(8);
-        let gossip = network.node("old");
+        let gossip = network.node_of("old", orderer.client().unwrap().signer().identity());
         let section = ChannelSection::new(channel(), dir.path().join("genesis.block"));
         let old = start_node(&orderer, dir.path(), "old", section, gossip).await;
         let old = old.unwrap();
@@ -92,7 +92,8 @@ impl Scene {
 
     /// A node that has blocks from other nodes alone.
     async fn fed(&self, name: &str, section: ChannelSection) -> Result<Node, StartError> {
-        let gossip = self.network.node(name);
+        let signer = self.orderer.client().unwrap().signer();
+        let gossip = self.network.node_of(name, signer.identity());
         let section = ChannelSection {
             pull: Pull::Never,
             ..section

@@ -48,7 +48,10 @@ struct Reader {
 impl Giver {
     /// A node that is not in the channel yet.
     async fn start(seed: u8, admitted: &NodeId, genesis: HeaderHash, reader: Reader) -> Self {
-        let mut config = Config::new(Keypair::from_seed([seed; 32]));
+        let mut config = Config::new(
+            Keypair::from_seed([seed; 32]),
+            Arc::new(TestSigner("giver")),
+        );
         config.listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
         config.admission = Admission::AllowList([admitted.clone()].into());
         Self {
@@ -64,7 +67,6 @@ impl Giver {
             genesis: self.genesis,
             reader: self.reader.clone(),
             readers: Arc::new(OpenReaders),
-            signer: Arc::new(TestSigner("giver")),
         };
         self.gossip.join(request).await.unwrap()
     }

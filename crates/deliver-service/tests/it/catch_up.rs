@@ -12,10 +12,7 @@ use std::{
 use block_api::{
     Block, BlockNumber, Content, Gossip, Height, JoinRequest, Standing, Start, Stop, VerifiedBlock,
     WhenMissing,
-    testing::{
-        GullibleVerifier, LiveChain, Manner, MemoryStore, Opening, Step, TestChain, TestSigner,
-        within,
-    },
+    testing::{GullibleVerifier, LiveChain, Manner, MemoryStore, Opening, Step, TestChain, within},
 };
 use blockcast_deliver_service::Config;
 use gossip_memory::{Link, MemoryNetwork, NodeConfig};
@@ -86,9 +83,8 @@ async fn the_own_organisation_is_asked_first() {
     let (mut members, mut readers) = (Vec::new(), Vec::new());
     for (identity, count) in [("node", 61), ("stranger", 31)] {
         let reader = Arc::new(Slow::new(&blocks[..count], Duration::ZERO).await);
-        let parts = (reader.clone() as _, Arc::new(TestSigner(identity)) as _);
-        let name = format!("of-{identity}");
-        members.push(member_of(&net, &name, &node, &blocks[0], parts).await);
+        let gossip = net.node_of(&format!("of-{identity}"), identity.into());
+        members.push(member_of(gossip, &node, &blocks[0], reader.clone()).await);
         readers.push(reader);
     }
     net.link_all(LINK);
@@ -191,7 +187,6 @@ async fn a_hole_that_a_refused_block_leaves_is_closed() {
         genesis: parts.genesis,
         reader: Arc::new(reader),
         readers: parts.readers,
-        signer: parts.signer,
     });
     let other = joined.await.unwrap().channel;
     net.link_all(Link::default());

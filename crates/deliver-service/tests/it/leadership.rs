@@ -42,21 +42,31 @@ impl Group {
     }
 
     async fn prepare(names: usize) -> Self {
-        let blocks = chain(60, 100);
-        let mut group = Self {
-            network: MemoryNetwork::new(7),
-            chain: LiveChain::new(blocks[..1].to_vec()),
-            blocks,
-            nodes: Vec::new(),
-        };
+        let mut group = Self::empty();
         for index in 0..names {
             group.add(&format!("node-{index}"), Config::default()).await;
         }
         group
     }
 
+    fn empty() -> Self {
+        let blocks = chain(60, 100);
+        Self {
+            network: MemoryNetwork::new(7),
+            chain: LiveChain::new(blocks[..1].to_vec()),
+            blocks,
+            nodes: Vec::new(),
+        }
+    }
+
     async fn add(&mut self, name: &str, config: Config) {
-        let node = Node::start(&self.network, name, &self.blocks[0], config).await;
+        self.add_on(self.network.node(name), config).await;
+    }
+
+    async fn add_on(&mut self, gossip: MemoryGossip, config: Config) {
+        let genesis = &self.blocks[0];
+        let store = Arc::new(MemoryStore::with(vec![TestChain::verified(genesis)]).await);
+        let node = Node::with(gossip, "node", genesis, config, store).await;
         node.orderer.serve(ORDERER, &self.chain, Manner::HONEST);
         self.nodes.push(node);
         self.network.link_all(Link::default());

@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use block_api::{
     Block, BlockNumber, BlockReader, ChainInfo, Gossip, Height, JoinRequest, Membership, ReadError,
-    ReadLimits, Signer,
+    ReadLimits,
     testing::{MemoryStore, TestChain},
 };
 use bytes::Bytes;
@@ -78,26 +78,23 @@ pub(crate) async fn member(
     genesis: &Block,
     reader: Arc<dyn BlockReader>,
 ) -> (MemoryGossip, Membership) {
-    let signer = victim.parts(genesis).signer;
-    member_of(network, name, victim, genesis, (reader, signer)).await
+    let identity = Bytes::from_static(victim.identity.as_bytes());
+    member_of(network.node_of(name, identity), victim, genesis, reader).await
 }
 
-/// The same, with an identity of its own.
+/// The same on this node of the network, which has an identity of its own.
 pub(crate) async fn member_of(
-    network: &MemoryNetwork,
-    name: &str,
+    gossip: MemoryGossip,
     victim: &Node,
     genesis: &Block,
-    (reader, signer): (Arc<dyn BlockReader>, Arc<dyn Signer>),
+    reader: Arc<dyn BlockReader>,
 ) -> (MemoryGossip, Membership) {
-    let gossip = network.node(name);
     let parts = victim.parts(genesis);
     let joined = gossip.join(JoinRequest {
         channel: parts.channel,
         genesis: parts.genesis,
         reader,
         readers: parts.readers,
-        signer,
     });
     let membership = joined.await.unwrap();
     (gossip, membership)

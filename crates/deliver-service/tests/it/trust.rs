@@ -43,7 +43,6 @@ async fn publisher(
             genesis: parts.genesis,
             reader: Arc::new(store),
             readers: parts.readers,
-            signer: parts.signer,
         })
         .await
         .unwrap();

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use block_api::{Block, DeliverStatus, FetchError};
+use block_api::{Block, DeliverStatus, Fault, FetchError};
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use libp2p::PeerId;
 use sha2::{Digest, Sha256};
@@ -18,7 +18,7 @@ use tracing::{debug, info};
 
 use crate::{
     bodies::{
-        BodyId, Fault, Hints,
+        BodyId, Hints,
         assembly::{Assembly, False, check_chunk},
         hints::CHUNK,
         link::{Answers, Heard, talk},

@@ -3,6 +3,8 @@
 
 use block_api::{Answer, Candidate, ChannelId, GossipError};
 use futures::FutureExt;
+#[cfg(feature = "mdns")]
+use libp2p::mdns;
 use libp2p::{
     PeerId,
     gossipsub::{self, MessageAcceptance, MessageId, PublishError, TopicHash},
@@ -100,7 +102,14 @@ impl EventLoop {
                 Err(error) => debug!(%peer, %error, "ping failed"),
             },
             BehaviourEvent::Identify(event) => trace!(?event, "identify"),
-            BehaviourEvent::Admission(never) | BehaviourEvent::Limits(never) => match never {},
+            #[cfg(feature = "mdns")]
+            BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.found_nearby(found),
+            // Who is not seen any more is dialled in vain and given up.
+            #[cfg(feature = "mdns")]
+            BehaviourEvent::Mdns(mdns::Event::Expired(_)) => {}
+            BehaviourEvent::Admission(never)
+            | BehaviourEvent::Limits(never)
+            | BehaviourEvent::Memory(never) => match never {},
         }
     }
 

@@ -4,9 +4,9 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
-use bytes::Bytes;
 use libp2p::{
     Multiaddr, PeerId,
     swarm::{
@@ -25,10 +25,10 @@ use super::EventLoop;
 use crate::{
     bodies::Server,
     channels::Heard,
-    proof::{Examiner, REFUSED_PAUSE},
+    discovery::{Link, is_here},
     serve::{refuse, serve},
     status::{Outbox, Rhythm, hear, tell},
-    streams::{BODIES, Incoming, STATUS},
+    streams::{BODIES, Incoming, PEERS, STATUS},
     topic::TopicId,
     wire::StatusMessage,
 };
@@ -36,6 +36,9 @@ use crate::{
 /// Of how many channels the tip is kept with a status that came too early; of more, only the rest
 /// of the status is.
 const EARLY_TIPS: usize = 64;
+
+/// Hearing on a new stream of a peer begins no sooner after it began on the one before.
+const NEXT_STREAM: Duration = Duration::from_secs(1);
 
 /// A connected node.
 #[derive(Debug)]
@@ -57,8 +60,10 @@ pub(super) struct Peer {
     /// Streams for bodies, and what may be promised on them, in KiB.
     serving_bodies: Arc<Semaphore>,
     serving_bytes: Arc<Semaphore>,
+    /// How it is told of others, and tells of them.
+    pub(super) link: Link,
     /// Ends every task that is about this peer.
-    gone: CancellationToken,
+    pub(super) gone: CancellationToken,
 }
 
 impl EventLoop {
@@ -70,10 +75,16 @@ impl EventLoop {
         if let Err(error) = self.swarm.dial(options) {
             debug!(%peer, %error, "not dialled");
             self.dialer.failed(&peer, Instant::now());
+            self.directory.failed(&peer, Instant::now());
         }
     }
 
-    pub(super) fn connected(&mut self, peer: PeerId, connection: ConnectionId) {
+    pub(super) fn connected(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        address: &Multiaddr,
+    ) {
         let now = Instant::now();
         info!(%peer, "peer connected");
         self.dialer.connected(&peer, now);
@@ -97,14 +108,20 @@ impl EventLoop {
             serving_bytes: Arc::new(Semaphore::new(
                 self.config.serve_bytes_per_peer.get() / 1024,
             )),
+            link: self.begin_telling(peer, is_here(address)),
             gone,
         };
         self.peers.insert(peer, state);
         self.show_peers();
+        self.meet(peer);
     }
 
     pub(super) fn disconnected(&mut self, peer: PeerId) {
         self.dialer.disconnected(&peer, Instant::now());
+        self.directory.disconnected(&peer, Instant::now());
+        for other in self.peers.values() {
+            other.link.forget(&peer);
+        }
         let Some(state) = self.peers.remove(&peer) else {
             return;
         };
@@ -136,6 +153,9 @@ impl EventLoop {
 
     /// A peer opened a stream.
     pub(super) fn incoming(&mut self, incoming: Incoming) {
+        if incoming.protocol == PEERS {
+            return self.hear_nodes(incoming);
+        }
         let Incoming {
             peer,
             protocol,
@@ -149,20 +169,17 @@ impl EventLoop {
         let counters = self.counters.clone();
         if protocol == STATUS {
             let reporting = self.reporting.clone();
-            let (judges, clock) = (self.judges.subscribe(), self.config.clock.clone());
-            let mut examiner = Examiner::new(peer, judges, clock);
             // One stream at a time: a new one means that the peer gave the old one up.
             let hearing = state.gone.child_token();
             if let Some(old) = state.hearing.replace(hearing.clone()) {
                 old.cancel();
             }
-            // What was refused on the old stream is not known on the new one, and is not to be
-            // checked more often for that.
+            // The pace of the old stream is not known on the new one.
             let start = hearing_begins(state.hears_since, Instant::now());
             state.hears_since = Some(start);
             let heard = async move {
                 sleep_until(start).await;
-                hear(peer, stream, reporting, rhythm, &counters, &mut examiner).await
+                hear(peer, stream, reporting, rhythm, &counters).await
             };
             let heard = hearing.run_until_cancelled_owned(heard);
             self.tasks
@@ -228,16 +245,10 @@ impl EventLoop {
     }
 
     /// A peer told how it stands.
-    pub(super) fn handle_status(
-        &mut self,
-        peer: PeerId,
-        message: StatusMessage,
-        identity: Option<Bytes>,
-    ) {
+    pub(super) fn handle_status(&mut self, peer: PeerId, message: StatusMessage) {
         self.counters.statuses.increment();
-        let StatusMessage {
-            topic, mut status, ..
-        } = message;
+        let StatusMessage { topic, mut status } = message;
+        let identity = None;
         let Some(state) = self.peers.get_mut(&peer) else {
             return;
         };
@@ -293,7 +304,7 @@ fn hearing_begins(before: Option<Instant>, now: Instant) -> Instant {
         None => now,
         // The stream before was given up unheard.
         Some(before) if before > now => before,
-        Some(before) => now.max(before + REFUSED_PAUSE),
+        Some(before) => now.max(before + NEXT_STREAM),
     }
 }
 
@@ -304,12 +315,12 @@ mod tests {
     #[test]
     fn new_streams_are_heard_at_their_pace_and_none_waits_longer() {
         let now = Instant::now();
-        let late = now + REFUSED_PAUSE / 2;
+        let late = now + NEXT_STREAM / 2;
         assert_eq!(hearing_begins(None, now), now);
         let second = hearing_begins(Some(now), late);
-        assert_eq!(second, now + REFUSED_PAUSE);
+        assert_eq!(second, now + NEXT_STREAM);
         assert_eq!(hearing_begins(Some(second), late), second);
-        let later = now + REFUSED_PAUSE * 3;
+        let later = now + NEXT_STREAM * 3;
         assert_eq!(hearing_begins(Some(second), later), later);
     }
 }

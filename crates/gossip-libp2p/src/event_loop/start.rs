@@ -24,8 +24,15 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Command, EventLoop, Views};
 use crate::{
-    behaviour::swarm, bodies::Bodies, config::ValidConfig, dialer::Dialer, error::StartError,
-    handle::Opener, seen::Seen, stats::Counters,
+    behaviour::swarm,
+    bodies::Bodies,
+    config::ValidConfig,
+    dialer::Dialer,
+    discovery::{Directory, Own},
+    error::StartError,
+    handle::Opener,
+    seen::Seen,
+    stats::Counters,
 };
 
 /// How many messages are remembered by id.
@@ -36,6 +43,11 @@ const REPORTS: usize = 256;
 
 /// How long listening may take to begin.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How many times longer nodes that others told of wait than static peers, for the first time
+/// and at most: nobody said that they are wanted.
+const LEARNED_BASE: u32 = 5;
+const LEARNED_CAP: u32 = 30;
 
 impl EventLoop {
     pub(crate) fn new(
@@ -48,14 +60,17 @@ impl EventLoop {
     ) -> Result<(Self, Views), StartError> {
         let swarm = swarm(&valid, tasks.clone(), registry)?;
         let config = Arc::new(valid.config);
-        let rng = StdRng::try_from_rng(&mut SysRng).map_err(|error| StartError::Setup {
-            part: "the random generator",
-            source: error.into(),
-        })?;
-        let mut dialer = Dialer::new(config.redial_base, config.redial_cap, rng);
+        let mut dialer = Dialer::new(config.redial_base, config.redial_cap, seeded()?);
         for (peer, address) in valid.peers {
             dialer.add(peer, address, false, Instant::now());
         }
+        let target = config.target_peers;
+        let (base, cap) = (
+            config.redial_base * LEARNED_BASE,
+            config.redial_cap * LEARNED_CAP,
+        );
+        let directory = Directory::new(config.identity.peer_id(), target, base, cap, seeded()?);
+        let own = Own::new(config.external_addrs.clone(), config.internal_addrs.clone());
         let (reporting, reports) = mpsc::channel(REPORTS);
         let counters = Arc::new(Counters::default());
         let (connected, addresses) = (watch::Sender::default(), watch::Sender::default());
@@ -77,12 +92,13 @@ impl EventLoop {
             cancel,
             counters,
             dialer,
+            directory,
+            own,
             peers: BTreeMap::new(),
             connected,
             addresses,
             channels: BTreeMap::new(),
             library: watch::Sender::default(),
-            judges: watch::Sender::default(),
             seen: Seen::new(SEEN),
             validations: FuturesUnordered::new(),
             validation_bytes: 0,
@@ -149,8 +165,16 @@ impl EventLoop {
             }
             self.handle_swarm_event(event);
         }
+        self.keep_records();
         Ok(())
     }
+}
+
+fn seeded() -> Result<StdRng, StartError> {
+    StdRng::try_from_rng(&mut SysRng).map_err(|error| StartError::Setup {
+        part: "the random generator",
+        source: error.into(),
+    })
 }
 
 /// libp2p shares a TCP port with whoever listens on it already, and each then gets a part of the

@@ -1,19 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The channels of a node: who takes part in them, and what others are told of them.
 
-use std::sync::Arc;
-
-use block_api::{Block, BlockNumber, BlockReader, GossipError, JoinRequest, ReadLimits, Signer};
+use block_api::{Block, BlockNumber, BlockReader, GossipError, JoinRequest, ReadLimits};
 use futures::FutureExt;
 use libp2p::PeerId;
-use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, debug_span};
 
 use super::{EventLoop, Joined, Report, Room};
 use crate::{
     channels::{Channel, Outlook, Told},
     handle::backend,
-    proof::{Proof, prove},
     status::Entry,
     topic::TopicId,
 };
@@ -39,17 +35,12 @@ impl EventLoop {
         subscribed.map_err(|error| backend(&name, error))?;
         let generation = self.next_version();
         let left = self.cancel.child_token();
-        let signing = left.clone();
-        let (reader, readers) = (request.reader.clone(), request.readers.clone());
-        let signer = request.signer.clone();
+        let reader = request.reader.clone();
         let queue = self.config.event_queue.get();
         let (channel, shared, events) = Channel::new(topic, generation, request, left, queue);
         self.channels.insert(topic, channel);
         self.library
             .send_modify(|library| drop(library.insert(topic, reader)));
-        self.judges
-            .send_modify(|judges| drop(judges.insert(topic, readers)));
-        self.begin_proof(topic, generation, signer, signing);
         let there: Vec<PeerId> = self
             .peers
             .iter()
@@ -74,8 +65,6 @@ impl EventLoop {
         self.channels.remove(&topic);
         self.library
             .send_modify(|library| drop(library.remove(&topic)));
-        self.judges
-            .send_modify(|judges| drop(judges.remove(&topic)));
         self.swarm
             .behaviour_mut()
             .gossipsub
@@ -111,6 +100,7 @@ impl EventLoop {
             channel.tell(peer, heard);
         }
         self.wait_for_room(topic);
+        self.introduce(peer, topic);
     }
 
     pub(super) fn remove_member(&mut self, peer: PeerId, topic: TopicId) {
@@ -163,42 +153,6 @@ impl EventLoop {
         {
             channel.read(seen, tip);
             self.tell_members(topic);
-        }
-    }
-
-    /// Has this node's identity proven to the members of a channel, whenever the signer is ready.
-    fn begin_proof(
-        &self,
-        topic: TopicId,
-        generation: u64,
-        signer: Arc<dyn Signer>,
-        left: CancellationToken,
-    ) {
-        let (peer, reporting) = (*self.swarm.local_peer_id(), self.reporting.clone());
-        let proving = async move {
-            if let Some(proof) = prove(signer, topic, peer).await {
-                // The event loop is gone when the node stops.
-                let _ = reporting
-                    .send(Report::Proof {
-                        topic,
-                        generation,
-                        proof,
-                    })
-                    .await;
-            }
-        };
-        let proving = left.run_until_cancelled_owned(proving);
-        self.tasks.spawn(proving.instrument(debug_span!("prove")));
-    }
-
-    pub(super) fn handle_proof(&mut self, topic: TopicId, generation: u64, proof: Proof) {
-        if let Some(channel) = self
-            .channels
-            .get_mut(&topic)
-            .filter(|channel| channel.generation == generation)
-        {
-            channel.prove(proof);
-            self.look(topic);
         }
     }
 

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! 1 topic (32 bytes) | 2 first block | 3 height | 4 pulling | 5 tip: common.Block without data
-//! 6 identity | 7 signature, both or neither
+//! 6 and 7 are skipped: a proof of identity, which the connection has had already
 //! ```
 
 use block_api::{
@@ -12,19 +12,13 @@ use block_api::{
 };
 use bytes::Bytes;
 
-use crate::{
-    proof::{MAX_IDENTITY, MAX_SIGNATURE, Proof},
-    topic::TopicId,
-    wire::VERSION,
-};
+use crate::{topic::TopicId, wire::VERSION};
 
 /// A status and the channel it is about.
 #[derive(Debug, Clone)]
 pub(crate) struct StatusMessage {
     pub(crate) topic: TopicId,
     pub(crate) status: ChannelStatus,
-    /// That the node is who it is in the channel, as far as it says.
-    pub(crate) proof: Option<Proof>,
 }
 
 /// Why a status is not understood.
@@ -48,11 +42,7 @@ pub(crate) enum UnreadableStatus {
 
 impl StatusMessage {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let Self {
-            topic,
-            status,
-            proof,
-        } = self;
+        let Self { topic, status } = self;
         let mut out = vec![VERSION];
         put_bytes(&mut out, 1, topic.as_bytes());
         put_uint(&mut out, 2, status.first.get());
@@ -60,10 +50,6 @@ impl StatusMessage {
         put_uint(&mut out, 4, u64::from(status.pulling));
         if let Some(tip) = &status.tip {
             put_bytes(&mut out, 5, tip.raw());
-        }
-        if let Some(proof) = proof {
-            put_bytes(&mut out, 6, &proof.identity);
-            put_bytes(&mut out, 7, &proof.signature);
         }
         out
     }
@@ -74,7 +60,6 @@ impl StatusMessage {
             return Err(UnreadableStatus::Version(*version));
         }
         let (mut topic, mut first, mut height, mut pulling, mut tip) = (None, 0, 0, false, None);
-        let (mut identity, mut signature) = (Bytes::new(), Bytes::new());
         // The fields stand behind the version byte.
         for field in Fields::nested(fields, 1) {
             let field = field?;
@@ -86,18 +71,9 @@ impl StatusMessage {
                 (5, Value::Bytes(block, at)) => {
                     tip = Some(Block::parse(message.slice(at..at + block.len()))?)
                 }
-                (6, Value::Bytes(bytes, at)) => identity = message.slice(at..at + bytes.len()),
-                (7, Value::Bytes(bytes, at)) => signature = message.slice(at..at + bytes.len()),
                 _ => {}
             }
         }
-        // One that is too long is none: what it says beside that is as good as ever.
-        let is_proof = (1..=MAX_IDENTITY).contains(&identity.len())
-            && (1..=MAX_SIGNATURE).contains(&signature.len());
-        let proof = is_proof.then_some(Proof {
-            identity,
-            signature,
-        });
         let (first, height) = (BlockNumber::new(first), Height::new(height));
         if first.get() > height.get() {
             return Err(UnreadableStatus::Range);
@@ -118,7 +94,6 @@ impl StatusMessage {
         Ok(Self {
             topic: topic.ok_or(UnreadableStatus::NoTopic)?,
             status,
-            proof,
         })
     }
 }
@@ -139,14 +114,6 @@ mod tests {
         StatusMessage {
             topic: TopicId::new([3; 32]),
             status,
-            proof: None,
-        }
-    }
-
-    fn proof(identity: usize, signature: usize) -> Proof {
-        Proof {
-            identity: vec![1; identity].into(),
-            signature: vec![2; signature].into(),
         }
     }
 
@@ -173,29 +140,10 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_comes_back_unless_it_is_too_long() {
-        let rows = [
-            (MAX_IDENTITY, MAX_SIGNATURE, true),
-            (1, 1, true),
-            (MAX_IDENTITY + 1, 1, false),
-            (1, MAX_SIGNATURE + 1, false),
-            (0, 1, false),
-            (1, 0, false),
-        ];
-        for (identity, signature, is_proof) in rows {
-            let told = StatusMessage {
-                proof: Some(proof(identity, signature)),
-                ..status(None, 3)
-            };
-            let heard = StatusMessage::parse(&told.encode().into()).unwrap();
-            assert_eq!(heard.proof, told.proof.filter(|_| is_proof));
-            assert_eq!(heard.status.height, Height::new(3));
-        }
-    }
-
-    #[test]
-    fn a_field_of_a_later_release_is_skipped() {
+    fn a_field_of_another_release_is_skipped() {
         let mut bytes = status(None, 1).encode();
+        put_bytes(&mut bytes, 6, b"an identity");
+        put_bytes(&mut bytes, 7, b"a signature");
         put_bytes(&mut bytes, 77, b"new");
         assert!(StatusMessage::parse(&bytes.into()).is_ok());
     }

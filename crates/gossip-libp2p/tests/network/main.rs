@@ -5,6 +5,8 @@ mod access;
 mod blocks;
 mod bodies;
 #[cfg(test)]
+mod discovery;
+#[cfg(test)]
 mod hostile;
 mod identity;
 mod life;

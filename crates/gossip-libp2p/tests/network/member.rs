@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use block_api::{
     Block, BlockStore, Candidate, ChannelStatus, Gossip, GossipEvent, JoinRequest, Membership,
     NodeId, Readers,
-    testing::{MemoryStore, OpenReaders, TestChain, TestSigner, within},
+    testing::{MemoryStore, OpenReaders, TestChain, within},
 };
 use blockcast_gossip_libp2p::Libp2pGossip;
 
@@ -19,16 +19,15 @@ pub(crate) struct Member {
 impl Member {
     /// Joins a node to the channel of this genesis block.
     pub(crate) async fn join(node: &Libp2pGossip, channel: &str, genesis: &Block) -> Self {
-        Self::join_with(node, channel, genesis, Arc::new(OpenReaders), "node").await
+        Self::join_with(node, channel, genesis, Arc::new(OpenReaders)).await
     }
 
-    /// The same, with these readers and this identity.
+    /// The same, with these readers.
     pub(crate) async fn join_with(
         node: &Libp2pGossip,
         channel: &str,
         genesis: &Block,
         readers: Arc<dyn Readers>,
-        identity: &'static str,
     ) -> Self {
         let store = Arc::new(MemoryStore::with(vec![TestChain::verified(genesis)]).await);
         let request = JoinRequest {
@@ -36,7 +35,6 @@ impl Member {
             genesis: genesis.header_hash(),
             reader: store.clone(),
             readers,
-            signer: Arc::new(TestSigner(identity)),
         };
         let membership = within("joining", node.join(request)).await.unwrap();
         Self { store, membership }

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Networks of nodes on loopback.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use block_api::{Gossip, NodeId, testing::within};
+use block_api::{
+    Gossip, NodeId,
+    testing::{TestSigner, within},
+};
 use blockcast_gossip_libp2p::{Admission, Config, Keypair, Libp2pGossip};
 
 /// The settings of a test's node: it listens on loopback, and its rhythm is quick.
@@ -14,7 +17,7 @@ pub(crate) fn config(identity: Keypair, admitted: &[&Keypair]) -> Config {
         admission: Admission::AllowList(admitted),
         heartbeat: Duration::from_millis(200),
         status_interval: Duration::from_millis(100),
-        ..Config::new(identity)
+        ..Config::new(identity, Arc::new(TestSigner("node")))
     }
 }
 

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use crate::{
     Block, BlockStore, Candidate, ChannelStatus, DeliverStatus, Delivery, Endpoint, Gossip,
     GossipEvent, JoinRequest, Membership, NodeId, StreamRequest, VerifiedBlock,
-    testing::{MemoryStore, OpenReaders, TestChain, TestSigner, within},
+    testing::{MemoryStore, OpenReaders, TestChain, within},
 };
 
 /// A node in one channel.
@@ -146,7 +146,6 @@ pub(super) fn request(channel: &str, genesis: &Block, store: &Arc<MemoryStore>) 
         genesis: genesis.header_hash(),
         reader: store.clone(),
         readers: Arc::new(OpenReaders),
-        signer: Arc::new(TestSigner("node")),
     }
 }
 

@@ -51,7 +51,7 @@ impl Cluster {
                 listen: vec!["/ip4/127.0.0.1/tcp/0".parse()?],
                 peers: addresses.clone(),
                 admission: Admission::AllowList(admitted.clone()),
-                ..GossipConfig::new(key)
+                ..GossipConfig::new(key, signer.clone())
             })
             .await;
             let started = match gossip {

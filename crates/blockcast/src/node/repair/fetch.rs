@@ -119,14 +119,13 @@ impl ChannelRepair {
         let config = gossip_libp2p::Config {
             // It asks those that it dials, and nobody needs to find it.
             listen: Vec::new(),
-            ..self.config.libp2p(key)?
+            ..self.config.libp2p(key, identity.signer.clone())?
         };
         let request = JoinRequest {
             channel: self.section.id.clone(),
             genesis: self.genesis,
             reader: Arc::new(NothingToGive),
             readers: Arc::new(ChannelAccess::readers(&self.verifier)),
-            signer: identity.signer.clone(),
         };
         Peers::join(config, request).await
     }

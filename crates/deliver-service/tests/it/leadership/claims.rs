@@ -199,13 +199,14 @@ async fn claims_of_strangers_and_without_proof_count_for_nothing() {
     let blocks = chain(6, 100);
     let (network, orders) = (MemoryNetwork::new(3), LiveChain::new(blocks.clone()));
     let unproven = NodeConfig {
-        proves_identity: false,
+        identity: None,
         ..NodeConfig::default()
     };
+    let stranger = "another organisation";
     let mut claimants = Vec::new();
     let gossips = [
         (network.node_with("0-unproven", unproven), "node"),
-        (network.node("0-stranger"), "another organisation"),
+        (network.node_of("0-stranger", stranger.into()), stranger),
     ];
     for (gossip, identity) in gossips {
         let store = Arc::new(MemoryStore::with(vec![TestChain::verified(&blocks[0])]).await);

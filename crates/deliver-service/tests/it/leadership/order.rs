@@ -14,7 +14,7 @@ async fn of_ten_nodes_one_pulls_and_never_another_one() {
         "node j",
     ] {
         let store = MemoryStore::with(vec![TestChain::verified(&blocks[0])]).await;
-        let gossip = network.node(identity);
+        let gossip = network.node_of(identity, identity.into());
         let config = Config::default();
         let node = Node::with(gossip, identity, &blocks[0], config, Arc::new(store)).await;
         node.orderer.serve(ORDERER, &orders, Manner::HONEST);
@@ -156,10 +156,19 @@ async fn who_is_told_to_stop_makes_room_and_may_come_back() {
 /// Covers: GSV-06
 #[tokio::test(start_paused = true)]
 async fn channels_have_pullers_of_their_own() {
-    let group = Group::start(2).await;
-    group.settles(&[0]).await;
     let mut other = TestChain::new("other");
     let genesis = other.config();
+    let mut group = Group::empty();
+    for (name, identity) in [("node-0", "node z"), ("node-1", "node y")] {
+        let config = NodeConfig {
+            identities: [(other.channel(), identity.into())].into(),
+            ..NodeConfig::default()
+        };
+        let gossip = group.network.node_with(name, config);
+        group.add_on(gossip, Config::default()).await;
+    }
+    group.elect().await;
+    group.settles(&[0]).await;
     for (node, name) in group.nodes.iter().zip(["node z", "node y"]) {
         let store = Arc::new(MemoryStore::with(vec![TestChain::verified(&genesis)]).await);
         let orders = Arc::new(ScriptedSource::new(&[ORDERER]));

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Who is told of whom, and which of the nodes that this one was told of it dials.
+//!
+//! A node is told of another where both are in a channel of this node, or where both are of this
+//! node's organisation; of the internal addresses only in the second case. Nobody is told of a node
+//! that is not connected: its record may be of an id that never proved anything.
+
+use libp2p::{Multiaddr, PeerId};
+use tokio::time::Instant;
+use tracing::{Instrument, debug_span, trace};
+
+use super::EventLoop;
+use crate::{
+    discovery::{Link, Record, Scope, Told, hear_records, tell_records, unix_millis},
+    streams::Incoming,
+    topic::TopicId,
+};
+
+/// How another node stands to this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Relation {
+    /// It proved to be of the same organisation.
+    OwnOrg,
+    /// It is of another one, or did not prove anything.
+    Other,
+}
+
+impl EventLoop {
+    /// Begins to tell a peer, who is `here` on this machine or not, of other nodes.
+    pub(super) fn begin_telling(&self, peer: PeerId, here: bool) -> Link {
+        let (link, news) = Link::new(here);
+        let told = tell_records(peer, news, self.opener.clone(), self.config.idle_timeout);
+        // It ends with the link, and in the midst of a wait with the node.
+        let told = self.cancel.clone().run_until_cancelled_owned(told);
+        self.tasks
+            .spawn(told.instrument(debug_span!("tell nodes", %peer)));
+        link
+    }
+
+    /// A peer opened a stream to tell of nodes.
+    pub(super) fn hear_nodes(&mut self, incoming: Incoming) {
+        let Incoming { peer, stream, .. } = incoming;
+        let Some(state) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        let (start, hearing) = state.link.hear(&state.gone, Instant::now());
+        let (reporting, patience) = (self.reporting.clone(), self.config.idle_timeout);
+        let counters = self.counters.clone();
+        let heard = async move {
+            hear_records(peer, stream, start, reporting, patience, &counters).await;
+        };
+        let heard = hearing.run_until_cancelled_owned(heard);
+        self.tasks
+            .spawn(heard.instrument(debug_span!("hear nodes", %peer)));
+    }
+
+    /// A peer connected: where it is of the own organisation, it and the others of it are told of
+    /// each other.
+    pub(super) fn meet(&mut self, peer: PeerId) {
+        self.directory.connected(&peer, Instant::now());
+        if self.relation(&peer) != Relation::OwnOrg {
+            return;
+        }
+        let others: Vec<PeerId> = self.peers.keys().copied().collect();
+        for other in others {
+            if other != peer && self.relation(&other) == Relation::OwnOrg {
+                for scope in [Scope::External, Scope::Internal] {
+                    self.tell_of(&peer, &other, scope);
+                    self.tell_of(&other, &peer, scope);
+                }
+            }
+        }
+        for scope in [Scope::External, Scope::Internal] {
+            self.tell_of_self(&peer, scope);
+        }
+    }
+
+    /// A peer takes part in a channel of this node: it and the others in it are told of each other.
+    pub(super) fn introduce(&mut self, peer: PeerId, topic: TopicId) {
+        let Some(channel) = self.channels.get(&topic) else {
+            return;
+        };
+        for other in channel.members().iter().filter(|other| **other != peer) {
+            self.tell_of(&peer, other, Scope::External);
+            self.tell_of(other, &peer, Scope::External);
+        }
+        self.tell_of_self(&peer, Scope::External);
+    }
+
+    /// A peer told of nodes.
+    pub(super) fn handle_records(&mut self, teller: PeerId, records: Vec<Record>) {
+        let Some(state) = self.peers.get(&teller) else {
+            return;
+        };
+        let here = state.link.here;
+        let trusted = self.relation(&teller) == Relation::OwnOrg;
+        let (now, unix) = (Instant::now(), unix_millis(self.config.clock.now()));
+        for record in records {
+            // Whoever passes on what was not for it is not to be helped.
+            if record.scope == Scope::Internal && !trusted {
+                self.counters.records_refused.increment();
+                continue;
+            }
+            let (node, scope) = (record.node, record.scope);
+            let told = Told {
+                teller,
+                here,
+                connected: self.peers.contains_key(&node),
+            };
+            if self.directory.learn(record, told, now, unix) {
+                trace!(%node, ?scope, %teller, "told of a node");
+                self.counters.records.increment();
+                self.pass_on(&node, scope);
+            }
+        }
+    }
+
+    /// A node was found on the local network.
+    #[cfg(feature = "mdns")]
+    pub(super) fn found_nearby(&mut self, found: Vec<(PeerId, Multiaddr)>) {
+        let now = Instant::now();
+        for (node, address) in found {
+            trace!(%node, %address, "node found on the local network");
+            let connected = self.peers.contains_key(&node);
+            self.directory.found(node, address, connected, now);
+        }
+    }
+
+    /// Signs this node's records anew when it is time, and forgets those of others that expired.
+    pub(super) fn keep_records(&mut self) {
+        let unix = unix_millis(self.config.clock.now());
+        self.directory.expire(unix);
+        let listening = self.addresses.borrow().clone();
+        if !self.own.renew(&self.config.identity, &listening, unix) {
+            return;
+        }
+        for peer in self.peers.keys() {
+            let own_org = self.relation(peer) == Relation::OwnOrg;
+            if own_org || self.shares_channel(peer) {
+                self.tell_of_self(peer, Scope::External);
+            }
+            if own_org {
+                self.tell_of_self(peer, Scope::Internal);
+            }
+        }
+    }
+
+    /// Dials nodes that this one was told of, while it wants more peers.
+    pub(super) fn dial_learned(&mut self) {
+        let own: Vec<Multiaddr> = self
+            .addresses
+            .borrow()
+            .iter()
+            .chain(&self.config.external_addrs)
+            .chain(&self.config.internal_addrs)
+            .cloned()
+            .collect();
+        while self.peers.len() < self.config.target_peers {
+            let (admission, dialer) = (&self.swarm.behaviour().admission, &self.dialer);
+            let may_dial = |node: &PeerId| {
+                let admitted = admission
+                    .as_ref()
+                    .is_none_or(|list| list.allowed_peers().contains(node));
+                admitted && !dialer.keeps(node)
+            };
+            let due = self
+                .directory
+                .take_due(self.peers.len(), &own, Instant::now(), may_dial);
+            let Some((node, addresses)) = due else {
+                return;
+            };
+            self.dial(node, addresses);
+        }
+    }
+
+    /// A record of a connected node came: whoever may know of it is told.
+    fn pass_on(&self, node: &PeerId, scope: Scope) {
+        let Some(state) = self.peers.get(node) else {
+            return;
+        };
+        let own_org = self.relation(node) == Relation::OwnOrg;
+        for (peer, other) in self.peers.iter().filter(|(peer, _)| *peer != node) {
+            let together = || {
+                state.topics.iter().any(|topic| {
+                    other.topics.contains(topic) && self.are_members(topic, node, peer)
+                })
+            };
+            let both_own = own_org && self.relation(peer) == Relation::OwnOrg;
+            if both_own || (scope == Scope::External && together()) {
+                self.tell_of(node, peer, scope);
+            }
+        }
+    }
+
+    /// Has `peer` told of `node`, whose record there may be or not. Both are connected.
+    fn tell_of(&self, node: &PeerId, peer: &PeerId, scope: Scope) {
+        if let Some(record) = self.directory.record(node, scope)
+            && let Some(state) = self.peers.get(peer)
+        {
+            state.link.offer(record);
+        }
+    }
+
+    fn tell_of_self(&self, peer: &PeerId, scope: Scope) {
+        if let Some(record) = self.own.record(scope)
+            && let Some(state) = self.peers.get(peer)
+        {
+            state.link.offer(record);
+        }
+    }
+
+    fn shares_channel(&self, peer: &PeerId) -> bool {
+        self.channels
+            .values()
+            .any(|channel| channel.members().contains(peer))
+    }
+
+    fn are_members(&self, topic: &TopicId, one: &PeerId, other: &PeerId) -> bool {
+        self.channels.get(topic).is_some_and(|channel| {
+            let members = channel.members();
+            members.contains(one) && members.contains(other)
+        })
+    }
+
+    /// How a connected node stands to this one.
+    fn relation(&self, _: &PeerId) -> Relation {
+        Relation::Other
+    }
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Nodes that find each other by way of a third, and nodes that must not.
+
+use block_api::{
+    Gossip,
+    testing::{TestChain, within},
+};
+use blockcast_gossip_libp2p::{Admission, Config, Keypair, Libp2pGossip};
+
+use crate::{
+    member::Member,
+    support::{config, linked},
+};
+
+/// A node that anyone may connect to, and that tells where it is.
+fn told() -> Config {
+    Config {
+        external_addrs: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+        ..silent()
+    }
+}
+
+/// The same, but it tells nobody where it is.
+fn silent() -> Config {
+    Config {
+        admission: Admission::Anyone,
+        ..config(Keypair::generate(), &[])
+    }
+}
+
+/// Starts a node with this one as its only static peer.
+async fn below(hub: &Libp2pGossip, config: Config) -> Libp2pGossip {
+    let config = Config {
+        peers: hub.peer_addrs(),
+        ..config
+    };
+    let node = Libp2pGossip::start(config).await.unwrap();
+    linked(&node, &hub.node_id()).await;
+    node
+}
+
+async fn join(nodes: &[&Libp2pGossip], channel: &str) -> Vec<Member> {
+    let genesis = TestChain::new(channel).config();
+    let mut members = Vec::new();
+    for node in nodes {
+        members.push(Member::join(node, channel, &genesis).await);
+    }
+    members
+}
+
+async fn stop(nodes: Vec<Libp2pGossip>) {
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+/// Covers: GOS-15
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_of_one_channel_find_each_other_by_way_of_a_third() {
+    let hub = Libp2pGossip::start(silent()).await.unwrap();
+    let (first, second) = (below(&hub, told()).await, below(&hub, told()).await);
+    let members = join(&[&hub, &first, &second], "ch").await;
+    linked(&first, &second.node_id()).await;
+    linked(&second, &first.node_id()).await;
+    // The hub tells of itself nothing, so that they know of each other only.
+    assert_eq!((first.stats().records, second.stats().records), (1, 1));
+    // They know each other without the hub from here on.
+    hub.stop().await;
+    linked(&first, &second.node_id()).await;
+    drop(members);
+    stop(vec![first, second]).await;
+}
+
+/// Covers: GCH-19, GOS-14
+#[tokio::test(flavor = "multi_thread")]
+async fn who_tells_nothing_or_shares_no_channel_is_not_told_of() {
+    let hub = Libp2pGossip::start(silent()).await.unwrap();
+    // Of one channel, of another one, and one that does not tell where it is.
+    let here = below(&hub, told()).await;
+    let there = below(&hub, told()).await;
+    let quiet = below(&hub, silent()).await;
+    let first = join(&[&hub, &here, &quiet], "ch").await;
+    let other = join(&[&hub, &there], "other").await;
+    // Whom it may know of, the quiet one finds, and is not found the other way.
+    linked(&quiet, &here.node_id()).await;
+    // One more of each channel: when these have heard, whatever there was to tell before is told.
+    let late = [below(&hub, told()).await, below(&hub, told()).await];
+    let first_late = join(&[&late[0]], "ch").await;
+    let other_late = join(&[&late[1]], "other").await;
+    linked(&late[0], &here.node_id()).await;
+    linked(&late[1], &there.node_id()).await;
+    for (one, another) in [(&here, &there), (&quiet, &there), (&late[0], &late[1])] {
+        let (one, another) = (one, another.node_id());
+        assert!(!one.peers().borrow().contains(&another));
+    }
+    // The hub heard from each that tells of itself once, and from nobody of anyone else first.
+    assert_eq!(hub.stats().records, 4);
+    drop((first, other, first_late, other_late));
+    stop(vec![hub, here, there, quiet]).await;
+    stop(late.into()).await;
+}
+
+/// Covers: GOS-03
+#[tokio::test(flavor = "multi_thread")]
+async fn a_static_peer_that_appears_late_is_found() {
+    let late = Keypair::generate();
+    // A port that was free a moment ago.
+    let first = Libp2pGossip::start(Config {
+        identity: late.clone(),
+        ..silent()
+    })
+    .await
+    .unwrap();
+    let (addresses, listen) = (first.peer_addrs(), first.listen_addrs());
+    first.stop().await;
+    let node = Libp2pGossip::start(Config {
+        peers: addresses,
+        ..silent()
+    })
+    .await
+    .unwrap();
+    let mut peers = node.peers();
+    assert!(peers.borrow_and_update().is_empty());
+    let late = Libp2pGossip::start(Config {
+        identity: late,
+        listen,
+        ..silent()
+    })
+    .await
+    .unwrap();
+    linked(&node, &late.node_id()).await;
+    stop(vec![node, late]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_wants_no_more_peers_dials_nobody_that_it_is_told_of() {
+    let hub = Libp2pGossip::start(told()).await.unwrap();
+    let content = Config {
+        target_peers: 1,
+        ..silent()
+    };
+    let (content, first) = (below(&hub, content).await, below(&hub, told()).await);
+    let members = join(&[&hub, &content, &first], "ch").await;
+    // It is told of both: the hub's record goes with the first message, the other's at last.
+    let told = async {
+        while content.stats().records < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("both records", told).await;
+    let second = below(&hub, self::told()).await;
+    let more = join(&[&second], "ch").await;
+    linked(&first, &second.node_id()).await;
+    assert_eq!(content.peers().borrow().len(), 1);
+    drop((members, more));
+    stop(vec![hub, content, first, second]).await;
+}
+
+/// The process has more memory than that, so nobody gets in and nobody is dialled.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_at_its_memory_limit_makes_no_connection() {
+    let full = Config {
+        max_memory: std::num::NonZeroUsize::new(1),
+        ..silent()
+    };
+    let full = Libp2pGossip::start(full).await.unwrap();
+    let open = Libp2pGossip::start(silent()).await.unwrap();
+    open.add_peer(full.peer_addrs().remove(0)).await.unwrap();
+    let refused = async {
+        while full.stats().connections_refused < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("being refused, and once more", refused).await;
+    assert!(full.peers().borrow().is_empty() && open.peers().borrow().is_empty());
+    let roomy = Config {
+        max_memory: std::num::NonZeroUsize::new(1 << 40),
+        ..silent()
+    };
+    let roomy = Libp2pGossip::start(roomy).await.unwrap();
+    open.add_peer(roomy.peer_addrs().remove(0)).await.unwrap();
+    linked(&open, &roomy.node_id()).await;
+    stop(vec![full, open, roomy]).await;
+}
+
+/// Covers: GOS-15
+#[cfg(feature = "quic")]
+#[tokio::test(flavor = "multi_thread")]
+async fn static_peers_and_records_lead_over_quic_too() {
+    let quic = |text: &str| -> Vec<_> { vec![text.parse().unwrap()] };
+    let told = || Config {
+        listen: quic("/ip4/127.0.0.1/udp/0/quic-v1"),
+        external_addrs: quic("/ip4/127.0.0.1/udp/0/quic-v1"),
+        ..silent()
+    };
+    let hub = Libp2pGossip::start(told()).await.unwrap();
+    let (first, second) = (below(&hub, told()).await, below(&hub, told()).await);
+    let members = join(&[&hub, &first, &second], "ch").await;
+    linked(&first, &second.node_id()).await;
+    drop(members);
+    stop(vec![hub, first, second]).await;
+}
