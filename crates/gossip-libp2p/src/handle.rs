@@ -26,7 +26,7 @@ use tokio_util::{
 use tracing::warn;
 
 use crate::{
-    bodies::{Bodies, BodyId, Fetcher},
+    bodies::{Bodies, BodyId, Fetcher, Network},
     channels::Shared,
     config::{Config, INLINE_CONFIG},
     error::{AddPeerError, OpenError, StartError},
@@ -34,7 +34,7 @@ use crate::{
     identity::{peer_address, peer_id},
     source::PeerSource,
     stats::{Counters, Stats},
-    streams::Opened,
+    streams::{BODIES, Opened},
     wire::{Form, encode},
 };
 
@@ -303,7 +303,7 @@ impl GossipChannel for JoinedChannel {
         let fetcher = Fetcher {
             bodies: &self.inner.bodies,
             shared: &self.shared,
-            opener: &self.inner.opener(),
+            network: self.inner.opener(),
             config: &self.inner.config,
             counters: &self.inner.counters,
         };
@@ -374,12 +374,6 @@ impl Inner {
 }
 
 impl Opener {
-    /// Holds something against a peer.
-    pub(crate) fn blame(&self, peer: PeerId, fault: Fault) {
-        // Where there is no room for it, it is one fault the less.
-        let _ = self.commands.try_send(Command::Blame { peer, fault });
-    }
-
     /// Opens a stream to a connected peer.
     pub(crate) async fn open(
         &self,
@@ -403,6 +397,19 @@ impl Opener {
         timeout(self.patience, asked)
             .await
             .map_err(|_| OpenError::TimedOut)?
+    }
+}
+
+impl Network for Opener {
+    type Stream = Stream;
+
+    fn open(&self, peer: PeerId) -> impl Future<Output = Result<Stream, OpenError>> + Send {
+        Self::open(self, peer, BODIES)
+    }
+
+    fn blame(&self, peer: PeerId, fault: Fault) {
+        // Where there is no room for it, it is one fault the less.
+        let _ = self.commands.try_send(Command::Blame { peer, fault });
     }
 }
 
