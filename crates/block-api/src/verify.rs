@@ -159,6 +159,12 @@ pub trait Readers: Send + Sync + fmt::Debug {
 
     /// Grows whenever a verdict may have changed, so that sessions ask again.
     fn generation(&self) -> u64;
+
+    /// The last moment at which an identity (the bytes of a `msp.SerializedIdentity`) is valid by what
+    /// it says itself; `None` where it says nothing that is understood.
+    fn expires(&self, _identity: &[u8]) -> Option<SystemTime> {
+        None
+    }
 }
 
 /// Tells the nodes of the own organisation from others, and which of them may pull.

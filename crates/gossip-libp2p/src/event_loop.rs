@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The one task that owns the swarm: it takes commands, judges what comes, and keeps the peers.
 
+mod conduct;
 mod discovery;
 mod messages;
 mod peers;
@@ -14,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use block_api::{Answer, Block, Fault, GossipError, GossipEvent, JoinRequest, NodeId};
+use block_api::{Answer, Block, GossipError, GossipEvent, JoinRequest, NodeId};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol, Swarm,
@@ -31,6 +32,7 @@ use tracing::{debug, error, info};
 
 use self::peers::Peer;
 use crate::{
+    access::Access,
     behaviour::{Behaviour, BehaviourEvent},
     bodies::Bodies,
     channels::{Channel, Shared, Told},
@@ -40,6 +42,7 @@ use crate::{
     error::OpenError,
     handle::Opener,
     identity::node_id,
+    score::{Bans, Offence, Standings},
     seen::Seen,
     serve::Library,
     stats::Counters,
@@ -80,10 +83,10 @@ pub(crate) enum Command {
         peer: PeerId,
         address: Multiaddr,
     },
-    /// A peer did not keep to the protocol for bodies.
+    /// Whoever asked a peer for something got what it should not have.
     Blame {
         peer: PeerId,
-        fault: Fault,
+        offence: Offence,
     },
 }
 
@@ -113,6 +116,8 @@ pub(crate) enum Report {
     Records { peer: PeerId, records: Vec<Record> },
     /// Nothing was heard of a peer for too long.
     Silent { peer: PeerId },
+    /// A peer did what it should not.
+    Offence { peer: PeerId, offence: Offence },
     /// The newest block of a channel was read, or could not be.
     Tip {
         topic: TopicId,
@@ -127,6 +132,7 @@ pub(crate) struct Views {
     pub(crate) bodies: Arc<Bodies>,
     pub(crate) peers: watch::Receiver<BTreeSet<NodeId>>,
     pub(crate) addresses: watch::Receiver<Vec<Multiaddr>>,
+    pub(crate) bans: watch::Receiver<Bans>,
     pub(crate) counters: Arc<Counters>,
 }
 
@@ -149,10 +155,15 @@ pub(crate) struct EventLoop {
     addresses: watch::Sender<Vec<Multiaddr>>,
     channels: BTreeMap<TopicId, Channel>,
     library: watch::Sender<Library>,
+    access: Access,
     bodies: Arc<Bodies>,
     /// What may be promised of bodies to all peers, in KiB.
     serving_bytes: Arc<Semaphore>,
     seen: Seen,
+    standings: Standings,
+    bans: watch::Sender<Bans>,
+    /// Peers that this node was told to keep a connection to.
+    wanted: BTreeSet<PeerId>,
     /// Candidates that wait for an answer, at most `max_validations`.
     validations: FuturesUnordered<BoxFuture<'static, Validated>>,
     /// The bytes of their messages, at most `max_validation_bytes`.
@@ -169,6 +180,7 @@ pub(crate) struct EventLoop {
 struct Validated {
     id: MessageId,
     source: PeerId,
+    topic: TopicId,
     answer: Answer,
     /// How long the message was.
     bytes: usize,
@@ -188,7 +200,7 @@ impl EventLoop {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let cancel = self.cancel.clone();
         loop {
-            let redial = self.next_dial();
+            let (dial, ban_ends) = (self.next_dial(), self.standings.next_end());
             // The arms take turns at random: with a fixed order, a busy publisher would keep the
             // network waiting.
             tokio::select! {
@@ -197,7 +209,8 @@ impl EventLoop {
                 Some(room) = self.room.next() => self.handle_room(room),
                 Some(command) = self.commands.recv() => self.handle_command(command),
                 Some(report) = self.reports.recv() => self.handle_report(report),
-                () = until(redial) => self.dial_due(),
+                () = until(dial) => self.dial_due(),
+                () = until(ban_ends) => self.end_bans(),
                 _ = ticks.tick() => self.handle_tick(),
                 event = self.swarm.select_next_some() => self.handle_swarm_event(event),
             }
@@ -265,15 +278,11 @@ impl EventLoop {
                 }
             }
             Command::Look { topic } => self.look(topic),
-            Command::Blame { peer, fault } => {
-                debug!(%peer, ?fault, "peer blamed for a body");
-                self.counters.body_faults.increment();
-            }
+            Command::Blame { peer, offence } => self.offends(peer, offence),
             Command::AddPeer { peer, address } => {
                 if peer != *self.swarm.local_peer_id() {
-                    if let Some(admission) = self.swarm.behaviour_mut().admission.as_mut() {
-                        admission.allow_peer(peer);
-                    }
+                    self.wanted.insert(peer);
+                    self.access.list(peer);
                     let connected = self.peers.contains_key(&peer);
                     self.dialer.add(peer, address, connected, Instant::now());
                 }
@@ -286,6 +295,7 @@ impl EventLoop {
             Report::Status { peer, message } => self.handle_status(peer, message),
             Report::Records { peer, records } => self.handle_records(peer, records),
             Report::Silent { peer } => self.handle_silence(peer),
+            Report::Offence { peer, offence } => self.offends(peer, offence),
             Report::Tip {
                 topic,
                 generation,
@@ -297,6 +307,8 @@ impl EventLoop {
 
     fn handle_tick(&mut self) {
         self.hang_up_on_the_dead();
+        self.tell_scores();
+        self.check_rights();
         self.bodies.sweep(Instant::now(), |topic| {
             let channel = self.channels.get(topic)?;
             Some(channel.request.reader.info().height)
@@ -378,7 +390,10 @@ impl EventLoop {
 
     fn dial_due(&mut self) {
         while let Some((peer, addresses)) = self.dialer.take_due(Instant::now()) {
-            self.dial(peer, addresses);
+            match self.standings.is_banned(&peer) {
+                true => self.dialer.failed(&peer, Instant::now()),
+                false => self.dial(peer, addresses),
+            }
         }
         self.dial_learned();
     }

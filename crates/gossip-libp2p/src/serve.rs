@@ -13,7 +13,7 @@ use crate::{
     frames::{self, FrameError, Patience, flush, read_frame, write_frame},
     stats::Counters,
     topic::TopicId,
-    wire::{RangeRequest, put_end},
+    wire::{RangeRequest, UnreadableRange, put_end},
 };
 
 /// What is served: the readers of all channels.
@@ -26,7 +26,7 @@ const MAX_REQUEST: usize = 1024;
 const BATCH_BLOCKS: usize = 256;
 const BATCH_BYTES: usize = 1024 * 1024;
 
-/// Serves the request on a stream to its end.
+/// Serves the request on a stream to its end. Who may not have the channel is told so.
 ///
 /// # Errors
 ///
@@ -34,6 +34,7 @@ const BATCH_BYTES: usize = 1024 * 1024;
 pub(crate) async fn serve<S>(
     stream: &mut S,
     library: &watch::Receiver<Library>,
+    may_have: impl Fn(TopicId) -> bool,
     patience: Duration,
     counters: &Counters,
 ) -> Result<(), FrameError>
@@ -51,13 +52,23 @@ where
         Ok(request) if frame.kind == frames::REQUEST => {
             let reader = library.borrow().get(&request.topic).cloned();
             match reader {
+                Some(_) if !may_have(request.topic) => {
+                    counters.not_entitled.increment();
+                    DeliverStatus::Forbidden
+                }
                 Some(reader) => send(stream, &*reader, &request, patience, counters).await?,
                 None => DeliverStatus::NotFound,
             }
         }
-        _ => {
+        Err(UnreadableRange::Version(_)) => {
+            // A newer release may ask so.
             counters.malformed.increment();
             DeliverStatus::BadRequest
+        }
+        _ => {
+            counters.malformed.increment();
+            end(stream, DeliverStatus::BadRequest, patience).await?;
+            return Err(FrameError::NotUnderstood);
         }
     };
     counters.requests_served.increment();
@@ -260,9 +271,14 @@ mod tests {
                 .unwrap();
             answer(&mut one).await
         };
-        let (served, (blocks, status)) =
-            tokio::join!(serve(&mut other, &library, SECOND, &counters), asking);
-        assert!(served.is_ok(), "{served:?}");
+        let (served, (blocks, status)) = tokio::join!(
+            serve(&mut other, &library, |_| true, SECOND, &counters),
+            asking
+        );
+        let understood = !matches!(served, Err(FrameError::NotUnderstood));
+        assert!(served.is_ok() || !understood, "{served:?}");
+        let newer = request.first().is_some_and(|version| *version > 1);
+        assert_eq!(understood, counters.snapshot().malformed == 0 || newer);
         (blocks, status, counters)
     }
 
@@ -387,6 +403,7 @@ mod tests {
         for (kind, bytes) in [
             (frames::REQUEST, vec![]),
             (frames::REQUEST, vec![1, 8]),
+            (frames::REQUEST, vec![2, 8]),
             (frames::BLOCK, vec![]),
         ] {
             let (_, status, counters) = ask(store(3, 10).await, kind, &bytes).await;
@@ -416,7 +433,7 @@ mod tests {
         let library = library(store(3, 5000).await);
         let (one, other) = duplex(100);
         let (mut one, mut other) = (one.compat(), other.compat());
-        let silent = serve(&mut other, &library, SECOND, &counters).await;
+        let silent = serve(&mut other, &library, |_| true, SECOND, &counters).await;
         assert!(
             matches!(silent, Err(FrameError::NothingCame { .. })),
             "{silent:?}"
@@ -429,7 +446,7 @@ mod tests {
         )
         .await
         .unwrap();
-        let stuck = serve(&mut other, &library, SECOND, &counters).await;
+        let stuck = serve(&mut other, &library, |_| true, SECOND, &counters).await;
         assert!(
             matches!(stuck, Err(FrameError::NotTaken { .. })),
             "{stuck:?}"

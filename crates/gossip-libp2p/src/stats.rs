@@ -32,20 +32,31 @@ pub struct Stats {
     pub records_refused: u64,
     /// Connections that were refused: not admitted, or one too many.
     pub connections_refused: u64,
+    /// Connections on which the other node did not prove who it is, or on which it refused this one.
+    pub proofs_refused: u64,
+    /// Messages, statuses and requests about channels that the node may not have.
+    pub not_entitled: u64,
     /// Requests for blocks that were served, to whatever end.
     pub requests_served: u64,
     /// Requests for blocks that were told to come back.
     pub requests_refused: u64,
     /// Blocks that were sent on request.
     pub blocks_served: u64,
+
+    /// Messages that were not looked at, because their senders had sent too many.
+    pub messages_limited: u64,
+    /// Streams that were not heard, because those who opened them had opened too many.
+    pub requests_limited: u64,
+    /// Whatever was held against peers.
+    pub offences: u64,
+    /// Peers that were banned.
+    pub bans: u64,
     /// Bodies of announced blocks that were fetched.
     pub bodies_fetched: u64,
     /// Bytes of bodies that were sent on request.
     pub body_bytes_served: u64,
     /// Bytes of bodies that came, be they of use or not.
     pub body_bytes_came: u64,
-    /// Times that a node gave false hints, false data, or not what it had promised.
-    pub body_faults: u64,
 }
 
 macro_rules! counters {
@@ -81,13 +92,18 @@ counters!(
     records,
     records_refused,
     connections_refused,
+    proofs_refused,
+    not_entitled,
     requests_served,
     requests_refused,
     blocks_served,
+    messages_limited,
+    requests_limited,
+    offences,
+    bans,
     bodies_fetched,
     body_bytes_served,
     body_bytes_came,
-    body_faults,
 );
 
 impl Counter {
@@ -95,7 +111,7 @@ impl Counter {
         self.add(1);
     }
 
-    pub(crate) fn add(&self, more: u64) {
-        self.0.fetch_add(more, Ordering::Relaxed);
+    pub(crate) fn add(&self, count: usize) {
+        self.0.fetch_add(count as u64, Ordering::Relaxed);
     }
 }

@@ -11,9 +11,9 @@ mod status;
 use crate::discovery::parse_records;
 
 pub(crate) use self::{
-    body::{Ask, Offer, PIECE_HEAD, Want, parse_have, parse_piece, put_have},
-    message::{COPY_AT, Form, encode, parse},
-    range::{RangeRequest, parse_end, put_end},
+    body::{Ask, Offer, PIECE_HEAD, UnreadableBody, Want, parse_have, parse_piece, put_have},
+    message::{COPY_AT, Form, MAX_ANNOUNCEMENT, encode, parse},
+    range::{RangeRequest, UnreadableRange, parse_end, put_end},
     status::{StatusMessage, UnreadableStatus},
 };
 
@@ -33,6 +33,7 @@ pub fn fuzz_wire(data: &[u8]) {
     drop(Offer::parse(data));
     let _ = parse_piece(data);
     drop(parse_records(&bytes));
+    crate::membership::fuzz(data);
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use block_api::{Block, DeliverStatus, Fault, FetchError};
+use block_api::{Block, DeliverStatus, FetchError};
 use futures::{
     AsyncRead, AsyncWrite, FutureExt as _, StreamExt as _, future::BoxFuture,
     stream::FuturesUnordered,
@@ -32,6 +32,7 @@ use crate::{
     channels::Shared,
     config::Config,
     error::OpenError,
+    score::Offence,
     stats::Counters,
     streams::BODIES,
     wire::{Ask, Want},
@@ -52,7 +53,7 @@ pub(crate) trait Network: Clone + Send + Sync + 'static {
     fn open(&self, peer: PeerId) -> impl Future<Output = Result<Self::Stream, OpenError>> + Send;
 
     /// Holds something against a peer.
-    fn blame(&self, peer: PeerId, fault: Fault);
+    fn blame(&self, peer: PeerId, offence: Offence);
 }
 
 /// What fetching in a channel needs.
@@ -229,7 +230,7 @@ impl<'a, N: Network> Fetch<'a, N> {
                 }
                 Action::Stalled { peer } => {
                     debug!(%peer, block.number = %self.id.number, "peer does not give what it promised");
-                    self.fetcher.network.blame(peer, Fault::Stalled);
+                    self.fetcher.network.blame(peer, Offence::Stalled);
                 }
             }
         }

@@ -12,6 +12,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Instant, timeout, timeout_at},
 };
+use tracing::info;
 
 use crate::{
     bodies::{
@@ -23,7 +24,8 @@ use crate::{
     frames::{self, FrameError, Patience, read_frame, write_frame},
     serve::{Library, end},
     stats::Counters,
-    wire::{Ask, Offer, Want},
+    topic::TopicId,
+    wire::{Ask, Offer, UnreadableBody, Want},
 };
 
 /// The longest question; it may name some thousand chunks.
@@ -40,6 +42,8 @@ const PART: usize = 64 * 1024;
 pub(crate) struct Server<'a> {
     pub(crate) bodies: &'a Bodies,
     pub(crate) library: &'a watch::Receiver<Library>,
+    /// Whether the peer may have a channel.
+    pub(crate) may_have: &'a (dyn Fn(TopicId) -> bool + Send + Sync),
     pub(crate) peer: PeerId,
     pub(crate) patience: Duration,
     /// What may be promised and not yet sent, to this peer and to all, in KiB.
@@ -95,15 +99,25 @@ impl Server<'_> {
         };
         let ask = match Ask::parse(&frame.payload) {
             Ok(ask) if frame.kind == frames::BODY_ASK => ask,
-            _ => {
+            Err(UnreadableBody::Version(version)) => {
+                info!(peer = %self.peer, version, "a question for a body of another release");
                 self.counters.malformed.increment();
                 return end(&mut writer, DeliverStatus::BadRequest, self.patience).await;
+            }
+            _ => {
+                self.counters.malformed.increment();
+                end(&mut writer, DeliverStatus::BadRequest, self.patience).await?;
+                return Err(FrameError::NotUnderstood);
             }
         };
         let library = self.library.borrow().get(&ask.id.topic).cloned();
         let Some(reader_of_channel) = library else {
             return end(&mut writer, DeliverStatus::NotFound, self.patience).await;
         };
+        if !(self.may_have)(ask.id.topic) {
+            self.counters.not_entitled.increment();
+            return end(&mut writer, DeliverStatus::Forbidden, self.patience).await;
+        }
         let until = Instant::now() + NOT_YET_AFTER;
         let found = timeout_at(until, self.find(&ask, &*reader_of_channel)).await;
         let source = match found {

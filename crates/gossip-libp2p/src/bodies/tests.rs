@@ -13,8 +13,8 @@ use std::{
 
 use async_trait::async_trait;
 use block_api::{
-    Block, BlockNumber, BlockReader, ChainInfo, DeliverStatus, Fault, FetchError, Height,
-    ReadError, ReadLimits,
+    Block, BlockNumber, BlockReader, ChainInfo, DeliverStatus, FetchError, Height, ReadError,
+    ReadLimits,
     testing::{TestChain, TestSigner, within},
 };
 use bytes::Bytes;
@@ -42,6 +42,7 @@ use crate::{
     channels::Shared,
     error::OpenError,
     frames::{self, Frame, Patience, flush, read_frame, write_frame},
+    score::Offence,
     serve::Library,
     stats::Counters,
     topic::TopicId,
@@ -79,7 +80,7 @@ struct Shelf(BTreeMap<BlockNumber, Bytes>);
 struct World {
     nodes: BTreeMap<PeerId, Arc<Node>>,
     liars: BTreeMap<PeerId, Liar>,
-    blamed: Mutex<Vec<(PeerId, Fault)>>,
+    blamed: Mutex<Vec<(PeerId, Offence)>>,
     tasks: TaskTracker,
 }
 
@@ -134,8 +135,8 @@ impl Network for Seen {
         Ok(here.compat())
     }
 
-    fn blame(&self, peer: PeerId, fault: Fault) {
-        self.world.blamed.lock().unwrap().push((peer, fault));
+    fn blame(&self, peer: PeerId, offence: Offence) {
+        self.world.blamed.lock().unwrap().push((peer, offence));
     }
 }
 
@@ -173,6 +174,7 @@ impl Node {
             bodies: &self.bodies,
             library: &self.library.subscribe(),
             peer,
+            may_have: &|_| true,
             patience: 30 * SECOND,
             budgets: self.budgets.clone(),
             counters: &self.counters,
@@ -215,7 +217,7 @@ impl World {
         id
     }
 
-    fn blamed(&self) -> Vec<(PeerId, Fault)> {
+    fn blamed(&self) -> Vec<(PeerId, Offence)> {
         self.blamed.lock().unwrap().clone()
     }
 }
@@ -351,7 +353,7 @@ async fn a_false_body_is_its_senders_fault_and_hides_nothing() {
         let announcement = block.without_data();
         let fetched = within("the body", fetch(&world, &nodes[0], &announcement, &from)).await;
         assert_eq!(fetched.unwrap().data_bytes(), block.data_bytes());
-        assert_eq!(world.blamed(), [(nodes[1].id(), Fault::Invalid)]);
+        assert_eq!(world.blamed(), [(nodes[1].id(), Offence::WrongBody)]);
     }
 }
 
@@ -418,7 +420,7 @@ async fn a_false_chunk_is_its_senders_fault() {
         let announcement = block.without_data();
         let fetched = within("the body", fetch(&shared, &fresh, &announcement, &from)).await;
         assert_eq!(fetched.unwrap().data_bytes(), block.data_bytes());
-        assert_eq!(shared.blamed(), [(liar, Fault::Invalid)]);
+        assert_eq!(shared.blamed(), [(liar, Offence::WrongBody)]);
         world.nodes = shared.nodes.clone();
     }
 }

@@ -11,6 +11,7 @@ use tracing::{Instrument, debug_span, trace};
 
 use super::EventLoop;
 use crate::{
+    access::msp_id,
     discovery::{Link, Record, Scope, Told, hear_records, tell_records, unix_millis},
     streams::Incoming,
     topic::TopicId,
@@ -156,13 +157,8 @@ impl EventLoop {
             .cloned()
             .collect();
         while self.peers.len() < self.config.target_peers {
-            let (admission, dialer) = (&self.swarm.behaviour().admission, &self.dialer);
-            let may_dial = |node: &PeerId| {
-                let admitted = admission
-                    .as_ref()
-                    .is_none_or(|list| list.allowed_peers().contains(node));
-                admitted && !dialer.keeps(node)
-            };
+            let (access, dialer) = (&self.access, &self.dialer);
+            let may_dial = |node: &PeerId| access.may_come(node) && !dialer.keeps(node);
             let due = self
                 .directory
                 .take_due(self.peers.len(), &own, Instant::now(), may_dial);
@@ -223,7 +219,11 @@ impl EventLoop {
     }
 
     /// How a connected node stands to this one.
-    fn relation(&self, _: &PeerId) -> Relation {
-        Relation::Other
+    fn relation(&self, peer: &PeerId) -> Relation {
+        let own = msp_id(&self.config.signer.identity());
+        match self.access.organisation(peer) {
+            Some(organisation) if Some(&organisation) == own.as_ref() => Relation::OwnOrg,
+            _ => Relation::Other,
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use block_api::ChannelStatus;
 use libp2p::{
     Multiaddr, PeerId,
     swarm::{
@@ -21,11 +22,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, debug_span, info, warn};
 
-use super::EventLoop;
+use super::{EventLoop, Report};
 use crate::{
     bodies::Server,
     channels::Heard,
     discovery::{Link, is_here},
+    score::{Allowance, Offence},
     serve::{refuse, serve},
     status::{Outbox, Rhythm, hear, tell},
     streams::{BODIES, Incoming, PEERS, STATUS},
@@ -48,14 +50,20 @@ pub(super) struct Peer {
     last_seen: Instant,
     /// What it subscribed to, by which it takes part in a channel.
     pub(super) topics: BTreeSet<TopicId>,
-    /// Statuses of channels that it did not subscribe to yet: the two ways race. They are told
-    /// when the subscription comes, so that whoever hears of a node reaches it by the topic.
-    pub(super) early: BTreeMap<TopicId, Heard>,
+    /// Statuses of channels that it did not subscribe to yet, or may not have yet: the two ways race.
+    /// They are told when the subscription comes, so that whoever hears of a node reaches it by the
+    /// topic.
+    pub(super) early: BTreeMap<TopicId, ChannelStatus>,
     pub(super) outbox: watch::Sender<Outbox>,
     /// Ends the task that hears its statuses.
     hearing: Option<CancellationToken>,
     /// When hearing began on the newest stream with statuses, or is going to.
     hears_since: Option<Instant>,
+    /// How many messages, and how many streams, it may send as yet.
+    pub(super) messages: Allowance,
+    pub(super) requests: Allowance,
+    /// How many candidates of it wait for an answer.
+    pub(super) waiting: usize,
     serving: Arc<Semaphore>,
     /// Streams for bodies, and what may be promised on them, in KiB.
     serving_bodies: Arc<Semaphore>,
@@ -103,6 +111,9 @@ impl EventLoop {
             outbox,
             hearing: None,
             hears_since: None,
+            messages: Allowance::new(now),
+            requests: Allowance::new(now),
+            waiting: 0,
             serving: Arc::new(Semaphore::new(self.config.max_serving_per_peer.get())),
             serving_bodies: Arc::new(Semaphore::new(self.config.max_body_streams_per_peer.get())),
             serving_bytes: Arc::new(Semaphore::new(
@@ -112,6 +123,7 @@ impl EventLoop {
             gone,
         };
         self.peers.insert(peer, state);
+        self.tell_score(&peer);
         self.show_peers();
         self.meet(peer);
     }
@@ -151,6 +163,29 @@ impl EventLoop {
         }
     }
 
+    /// Hangs up on the nodes that subscribed to a channel which they may not have any more, and on
+    /// those that may have none: removed, revoked, expired. They may come back, and are judged anew
+    /// then. Those that may have a channel which they could not have before are heard.
+    pub(super) fn check_rights(&mut self) {
+        if !self.access.changed() {
+            return;
+        }
+        for (peer, state) in &self.peers {
+            let joined = |topic: &&TopicId| self.access.is_joined(topic);
+            let mut topics = state.topics.iter().filter(joined);
+            let lost = topics.find(|topic| !self.access.may_have(peer, **topic));
+            if lost.is_some() || !self.access.is_welcome(peer) {
+                let topic = lost.map(tracing::field::display);
+                info!(%peer, topic, "peer lost a right, connection closed");
+                // What is published from here on does not go to it, however long closing takes.
+                self.swarm.behaviour_mut().gossipsub.cut(peer);
+                state.gone.cancel();
+                self.swarm.close_connection(state.connection);
+            }
+        }
+        self.swarm.behaviour_mut().gossipsub.look_again();
+    }
+
     /// A peer opened a stream.
     pub(super) fn incoming(&mut self, incoming: Incoming) {
         if incoming.protocol == PEERS {
@@ -161,6 +196,10 @@ impl EventLoop {
             protocol,
             mut stream,
         } = incoming;
+        if !self.takes_request(&peer) {
+            self.counters.requests_limited.increment();
+            return self.offends(peer, Offence::Flood);
+        }
         let rhythm = self.rhythm();
         // Its connection closed meanwhile.
         let Some(state) = self.peers.get_mut(&peer) else {
@@ -194,10 +233,13 @@ impl EventLoop {
         {
             let budgets = [state.serving_bytes.clone(), self.serving_bytes.clone()];
             let (bodies, library) = (self.bodies.clone(), self.library.subscribe());
+            let (access, reporting) = (self.access.clone(), self.reporting.clone());
             let served = async move {
+                let may_have = |topic| access.may_have(&peer, topic);
                 let server = Server {
                     bodies: &bodies,
                     library: &library,
+                    may_have: &may_have,
                     peer,
                     patience,
                     budgets,
@@ -205,6 +247,10 @@ impl EventLoop {
                 };
                 if let Err(error) = server.serve(stream).await {
                     debug!(%error, "request for a body broke off");
+                    if let Some(offence) = error.offence() {
+                        // The event loop is gone when the node stops.
+                        let _ = reporting.send(Report::Offence { peer, offence }).await;
+                    }
                 }
                 drop(permit);
             };
@@ -220,9 +266,17 @@ impl EventLoop {
             && protocol != BODIES
         {
             let library = self.library.subscribe();
+            let reporting = self.reporting.clone();
+            let access = self.access.clone();
             let served = async move {
-                if let Err(error) = serve(&mut stream, &library, patience, &counters).await {
+                let may_have = |topic| access.may_have(&peer, topic);
+                let served = serve(&mut stream, &library, may_have, patience, &counters);
+                if let Err(error) = served.await {
                     debug!(%error, "request for blocks broke off");
+                    if let Some(offence) = error.offence() {
+                        // The event loop is gone when the node stops.
+                        let _ = reporting.send(Report::Offence { peer, offence }).await;
+                    }
                 }
                 drop((of_peer, of_all));
             };
@@ -248,7 +302,6 @@ impl EventLoop {
     pub(super) fn handle_status(&mut self, peer: PeerId, message: StatusMessage) {
         self.counters.statuses.increment();
         let StatusMessage { topic, mut status } = message;
-        let identity = None;
         let Some(state) = self.peers.get_mut(&peer) else {
             return;
         };
@@ -256,13 +309,18 @@ impl EventLoop {
             return;
         };
         if state.topics.contains(&topic) {
+            // Whoever lost the right is about to be hung up on.
+            let identity = self.access.identity(&peer, topic);
+            if identity.is_none() {
+                return self.counters.not_entitled.increment();
+            }
             channel.tell(peer, Heard { identity, status });
             self.wait_for_room(topic);
         } else {
             if state.early.len() >= EARLY_TIPS {
                 status.tip = None;
             }
-            state.early.insert(topic, Heard { identity, status });
+            state.early.insert(topic, status);
         }
     }
 

@@ -24,6 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Command, EventLoop, Views};
 use crate::{
+    access::Access,
     behaviour::swarm,
     bodies::Bodies,
     config::ValidConfig,
@@ -31,6 +32,7 @@ use crate::{
     discovery::{Directory, Own},
     error::StartError,
     handle::Opener,
+    score::Standings,
     seen::Seen,
     stats::Counters,
 };
@@ -58,9 +60,16 @@ impl EventLoop {
         cancel: CancellationToken,
         registry: Option<&mut Registry>,
     ) -> Result<(Self, Views), StartError> {
-        let swarm = swarm(&valid, tasks.clone(), registry)?;
+        let counters = Arc::new(Counters::default());
+        let access = Access::new(
+            valid.listed.clone(),
+            valid.others,
+            valid.config.clock.clone(),
+        );
+        let swarm = swarm(&valid, &access, &counters, tasks.clone(), registry)?;
         let config = Arc::new(valid.config);
         let mut dialer = Dialer::new(config.redial_base, config.redial_cap, seeded()?);
+        let wanted = valid.peers.iter().map(|(peer, _)| *peer).collect();
         for (peer, address) in valid.peers {
             dialer.add(peer, address, false, Instant::now());
         }
@@ -72,13 +81,14 @@ impl EventLoop {
         let directory = Directory::new(config.identity.peer_id(), target, base, cap, seeded()?);
         let own = Own::new(config.external_addrs.clone(), config.internal_addrs.clone());
         let (reporting, reports) = mpsc::channel(REPORTS);
-        let counters = Arc::new(Counters::default());
         let (connected, addresses) = (watch::Sender::default(), watch::Sender::default());
+        let bans = watch::Sender::default();
         let bodies = Bodies::new(config.identity.clone(), config.max_body_bytes.get());
         let views = Views {
             bodies: bodies.clone(),
             peers: connected.subscribe(),
             addresses: addresses.subscribe(),
+            bans: bans.subscribe(),
             counters: counters.clone(),
         };
         let event_loop = Self {
@@ -99,7 +109,11 @@ impl EventLoop {
             addresses,
             channels: BTreeMap::new(),
             library: watch::Sender::default(),
+            access,
             seen: Seen::new(SEEN),
+            standings: Standings::new(config.ban_time),
+            bans,
+            wanted,
             validations: FuturesUnordered::new(),
             validation_bytes: 0,
             room: FuturesUnordered::new(),

@@ -49,7 +49,7 @@ async fn bodies_of_every_size_come_as_they_are() {
         gave.body_bytes_served, took.body_bytes_came,
         "nothing came twice"
     );
-    assert_eq!((gave.body_faults, took.body_faults), (0, 0));
+    assert_eq!((gave.offences, took.offences), (0, 0));
     stop(nodes).await;
 }
 
@@ -76,7 +76,7 @@ async fn a_long_body_goes_through_nodes_that_do_not_have_all_of_it() {
             stats.body_bytes_came < 12 * MIB as u64 * 11 / 10,
             "{stats:?}"
         );
-        assert_eq!(stats.body_faults, 0);
+        assert_eq!(stats.offences, 0);
     }
     stop(nodes).await;
 }

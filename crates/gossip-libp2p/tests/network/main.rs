@@ -12,6 +12,12 @@ mod identity;
 mod life;
 #[cfg(test)]
 mod member;
+#[cfg(test)]
+mod raw;
+mod rights;
+#[cfg(test)]
+mod session;
+mod strangers;
 #[path = "../support/mod.rs"]
 #[cfg(test)]
 mod support;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What becomes of what the nodes say.
 
-use block_api::{Block, DeliverStatus, Fault};
+use block_api::{Block, DeliverStatus};
 use libp2p::PeerId;
 use tokio::time::Instant;
 use tracing::{debug, info};
@@ -14,6 +14,7 @@ use crate::{
         link::Heard,
         scheduler::{Action, Ended},
     },
+    score::Offence,
     wire::parse_piece,
 };
 
@@ -27,7 +28,7 @@ impl<N: Network> Fetch<'_, N> {
                 let maker = hints.manifest.as_ref().map(|manifest| manifest.maker);
                 if let Err(error) = hints.check(&self.id) {
                     info!(%peer, %error, "hints of a peer refused");
-                    return self.ended(&peer, Ended::ForGood, Some(Fault::Invalid));
+                    return self.ended(&peer, Ended::ForGood, Some(Offence::WrongBody));
                 }
                 if u64::from(hints.size) > self.max_size() {
                     self.too_large = Some(hints.size.into());
@@ -47,7 +48,7 @@ impl<N: Network> Fetch<'_, N> {
             Heard::Piece(payload) => {
                 if let Err(error) = self.piece(&peer, &payload) {
                     info!(%peer, block.number = %self.id.number, %error, "a false piece of a body");
-                    self.ended(&peer, Ended::ForGood, Some(Fault::Invalid));
+                    self.ended(&peer, Ended::ForGood, Some(Offence::WrongBody));
                 }
             }
             Heard::NotYet => self.ended(&peer, Ended::Later, None),
@@ -64,9 +65,9 @@ impl<N: Network> Fetch<'_, N> {
                     }
                     _ => Ended::Later,
                 };
-                self.ended(&peer, why, is_false.then_some(Fault::Invalid));
+                self.ended(&peer, why, is_false.then_some(Offence::WrongBody));
             }
-            Heard::Nonsense => self.ended(&peer, Ended::ForGood, Some(Fault::Invalid)),
+            Heard::Nonsense => self.ended(&peer, Ended::ForGood, Some(Offence::Malformed)),
             Heard::Broke(error) => {
                 debug!(%peer, %error, "stream for a body broke off");
                 self.ended(&peer, Ended::Later, None);
@@ -85,10 +86,7 @@ impl<N: Network> Fetch<'_, N> {
         let sent_by = self.links.get(peer).and_then(|link| link.hints.as_ref());
         let sent_by = sent_by.ok_or(False::Place)?;
         self.fetcher.bodies.hedges.came(bytes.len());
-        self.fetcher
-            .counters
-            .body_bytes_came
-            .add(bytes.len() as u64);
+        self.fetcher.counters.body_bytes_came.add(bytes.len());
         let Some(following) = self.following.as_ref() else {
             // It was sent before anything was begun, by one who is not followed.
             return Ok(());
@@ -131,7 +129,7 @@ impl<N: Network> Fetch<'_, N> {
         if let Some(maker) = maker {
             info!(%maker, block.number = %self.id.number, %error, "a false manifest");
             self.liars.insert(maker);
-            self.fetcher.network.blame(maker, Fault::Invalid);
+            self.fetcher.network.blame(maker, Offence::WrongBody);
         }
         for action in self.scheduler.false_hints(Instant::now()) {
             if let Action::Close { peer } = action {
@@ -142,10 +140,10 @@ impl<N: Network> Fetch<'_, N> {
     }
 
     /// A node gives nothing more on its stream.
-    pub(super) fn ended(&mut self, peer: &PeerId, why: Ended, fault: Option<Fault>) {
+    pub(super) fn ended(&mut self, peer: &PeerId, why: Ended, offence: Option<Offence>) {
         self.links.remove(peer);
-        if let Some(fault) = fault {
-            self.fetcher.network.blame(*peer, fault);
+        if let Some(offence) = offence {
+            self.fetcher.network.blame(*peer, offence);
         }
         let actions = self.scheduler.ended(peer, why, Instant::now());
         if actions.contains(&Action::Abandon) {
@@ -171,7 +169,7 @@ impl<N: Network> Fetch<'_, N> {
             Err(error) => {
                 if let Some(peer) = self.scheduler.source() {
                     info!(%peer, block.number = %self.id.number, %error, "a false body");
-                    self.ended(&peer, Ended::ForGood, Some(Fault::Invalid));
+                    self.ended(&peer, Ended::ForGood, Some(Offence::WrongBody));
                 }
                 self.abandon();
                 None

@@ -47,7 +47,8 @@ impl Server<'_> {
                     Some(Ok(Some(Frame { kind: frames::BODY_WANT, payload }))) => {
                         let Ok(asked) = Want::parse(&payload) else {
                             self.counters.malformed.increment();
-                            return end(writer, DeliverStatus::BadRequest, self.patience).await;
+                            end(writer, DeliverStatus::BadRequest, self.patience).await?;
+                            return Err(FrameError::NotUnderstood);
                         };
                         want = Some(asked);
                     }
@@ -201,7 +202,7 @@ impl Server<'_> {
                 }
             }
         }
-        self.counters.body_bytes_served.add(length as u64);
+        self.counters.body_bytes_served.add(length);
         Ok(true)
     }
 }
