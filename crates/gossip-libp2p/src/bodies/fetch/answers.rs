@@ -6,7 +6,7 @@ use libp2p::PeerId;
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-use super::{Fetch, Network};
+use super::{Fetch, Network, not_opened};
 use crate::{
     bodies::{
         assembly::{False, check_chunk},
@@ -14,6 +14,8 @@ use crate::{
         link::Heard,
         scheduler::{Action, Ended},
     },
+    error::OpenError,
+    frames::FrameError,
     score::Offence,
     wire::parse_piece,
 };
@@ -68,6 +70,9 @@ impl<N: Network> Fetch<'_, N> {
                 self.ended(&peer, why, is_false.then_some(Offence::WrongBody));
             }
             Heard::Nonsense => self.ended(&peer, Ended::ForGood, Some(Offence::Malformed)),
+            Heard::Broke(FrameError::Unsupported) => {
+                self.heard(peer, not_opened(OpenError::Unsupported));
+            }
             Heard::Broke(error) => {
                 debug!(%peer, %error, "stream for a body broke off");
                 self.ended(&peer, Ended::Later, None);
