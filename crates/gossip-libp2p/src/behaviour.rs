@@ -10,6 +10,7 @@ use libp2p::{
     Swarm,
     allow_block_list::{self, BlockedPeers},
     connection_limits::{self, ConnectionLimits},
+    core::upgrade,
     gossipsub, identify, memory_connection_limits,
     metrics::Registry,
     ping,
@@ -103,7 +104,9 @@ pub(crate) fn swarm(
     let behaviour = behaviour(valid, access, counters, registry).map_err(setup("a protocol"))?;
     let settings = swarm::Config::with_executor(Tasks(tasks))
         // A connection is kept however quiet it is; ping finds out when it is dead.
-        .with_idle_connection_timeout(Duration::MAX);
+        .with_idle_connection_timeout(Duration::MAX)
+        // What is asked goes with the proposal of the protocol, which saves each stream a round trip.
+        .with_substream_upgrade_protocol_override(upgrade::Version::V1Lazy);
     let peer = config.identity.peer_id();
     Ok(Swarm::new(transport, behaviour, peer, settings))
 }
