@@ -3,6 +3,7 @@
 
 mod access;
 mod blocks;
+mod bodies;
 #[cfg(test)]
 mod discovery;
 #[cfg(test)]
