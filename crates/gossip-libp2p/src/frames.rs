@@ -109,7 +109,7 @@ impl FrameError {
             Self::NothingCame { .. } | Self::Stalled { .. } | Self::NotTaken { .. } => {
                 Some(Offence::Stalled)
             }
-            Self::Io(_) => None,
+            Self::Unsupported | Self::Io(_) => None,
         }
     }
 }
