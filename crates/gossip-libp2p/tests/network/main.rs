@@ -9,6 +9,7 @@ mod discovery;
 mod hostile;
 mod identity;
 mod life;
+mod many;
 #[cfg(test)]
 mod member;
 #[cfg(test)]
