@@ -10,6 +10,7 @@
 use std::{io, time::Duration};
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use libp2p::core::upgrade::NegotiationError;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::score::Offence;
@@ -29,6 +30,18 @@ pub(crate) const HELLO: u8 = 6;
 /// An identity, and a signature of its holder.
 pub(crate) const PROOF: u8 = 7;
 
+/// A question for a body.
+pub(crate) const BODY_ASK: u8 = 10;
+/// Chunks that are wanted of it.
+pub(crate) const BODY_WANT: u8 = 11;
+/// What it is, and what of it is there.
+pub(crate) const BODY_OFFER: u8 = 12;
+/// Chunks that came to the one who is asked.
+pub(crate) const BODY_HAVE: u8 = 13;
+/// A piece of it.
+pub(crate) const BODY_PIECE: u8 = 14;
+/// It is expected and not there. It has no payload.
+pub(crate) const BODY_NOT_YET: u8 = 15;
 /// Records of nodes.
 pub(crate) const RECORDS: u8 = 20;
 
@@ -71,8 +84,21 @@ pub(crate) enum FrameError {
     /// It was answered so.
     #[error("the request is not understood")]
     NotUnderstood,
+    /// Shows with the first bytes that come: nobody waits for the answer to a proposal.
+    #[error("the node does not speak this protocol")]
+    Unsupported,
     #[error(transparent)]
-    Io(#[from] io::Error),
+    Io(io::Error),
+}
+
+impl From<io::Error> for FrameError {
+    fn from(error: io::Error) -> Self {
+        let negotiation = error.get_ref().and_then(|inner| inner.downcast_ref());
+        match negotiation {
+            Some(NegotiationError::Failed) => Self::Unsupported,
+            Some(NegotiationError::ProtocolError(_)) | None => Self::Io(error),
+        }
+    }
 }
 
 impl FrameError {
@@ -83,7 +109,7 @@ impl FrameError {
             Self::NothingCame { .. } | Self::Stalled { .. } | Self::NotTaken { .. } => {
                 Some(Offence::Stalled)
             }
-            Self::Io(_) => None,
+            Self::Unsupported | Self::Io(_) => None,
         }
     }
 }
@@ -126,6 +152,46 @@ where
     }))
 }
 
+/// Writes what begins a frame, whose payload of `length` bytes is written after it.
+pub(crate) async fn write_head<W>(
+    stream: &mut W,
+    kind: u8,
+    length: usize,
+    patience: Duration,
+) -> Result<(), FrameError>
+where
+    W: AsyncWrite + Unpin,
+{
+    let claimed = u32::try_from(length).map_err(|_| FrameError::TooLong {
+        claimed: length,
+        limit: u32::MAX as usize,
+    })?;
+    let [a, b, c, d] = claimed.to_be_bytes();
+    write_part(stream, &[kind, a, b, c, d], patience).await
+}
+
+/// Writes a part of a payload.
+pub(crate) async fn write_part<W>(
+    stream: &mut W,
+    mut part: &[u8],
+    patience: Duration,
+) -> Result<(), FrameError>
+where
+    W: AsyncWrite + Unpin,
+{
+    // Whoever takes bytes, however few, is given time for the next ones.
+    while !part.is_empty() {
+        let taken = timeout(patience, stream.write(part))
+            .await
+            .map_err(|_| FrameError::NotTaken { after: patience })??;
+        if taken == 0 {
+            return Err(io::Error::from(io::ErrorKind::WriteZero).into());
+        }
+        part = part.get(taken..).unwrap_or_default();
+    }
+    Ok(())
+}
+
 /// Writes a frame whose payload is these parts, one after the other, without putting them together.
 pub(crate) async fn write_frame<W>(
     stream: &mut W,
@@ -136,24 +202,10 @@ pub(crate) async fn write_frame<W>(
 where
     W: AsyncWrite + Unpin,
 {
-    let claimed = parts.iter().map(|part| part.len()).sum();
-    let length = u32::try_from(claimed).map_err(|_| FrameError::TooLong {
-        claimed,
-        limit: u32::MAX as usize,
-    })?;
-    let [a, b, c, d] = length.to_be_bytes();
-    let head = [kind, a, b, c, d];
-    for mut part in std::iter::once(head.as_slice()).chain(parts.iter().copied()) {
-        // Whoever takes bytes, however few, is given time for the next ones.
-        while !part.is_empty() {
-            let taken = timeout(patience, stream.write(part))
-                .await
-                .map_err(|_| FrameError::NotTaken { after: patience })??;
-            if taken == 0 {
-                return Err(io::Error::from(io::ErrorKind::WriteZero).into());
-            }
-            part = part.get(taken..).unwrap_or_default();
-        }
+    let length = parts.iter().map(|part| part.len()).sum();
+    write_head(stream, kind, length, patience).await?;
+    for part in parts {
+        write_part(stream, part, patience).await?;
     }
     Ok(())
 }
@@ -178,13 +230,14 @@ where
 {
     let deadline = Instant::now() + patience + Duration::from_secs(length as u64 / SLOWEST);
     let mut payload: Vec<u8> = Vec::new();
-    while payload.len() < length {
-        let have = payload.len();
-        if have == payload.capacity() {
+    let mut have = 0;
+    while have < length {
+        if have == payload.len() {
             // Doubled as it fills, and never beyond what is to come: the last buffer fits exactly.
-            payload.reserve_exact(have.max(CHUNK).min(length - have));
+            let more = have.max(CHUNK).min(length - have);
+            payload.reserve_exact(more);
+            payload.resize(have + more, 0);
         }
-        payload.resize((have + CHUNK).min(payload.capacity()).min(length), 0);
         let free = payload.get_mut(have..).unwrap_or_default();
         let limit = deadline.min(Instant::now() + patience);
         let count = timeout_at(limit, stream.read(free))
@@ -193,7 +246,7 @@ where
         if count == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
-        payload.truncate(have + count);
+        have += count;
     }
     Ok(payload)
 }

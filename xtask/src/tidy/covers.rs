@@ -89,7 +89,7 @@ fn comment(line: &str) -> Option<&str> {
 }
 
 /// The name of the function that begins in this line.
-fn function(line: &str) -> Option<&str> {
+pub(super) fn function(line: &str) -> Option<&str> {
     let mut rest = line.trim_start();
     for word in ["pub(crate) ", "pub(super) ", "pub ", "async "] {
         rest = rest.strip_prefix(word).unwrap_or(rest);
@@ -101,7 +101,7 @@ fn function(line: &str) -> Option<&str> {
 }
 
 /// The crate of a file by the name of its directory; tooling covers no behaviour of the product.
-fn crate_of(path: &str) -> Option<&str> {
+pub(super) fn crate_of(path: &str) -> Option<&str> {
     if let Some(rest) = path.strip_prefix("crates/") {
         return rest.split('/').next();
     }

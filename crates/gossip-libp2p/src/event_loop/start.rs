@@ -26,12 +26,13 @@ use super::{Command, EventLoop, Views};
 use crate::{
     access::Access,
     behaviour::swarm,
+    bodies::Bodies,
     config::ValidConfig,
     dialer::Dialer,
     discovery::{Directory, Own},
     error::StartError,
     handle::Opener,
-    score::Standings,
+    score::{Callers, Standings},
     seen::Seen,
     stats::Counters,
 };
@@ -65,7 +66,15 @@ impl EventLoop {
             valid.others,
             valid.config.clock.clone(),
         );
-        let swarm = swarm(&valid, &access, &counters, tasks.clone(), registry)?;
+        let callers = Callers::default();
+        let swarm = swarm(
+            &valid,
+            &access,
+            callers.clone(),
+            &counters,
+            tasks.clone(),
+            registry,
+        )?;
         let config = Arc::new(valid.config);
         let mut dialer = Dialer::new(config.redial_base, config.redial_cap, seeded()?);
         let wanted = valid.peers.iter().map(|(peer, _)| *peer).collect();
@@ -82,7 +91,9 @@ impl EventLoop {
         let (reporting, reports) = mpsc::channel(REPORTS);
         let (connected, addresses) = (watch::Sender::default(), watch::Sender::default());
         let bans = watch::Sender::default();
+        let bodies = Bodies::new(config.identity.clone(), config.max_body_bytes.get());
         let views = Views {
+            bodies: bodies.clone(),
             peers: connected.subscribe(),
             addresses: addresses.subscribe(),
             bans: bans.subscribe(),
@@ -109,6 +120,7 @@ impl EventLoop {
             access,
             seen: Seen::new(SEEN),
             standings: Standings::new(config.ban_time),
+            callers,
             bans,
             wanted,
             validations: FuturesUnordered::new(),
@@ -116,6 +128,8 @@ impl EventLoop {
             room: FuturesUnordered::new(),
             serving: Arc::new(Semaphore::new(config.max_serving.get())),
             refusing: Arc::new(Semaphore::new(config.max_serving.get())),
+            bodies,
+            serving_bytes: Arc::new(Semaphore::new(config.serve_bytes.get() / 1024)),
             version: 0,
             config,
         };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The channels of a node: who takes part in them, and what others are told of them.
 
-use block_api::{Block, BlockNumber, BlockReader, GossipError, JoinRequest, ReadLimits};
+use block_api::{Block, BlockNumber, BlockReader, BoxError, GossipError, JoinRequest, ReadLimits};
 use futures::FutureExt;
 use libp2p::PeerId;
 use tracing::{Instrument, debug, debug_span};
@@ -31,21 +31,13 @@ impl EventLoop {
         self.access.join(topic, request.readers.clone());
         // Who subscribed when this node was in the channel before may have lost the right since.
         self.check_rights();
-        let subscribed = self
-            .swarm
-            .behaviour_mut()
-            .gossipsub
-            .subscribe(&topic.topic());
+        let gossipsub = &mut self.swarm.behaviour_mut().gossipsub;
+        let scored = gossipsub.set_topic_params(topic.topic(), topic_params());
+        let subscribed = scored.map_err(BoxError::from).and_then(|()| {
+            let subscribed = gossipsub.subscribe(&topic.topic());
+            subscribed.map_err(BoxError::from)
+        });
         if let Err(error) = subscribed {
-            self.access.leave(topic);
-            return Err(backend(&name, error));
-        }
-        if let Err(error) = self
-            .swarm
-            .behaviour_mut()
-            .gossipsub
-            .set_topic_params(topic.topic(), topic_params())
-        {
             self.access.leave(topic);
             return Err(backend(&name, error));
         }

@@ -3,6 +3,7 @@
 
 mod access;
 mod blocks;
+mod bodies;
 #[cfg(test)]
 mod discovery;
 #[cfg(test)]
@@ -13,8 +14,11 @@ mod many;
 #[cfg(test)]
 mod member;
 #[cfg(test)]
-#[path = "../support/raw.rs"]
 mod raw;
+mod rights;
+#[cfg(test)]
+mod session;
+mod strangers;
 #[path = "../support/mod.rs"]
 #[cfg(test)]
 mod support;
