@@ -35,6 +35,10 @@ const MIN_UPDATE: u64 = 1000;
 /// How long a node that was just heard of may wait for its first dial. Many hear of it at once.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 
+/// How much longer the one with the greater id waits: of two that are told of each other at once,
+/// the attempts would refuse each other.
+const GIVE_WAY: Duration = Duration::from_millis(1000);
+
 /// The nodes that others told of.
 #[derive(Debug)]
 pub(crate) struct Directory {
@@ -123,7 +127,10 @@ impl Directory {
         } else if !self.has_room(&node, teller) {
             return false;
         }
-        let wait = FIRST_WAIT.mul_f64(self.rng.random_range(0.0..=1.0));
+        let mut wait = FIRST_WAIT.mul_f64(self.rng.random_range(0.0..=1.0));
+        if node < self.own {
+            wait += GIVE_WAY;
+        }
         let state = if connected {
             State::Connected(now)
         } else {
@@ -370,6 +377,7 @@ mod tests {
     const UNIX: u64 = 1_700_000_000_000;
     const BASE: Duration = Duration::from_secs(1);
     const CAP: Duration = Duration::from_secs(300);
+    const LONGEST: Duration = FIRST_WAIT.saturating_add(GIVE_WAY);
 
     fn key(seed: u16) -> Keypair {
         let mut bytes = [0; 32];
@@ -420,7 +428,13 @@ mod tests {
             "itself"
         );
         let due = directory.next(0).unwrap();
-        assert!(due <= now + FIRST_WAIT);
+        assert!(due <= now + LONGEST);
+        let gives_way = key(1).peer_id() < key(0).peer_id();
+        assert_eq!(due > now + FIRST_WAIT, gives_way);
+        let mut other = self::directory(16);
+        other.own = key(1).peer_id();
+        assert!(other.learn(record(0, UNIX, &address(0)), told(2), now, UNIX));
+        assert_eq!(other.next(0).unwrap() > now + FIRST_WAIT, !gives_way);
         let (node, addresses) = directory.take_due(0, &[], due, |_| true).unwrap();
         assert_eq!(node, key(1).peer_id());
         assert_eq!(addresses, [address(1).parse().unwrap()]);
@@ -439,7 +453,7 @@ mod tests {
         for seed in 1..=40 {
             assert!(directory.learn(record(seed, UNIX, &address(seed)), told(99), now, UNIX));
         }
-        let later = now + FIRST_WAIT;
+        let later = now + LONGEST;
         assert_eq!(take(&mut directory, 16, later), None);
         assert_eq!(directory.next(16), None);
         let first: Vec<PeerId> = std::iter::from_fn(|| take(&mut directory, 14, later)).collect();
@@ -471,7 +485,7 @@ mod tests {
         assert!(directory.learn(record(1, UNIX + 2000, &address(1)), told(2), now, UNIX));
         assert_eq!(directory.next(0), None, "it is where it was");
         assert!(directory.learn(record(1, UNIX + 4000, &address(2)), told(2), now, UNIX));
-        let node = take(&mut directory, 0, now + FIRST_WAIT).unwrap();
+        let node = take(&mut directory, 0, now + LONGEST).unwrap();
         directory.failed(&node, now);
         assert_eq!(directory.next(0), None, "one attempt for each change");
         directory.connected(&node, now);
@@ -495,7 +509,7 @@ mod tests {
             now,
             UNIX,
         );
-        let (later, mut dials) = (now + FIRST_WAIT, 0);
+        let (later, mut dials) = (now + LONGEST, 0);
         let honest = key(300).peer_id();
         let mut reached = false;
         while let Some(node) = take(&mut directory, 0, later) {
@@ -541,7 +555,7 @@ mod tests {
         let (mut directory, now) = (directory(16), Instant::now());
         directory.learn(record(1, UNIX, &address(1)), told(2), now, UNIX);
         let own = [address(1).parse().unwrap()];
-        let later = now + FIRST_WAIT;
+        let later = now + LONGEST;
         assert_eq!(directory.take_due(0, &own, later, |_| true), None);
         assert_eq!(directory.take_due(0, &[], later + WINDOW, |_| false), None);
         assert!(take(&mut directory, 0, later + 2 * WINDOW).is_some());
