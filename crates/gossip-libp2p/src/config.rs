@@ -39,8 +39,8 @@ pub struct Config {
     /// static peers alone. Default: 16.
     pub target_peers: usize,
     /// Whether nodes are looked for on the local network, by multicast DNS, and told there where this
-    /// one listens. For development: anybody on the network can answer. It takes the feature `mdns`.
-    /// Default: false.
+    /// one listens. For development: anybody on the network can answer, and what looks for nodes ends
+    /// with the runtime, not with the node. It takes the feature `mdns`. Default: false.
     pub mdns: bool,
     /// With more bytes of memory in use by the process, no connection is made or taken. Default:
     /// no limit.

@@ -11,6 +11,8 @@ mod identity;
 mod life;
 #[cfg(test)]
 mod member;
+#[cfg(all(test, feature = "mdns"))]
+mod nearby;
 #[path = "../support/mod.rs"]
 #[cfg(test)]
 mod support;
