@@ -78,12 +78,34 @@ pub trait GossipChannel: Send + Sync + fmt::Debug {
     /// A dropped future may have published the block or not.
     async fn publish(&self, block: &VerifiedBlock) -> Result<(), GossipError>;
 
+    /// Fetches the body of an announcement that was accepted: the whole block in its relay form, with
+    /// header and signatures as announced and data whose hash the header names, from whichever node
+    /// has it. Nodes pass an announcement on before they hold the body, so that nobody may have it
+    /// for a moment more: they are asked again and again until one gives it. The caller limits the
+    /// time by dropping the future, and judges what came.
+    ///
+    /// # Errors
+    ///
+    /// [`FetchError::Closed`] after the channel was left, [`FetchError::TooLarge`], or what the backend
+    /// says.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: what came until then is thrown away, and a later call begins anew.
+    async fn fetch(&self, announcement: &Block) -> Result<Block, FetchError>;
+
     /// Tells the others, with the next status, whether this node has a Deliver stream open.
     fn set_pulling(&self, pulling: bool);
 
     /// What a node of the channel gives: ranges of blocks by [`BlockSource::open`] with
     /// [`Endpoint::of_node`](crate::Endpoint::of_node). `None` when it is not connected.
     fn source(&self, node: &NodeId) -> Option<Arc<dyn BlockSource>>;
+
+    /// Holds something against a node of the channel that the backend could not see itself. A backend
+    /// that keeps no standing of nodes does nothing, which is what this does where it is not written.
+    fn blame(&self, node: &NodeId, fault: Fault) {
+        let _ = (node, fault);
+    }
 
     /// Leaves the channel; its events end. Safe to repeat.
     async fn leave(&self);
@@ -143,6 +165,16 @@ pub enum Answer {
     Reject,
 }
 
+/// What a node did beside the topic, as whoever judges blocks found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Fault {
+    /// It gave a block, or a range of them, that breaks a rule.
+    Invalid,
+    /// It promised blocks and did not give them in time.
+    Stalled,
+}
+
 /// Why the network did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -166,6 +198,33 @@ pub enum GossipError {
     },
 }
 
+/// Why the body of an announced block does not come.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// The network was stopped, or the channel left.
+    #[error("the gossip network is closed")]
+    Closed,
+    /// Every node that has it says that it is longer than this one takes.
+    #[error("block {number} has {size} bytes, and at most {limit} are taken from a node")]
+    TooLarge {
+        /// The block.
+        number: BlockNumber,
+        /// How long it is said to be.
+        size: u64,
+        /// What is taken.
+        limit: u64,
+    },
+    /// The backend failed.
+    #[error("the body of block {number} was not fetched: {source}")]
+    Backend {
+        /// The block.
+        number: BlockNumber,
+        /// What the backend said.
+        source: BoxError,
+    },
+}
+
 impl Candidate {
     /// A candidate and where its answer will come. A receiver whose sender is gone means
     /// [`Answer::Ignore`].
@@ -181,7 +240,7 @@ impl Candidate {
         )
     }
 
-    /// The block; without data it is an announcement, and the body is to be had from the sender.
+    /// The block; without data it is an announcement, and [`GossipChannel::fetch`] brings the body.
     pub fn block(&self) -> &Block {
         &self.block
     }
@@ -196,6 +255,16 @@ impl Candidate {
         // Nobody waits any more when the network was stopped meanwhile.
         let _ = self.answer.send(answer);
         self.block
+    }
+}
+
+impl FetchError {
+    /// Whether the same call may go well later.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Backend { .. } => true,
+            Self::Closed | Self::TooLarge { .. } => false,
+        }
     }
 }
 

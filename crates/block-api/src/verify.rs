@@ -95,6 +95,7 @@ pub struct Rejection {
     hash: HeaderHash,
     rule: &'static str,
     reason: Arc<dyn std::error::Error + Send + Sync>,
+    in_good_faith: bool,
 }
 
 /// A block that a verifier accepted, the only kind that is stored, published or served.
@@ -197,7 +198,23 @@ impl Rejection {
             hash: block.header_hash(),
             rule,
             reason: reason.into().into(),
+            in_good_faith: false,
         }
+    }
+
+    /// The same, where the signatures name an older config block than the one by which the block was
+    /// judged: a node to which the newer one has not come yet may have accepted it (ADR 0004).
+    #[must_use]
+    pub fn in_good_faith(self) -> Self {
+        Self {
+            in_good_faith: true,
+            ..self
+        }
+    }
+
+    /// Whether who passed the block on may have done so in good faith: nothing is held against it.
+    pub fn may_be_in_good_faith(&self) -> bool {
+        self.in_good_faith
     }
 
     /// The number that the block claims.

@@ -2,6 +2,7 @@
 //! What a node is told: its configuration, key by key.
 
 mod check;
+mod gossip;
 mod keep;
 mod load;
 mod operations;
@@ -21,6 +22,7 @@ use serde::Deserialize;
 pub(crate) use self::start::Joining;
 pub use self::{
     check::InvalidConfig,
+    gossip::{AdmissionRule, GossipBackend, GossipSection, ReaderRule},
     keep::{InvalidKeep, Keep},
     load::LoadError,
     operations::OperationsSection,
@@ -82,46 +84,6 @@ pub struct IdentitySection {
     pub msp_id: String,
     /// The MSP folder, with `signcerts` and `keystore`.
     pub msp_dir: PathBuf,
-}
-
-/// Which network among nodes is used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum GossipBackend {
-    /// libp2p over TCP.
-    #[default]
-    Libp2p,
-    /// None but this process: the node is alone, and has from the ordering service what it has.
-    Memory,
-}
-
-/// `[gossip]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct GossipSection {
-    /// Which network. Default: `libp2p`.
-    pub backend: GossipBackend,
-    /// The addresses to listen on, as multiaddresses; port 0 takes a free one. Default: none, so
-    /// that the node only dials.
-    pub listen: Vec<String>,
-    /// The nodes to stay connected to, as multiaddresses that end with `/p2p/ID`. They are admitted.
-    /// Default: none.
-    pub peers: Vec<String>,
-    /// The ids of further nodes that are admitted when they dial. Default: none.
-    pub allow: Vec<String>,
-    /// The file with the node's key, made at the first start. Default: `gossip.key` in
-    /// `node.data_dir`.
-    pub key_file: Option<PathBuf>,
-    /// Blocks up to this size go on the topic whole; bigger ones are announced and pulled, but for
-    /// config blocks of up to 1 MiB. Default: 64 KiB.
-    pub inline_limit: ByteSize,
-    /// The biggest block that is taken from a peer. Default: 104 MiB.
-    pub max_block: ByteSize,
-    /// How many nodes may be connected. Default: 256.
-    pub max_peers: usize,
-    /// How often nodes tell how high they are. Default: 1 s.
-    pub status_interval: HumanDuration,
 }
 
 /// Whether and how connections to the ordering service are encrypted.
@@ -266,6 +228,8 @@ pub struct ChannelSection {
     /// Default: `fabric`.
     #[serde(default, deserialize_with = "text::parse")]
     pub data_hash: DataHashRule,
+    /// Who may have its blocks from this node. Default: as `gossip.readers` says.
+    pub readers: Option<ReaderRule>,
     /// Endpoints to pull from beside those of the channel's configuration. Default: none.
     #[serde(default)]
     pub orderers: Vec<ExtraOrderer>,
@@ -373,6 +337,7 @@ impl ChannelSection {
             start_after: None,
             pull: Pull::default(),
             data_hash: DataHashRule::default(),
+            readers: None,
             orderers: Vec::new(),
         }
     }
@@ -412,22 +377,6 @@ impl DataHashRule {
         match self {
             Self::Fabric => DataHashing::Concatenated,
             Self::FabricX => DataHashing::LengthPrefixed,
-        }
-    }
-}
-
-impl Default for GossipSection {
-    fn default() -> Self {
-        Self {
-            backend: GossipBackend::default(),
-            listen: Vec::new(),
-            peers: Vec::new(),
-            allow: Vec::new(),
-            key_file: None,
-            inline_limit: ByteSize::kib(64),
-            max_block: ByteSize::mib(104),
-            max_peers: 256,
-            status_interval: HumanDuration::from_secs(1),
         }
     }
 }

@@ -17,7 +17,7 @@ mod test_support;
 mod verifier;
 
 pub use self::{
-    access::{AccessError, ChannelAccess},
+    access::{AccessError, ChannelAccess, ReaderScope},
     certificate::CertificateError,
     config::{
         BatchSize, Capabilities, ChannelConfig, ConfigChange, ConfigDiff, ConfigError, ConfigItem,

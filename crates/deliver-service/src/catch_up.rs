@@ -16,7 +16,7 @@ use std::{
 };
 
 use block_api::{
-    BlockNumber, BlockSource, DeliverStatus, Endpoint, GossipChannel, Kinship, NodeId,
+    BlockNumber, BlockSource, DeliverStatus, Endpoint, Fault, GossipChannel, Kinship, NodeId,
     OwnOrganisation,
 };
 use tokio::{
@@ -264,6 +264,9 @@ impl<'a> CatchUp<'a> {
             (Err(RangeError::Judge(JudgeError::Closed)), _) => {}
             (Err(error), peer) => {
                 info!(channel = %self.intake.channel, giver = ?flight.giver, %error, "a range failed");
+                if let (Some(fault), Some(peer)) = (error.fault(), peer) {
+                    self.sources.gossip.blame(peer, fault);
+                }
                 match (error, peer) {
                     (RangeError::Parked(_), Some(peer)) => self.plan.rests(peer, until),
                     (_, Some(peer)) => self.plan.failed(peer, until),
@@ -292,6 +295,7 @@ impl<'a> CatchUp<'a> {
             if let (Some(peer), false) = (flight.giver.node(), brought) {
                 let waited = now.saturating_duration_since(flight.since);
                 if waited >= self.intake.config.range_patience {
+                    self.sources.gossip.blame(peer, Fault::Stalled);
                     self.plan.failed(peer, now + self.intake.config.peer_rest);
                 }
             }

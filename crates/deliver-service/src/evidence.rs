@@ -11,7 +11,7 @@ use std::{
 };
 
 use block_api::{Block, BlockNumber, HeaderHash, ReadLimits, Standing, Verdict};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tracing::{debug, error};
 
 use crate::{buffer::Giver, intake::Intake};
@@ -139,7 +139,7 @@ impl Evidence {
     }
 
     /// Takes what came out of the queue.
-    fn take(&self, suspect: Suspect) -> Block {
+    fn take(&self, suspect: Suspect) -> Suspect {
         if let Some(giver) = &suspect.giver {
             let mut unjudged = self.unjudged();
             match unjudged.get_mut(giver) {
@@ -147,7 +147,7 @@ impl Evidence {
                 Some(_) | None => drop(unjudged.remove(giver)),
             }
         }
-        suspect.header
+        suspect
     }
 
     /// Whether it is another block than the one of its number; `None` where that was not stored
@@ -219,10 +219,10 @@ pub(crate) async fn run(intake: &Intake, suspects: &mut mpsc::Receiver<Suspect>)
             changed = applied.changed() => if changed.is_err() { return },
         }
         let height = intake.applied().height;
-        let due: VecDeque<Block>;
+        let due: VecDeque<Suspect>;
         (due, waiting) = waiting
             .into_iter()
-            .partition(|suspect: &Block| suspect.number() < height.next_block());
+            .partition(|suspect: &Suspect| suspect.header.number() < height.next_block());
         for suspect in due {
             examine(intake, suspect).await;
         }
@@ -231,8 +231,12 @@ pub(crate) async fn run(intake: &Intake, suspects: &mut mpsc::Receiver<Suspect>)
 
 /// Keeps a block as evidence if it is another one than the stored one, and if those who may sign at
 /// its place signed it, wherever it links to.
-async fn examine(intake: &Intake, other: Block) {
+async fn examine(intake: &Intake, suspect: Suspect) {
     let evidence = &intake.evidence;
+    let Suspect {
+        header: other,
+        giver,
+    } = suspect;
     if evidence.is_settled(&other) || evidence.is_other(&other) == Some(false) {
         return;
     }
@@ -243,6 +247,9 @@ async fn examine(intake: &Intake, other: Block) {
         Ok(_) => {
             debug!(channel = %intake.channel, block.number = %number, "a block that differs from the stored one is not signed");
             evidence.refused().add(&other);
+            if let Some(Giver::Peer(node)) = &giver {
+                intake.failing.refused(node, Instant::now());
+            }
             return;
         }
         Err(_) => return,
@@ -304,7 +311,7 @@ mod tests {
             evidence.note_accepted(&other());
         }
         assert_eq!(queue.len(), SUSPECTS, "what was accepted has");
-        let header = evidence.take(queue.try_recv().unwrap());
+        let header = evidence.take(queue.try_recv().unwrap()).header;
         evidence.note(&other(), &giver("a"));
         assert_eq!(queue.len(), SUSPECTS, "the place is given back");
         while let Ok(suspect) = queue.try_recv() {

@@ -4,6 +4,7 @@
 
 use block_api::{Block, Endpoint, HeaderProof, NodeId, Standing, Verdict};
 use blocks_provider::{Evidence, Head, HeaderVerdict, ProviderHandle};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{buffer::Giver, intake::Intake};
@@ -79,7 +80,10 @@ pub(crate) async fn note_tip(intake: &Intake, tip: &Block, from: &NodeId) -> Opt
     let evidence = match header_verdict(intake, standing, verdict) {
         HeaderVerdict::Proven => Evidence::Proven,
         HeaderVerdict::Hint => Evidence::Hint,
-        HeaderVerdict::Rejected(_) => return Some(false),
+        HeaderVerdict::Rejected(_) => {
+            intake.failing.refused(from, Instant::now());
+            return Some(false);
+        }
         HeaderVerdict::Unknown => return Some(true),
     };
     // Something better may have come while it was judged.

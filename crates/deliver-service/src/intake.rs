@@ -22,6 +22,7 @@ use crate::{
     Config, Origin, StorageFailure,
     buffer::{Buffer, Buffered},
     evidence::Evidence,
+    failing::Failing,
     heads::Shown,
     lag::Lag,
     stats::Counters,
@@ -53,6 +54,8 @@ pub(crate) struct Intake {
     /// because whose signatures they have is not known yet. For whom there is none is ignored.
     pub(crate) awaiting: WaitingRoom,
     pub(crate) evidence: Evidence,
+    /// What each node made this one refuse.
+    pub(crate) failing: Failing,
     /// Nodes of whose ranges a block was not of this chain.
     pub(crate) blamed: Blamed,
     /// Told when a block that was due is dropped: where it was, there is a hole.

@@ -8,6 +8,7 @@ mod channel;
 mod config;
 mod error;
 mod evidence;
+mod failing;
 mod heads;
 mod health;
 mod in_order;

@@ -36,6 +36,9 @@ pub struct ChannelStats {
     pub rejected: u64,
     /// Candidates that were neither accepted nor rejected: old, known, too far ahead, no room.
     pub ignored: u64,
+    /// Candidates and tips that were not verified, because too much of the node that sent them was
+    /// refused of late.
+    pub limited: u64,
     /// Blocks that were verified but do not link to the chain.
     pub unlinked: u64,
     /// Stored blocks that were not published because the queue was full.
@@ -61,6 +64,7 @@ pub(crate) struct Counters {
     bytes: AtomicU64,
     pub(crate) rejected: Counter,
     pub(crate) ignored: Counter,
+    pub(crate) limited: Counter,
     pub(crate) unlinked: Counter,
     pub(crate) unpublished: Counter,
     pub(crate) failed_appends: Counter,
@@ -111,6 +115,7 @@ impl Counters {
             bytes: self.bytes.load(Ordering::Relaxed),
             rejected: self.rejected.get(),
             ignored: self.ignored.get(),
+            limited: self.limited.get(),
             unlinked: self.unlinked.get(),
             unpublished: self.unpublished.get(),
             failed_appends: self.failed_appends.get(),

@@ -9,14 +9,14 @@ use std::{
 };
 
 use block_api::{
-    Answer, Block, BlockNumber, Candidate, Delivery, Endpoint, GossipChannel, GossipEvent, NodeId,
-    Rejection, StreamRequest, Verdict, VerifiedBlock, VerifyError,
+    Answer, Block, BlockNumber, Candidate, GossipChannel, GossipEvent, NodeId, Rejection, Verdict,
+    VerifiedBlock, VerifyError,
 };
-use futures::{FutureExt as _, StreamExt as _};
+use futures::FutureExt as _;
 use tokio::{
     sync::mpsc,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, timeout},
 };
 use tracing::{Instrument, debug, info};
 
@@ -28,10 +28,8 @@ use crate::{
     peers::Peers,
 };
 
-/// How long to wait before the holders of an announced block are asked again; it doubles each time.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
-/// What the wait never exceeds.
-const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+/// How often to look whether an announced block came by another way.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// What is worked on beside the loop.
 #[derive(Debug)]
@@ -79,6 +77,12 @@ pub(crate) async fn run(
         };
         match event {
             Some(GossipEvent::Candidate(candidate)) => {
+                // Before anything is verified that it may only have made up.
+                if !intake.failing.may(candidate.from(), Instant::now()) {
+                    intake.counters.limited.add(1);
+                    candidate.answer(Answer::Ignore);
+                    continue;
+                }
                 let (number, has_data) = (candidate.block().number(), candidate.block().has_data());
                 let same: usize = announced.get(&number).copied().unwrap_or_default();
                 if at_work.len() - tips.len() >= intake.config.candidates_at_work.get()
@@ -94,7 +98,7 @@ pub(crate) async fn run(
                 if !has_data {
                     announced.insert(number, same + 1);
                 }
-                let task = take_in(intake.clone(), gossip.clone(), peers.clone(), candidate);
+                let task = take_in(intake.clone(), gossip.clone(), candidate);
                 let task = AssertUnwindSafe(task).catch_unwind();
                 let work = match has_data {
                     true => Work::Block,
@@ -108,12 +112,17 @@ pub(crate) async fn run(
                 identity,
                 status,
             }) => {
+                let may = intake.failing.may(&from, Instant::now());
                 if let Some(tip) = &status.tip {
                     let giver = Giver::Peer(from.clone());
-                    intake.evidence.note(tip, &giver);
+                    match may {
+                        true => intake.evidence.note(tip, &giver),
+                        false => intake.counters.limited.add(1),
+                    }
                 }
                 // A tip that finds no place comes again with the next status.
                 if let Some(tip) = &status.tip
+                    && may
                     && heads::is_news(intake, tip)
                     && tips.len() < most_tips
                     && tips.insert(from.clone())
@@ -159,12 +168,7 @@ fn is_wanted(intake: &Intake, block: &Block) -> bool {
 }
 
 /// Judges a candidate, answers, and brings its block into the buffer.
-async fn take_in(
-    intake: Arc<Intake>,
-    gossip: Arc<dyn GossipChannel>,
-    peers: Arc<Peers>,
-    candidate: Candidate,
-) {
+async fn take_in(intake: Arc<Intake>, gossip: Arc<dyn GossipChannel>, candidate: Candidate) {
     let number = candidate.block().number();
     let judged = match candidate.block().has_data() {
         true => intake
@@ -184,8 +188,13 @@ async fn take_in(
     match judged {
         Err(Some(rejection)) => {
             intake.counters.rejected.add(1);
+            intake.failing.refused(candidate.from(), Instant::now());
             info!(channel = %intake.channel, from = %candidate.from(), %rejection, "candidate rejected");
-            candidate.answer(Answer::Reject);
+            // Neither way it goes on.
+            candidate.answer(match rejection.may_be_in_good_faith() {
+                true => Answer::Ignore,
+                false => Answer::Reject,
+            });
         }
         Err(None) => {
             intake.counters.ignored.add(1);
@@ -202,23 +211,29 @@ async fn take_in(
             let announcement = candidate.answer(Answer::Accept);
             let fetched = timeout(intake.config.fetch_timeout, async {
                 tokio::select! {
-                    block = fetch(&intake, &*gossip, &peers, &from, &announcement) => block,
-                    // It came by another way, however long the node that was asked takes.
-                    _ = intake.wait_until_applied(number.height()) => None,
+                    biased;
+                    // However long the nodes that are asked take.
+                    () = came_by_another_way(&intake, &announcement) => Ok(None),
+                    block = gossip.fetch(&announcement) => block.map(Some),
                 }
             })
             .await;
             // Without the body, it comes with a range.
             match fetched {
-                Ok(Some(block)) => match intake.verify_ahead(&from_peer(&block), &from).await {
+                Ok(Ok(Some(block))) => match intake.verify_ahead(&from_peer(&block), &from).await {
                     Ok(verified) => keep(&intake, verified, Origin::Pull),
                     Err(error) => {
                         intake.counters.rejected.add(1);
+                        intake.failing.refused(&from, Instant::now());
                         info!(channel = %intake.channel, %from, %error, "the body of an announced block was refused");
                     }
                 },
-                Ok(None) | Err(_) => {
-                    debug!(channel = %intake.channel, block.number = %number, %from, "announced block not fetched");
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) => {
+                    debug!(channel = %intake.channel, block.number = %number, %from, %error, "announced block not fetched");
+                }
+                Err(_) => {
+                    debug!(channel = %intake.channel, block.number = %number, %from, "announced block not fetched in time");
                 }
             }
         }
@@ -242,49 +257,12 @@ fn keep(intake: &Intake, verified: VerifiedBlock, origin: Origin) {
     }
 }
 
-/// Fetches the body of an announced block, from the node that announced it or another one that says
-/// it is as high. An announcement is passed on before the body is there, so that whoever was asked may
-/// not have it for a moment more: they are asked again until the block came by any way.
-async fn fetch(
-    intake: &Intake,
-    gossip: &dyn GossipChannel,
-    peers: &Peers,
-    from: &NodeId,
-    announcement: &Block,
-) -> Option<Block> {
-    let number = announcement.number();
-    let mut pause = SHORTEST_PAUSE;
-    loop {
-        let statuses = peers.all().into_iter();
-        let holders = statuses.filter(|(_, status)| status.height.next_block() > number);
-        let others = holders.map(|(node, _)| node).filter(|node| node != from);
-        for node in [from.clone()].into_iter().chain(others) {
-            if intake.buffer.knows(number, &announcement.header_hash()) {
-                return None;
-            }
-            if let Some(block) = fetch_from(intake, gossip, &node, announcement).await {
-                return Some(block);
-            }
-        }
-        sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
-    }
-}
-
-async fn fetch_from(
-    intake: &Intake,
-    gossip: &dyn GossipChannel,
-    node: &NodeId,
-    announcement: &Block,
-) -> Option<Block> {
-    let number = announcement.number();
-    let source = gossip.source(node)?;
-    let request = StreamRequest::range(intake.channel.clone(), number, number);
-    let mut stream = source.open(&Endpoint::of_node(node), &request).await.ok()?;
-    match stream.next().await? {
-        Ok(Delivery::Block(block)) if block.header_hash() == announcement.header_hash() => {
-            Some(block)
-        }
-        Ok(_) | Err(_) => None,
+/// Waits until a block is here by another way.
+async fn came_by_another_way(intake: &Intake, announcement: &Block) {
+    let (number, hash) = (announcement.number(), announcement.header_hash());
+    while !intake.buffer.knows(number, &hash) {
+        let applied = intake.wait_until_applied(number.height());
+        // Where it only waits to be stored, nobody tells.
+        let _ = timeout(LOOK_AGAIN, applied).await;
     }
 }

@@ -22,7 +22,7 @@ use tokio::sync::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{identity::node_id, topic::TopicId, wire::StatusMessage};
+use crate::{bodies::Holders, identity::node_id, topic::TopicId, wire::StatusMessage};
 
 /// The longest status on the wire. A tip whose signatures need more is left out of it.
 pub(crate) const MAX_STATUS: usize = 256 * 1024;
@@ -35,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) generation: u64,
     /// The connected nodes that take part.
     pub(crate) members: watch::Receiver<BTreeSet<PeerId>>,
+    pub(crate) holders: Holders,
     pub(crate) pulling: Arc<AtomicBool>,
     /// Ends when the channel is left or the network stops.
     pub(crate) left: CancellationToken,
@@ -49,6 +50,8 @@ pub(crate) struct Channel {
     /// What could not be queued: per node the newest only, so that it is bounded by their number.
     waiting: BTreeMap<PeerId, Waiting>,
     members: watch::Sender<BTreeSet<PeerId>>,
+    /// Who has what, for those who fetch.
+    pub(crate) holders: Holders,
     pulling: Arc<AtomicBool>,
     left: CancellationToken,
     /// Header and signatures of a recent block, as a rule of the newest one.
@@ -108,11 +111,13 @@ impl Channel {
     ) -> (Self, Shared, mpsc::Receiver<GossipEvent>) {
         let (events, receiver) = mpsc::channel(queue);
         let (members, members_seen) = watch::channel(BTreeSet::new());
+        let holders = Holders::default();
         let pulling = Arc::new(AtomicBool::new(false));
         let shared = Shared {
             topic,
             generation,
             members: members_seen,
+            holders: holders.clone(),
             pulling: pulling.clone(),
             left: left.clone(),
         };
@@ -123,6 +128,7 @@ impl Channel {
             events,
             waiting: BTreeMap::new(),
             members,
+            holders,
             pulling,
             left,
             tip: None,
@@ -153,6 +159,7 @@ impl Channel {
         {
             return;
         }
+        self.holders.left(&peer);
         self.tell_left(peer);
     }
 
@@ -179,6 +186,7 @@ impl Channel {
 
     /// Queues the status of a node.
     pub(crate) fn tell(&mut self, peer: PeerId, heard: Heard) {
+        self.holders.is_at(peer, heard.status.height);
         if let Some(waiting) = self.waiting.get_mut(&peer) {
             waiting.status = Some(heard);
             return;

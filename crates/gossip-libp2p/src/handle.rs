@@ -10,14 +10,15 @@ use std::{
 
 use async_trait::async_trait;
 use block_api::{
-    BlockSource, BoxError, ChannelId, Gossip, GossipChannel, GossipError, JoinRequest, Membership,
-    NodeId, VerifiedBlock,
+    Block, BlockSource, BoxError, ChannelId, Delivery, Endpoint, FetchError, Gossip, GossipChannel,
+    GossipError, JoinRequest, Membership, NodeId, StreamRequest, VerifiedBlock,
 };
+use futures::StreamExt as _;
 use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol, metrics::Registry};
 use tokio::{
     sync::{Mutex, mpsc, oneshot, watch},
     task::JoinHandle,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -30,7 +31,7 @@ use crate::{
     config::{Config, INLINE_CONFIG},
     error::{AddPeerError, OpenError, StartError},
     event_loop::{Command, EventLoop, Published},
-    identity::{peer_address, peer_id},
+    identity::{node_id, peer_address, peer_id},
     source::PeerSource,
     stats::{Counters, Stats},
     streams::Opened,
@@ -289,6 +290,23 @@ impl GossipChannel for JoinedChannel {
         published.await.map_err(|_| GossipError::Closed)?
     }
 
+    async fn fetch(&self, announcement: &Block) -> Result<Block, FetchError> {
+        let mut pause = Duration::from_millis(10);
+        loop {
+            let members = self.shared.members.borrow().clone();
+            for peer in self.shared.holders.of(announcement, &members) {
+                if let Some(block) = self.fetch_from(&peer, announcement).await {
+                    return Ok(block);
+                }
+            }
+            tokio::select! {
+                biased;
+                () = self.shared.left.cancelled() => return Err(FetchError::Closed),
+                () = sleep(pause) => pause = (pause * 2).min(Duration::from_millis(250)),
+            }
+        }
+    }
+
     fn set_pulling(&self, pulling: bool) {
         if self.shared.pulling.swap(pulling, Ordering::Relaxed) != pulling {
             let topic = self.shared.topic;
@@ -330,6 +348,22 @@ impl GossipChannel for JoinedChannel {
         {
             let _ = left.await;
         }
+    }
+}
+
+impl JoinedChannel {
+    async fn fetch_from(&self, peer: &PeerId, announcement: &Block) -> Option<Block> {
+        let holder = node_id(peer);
+        let (source, number) = (self.source(&holder)?, announcement.number());
+        let request = StreamRequest::range(self.channel.clone(), number, number);
+        let opened = source.open(&Endpoint::of_node(&holder), &request).await;
+        let Delivery::Block(given) = opened.ok()?.next().await?.ok()? else {
+            return None;
+        };
+        let data = given.data_bytes()?;
+        let (head, tail) = announcement.around_data(data.len());
+        let block = Block::parse([head.as_slice(), &data, &tail].concat().into()).ok()?;
+        block.has_claimed_data().then_some(block)
     }
 }
 

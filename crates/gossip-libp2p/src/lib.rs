@@ -3,6 +3,7 @@
 #![doc = include_str!("../README.md")]
 
 mod behaviour;
+mod bodies;
 mod channels;
 mod config;
 mod dialer;

@@ -12,8 +12,8 @@ use std::{
 };
 
 use block_api::{
-    Block, BlockReader, Candidate, ChannelId, ChannelStatus, GossipEvent, HeaderHash, NodeId,
-    ReadLimits,
+    Block, BlockNumber, BlockReader, Candidate, ChannelId, ChannelStatus, GossipEvent, HeaderHash,
+    Height, NodeId, ReadLimits,
 };
 use bytes::Bytes;
 use tokio::{
@@ -21,6 +21,9 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
+
+/// Of how many blocks it is remembered who announced them.
+const ANNOUNCED: usize = 256;
 
 /// A channel in this network: two chains of one name with different genesis blocks are apart.
 pub(crate) type Topic = (ChannelId, HeaderHash);
@@ -43,8 +46,10 @@ struct Inbox {
     events: mpsc::Sender<GossipEvent>,
     /// The newest status of each node that found the queue full.
     parked: BTreeMap<NodeId, Parked>,
-    /// When each neighbour told its status last.
-    heard: BTreeMap<NodeId, Instant>,
+    /// When each neighbour told its status last, and its height then.
+    heard: BTreeMap<NodeId, (Instant, Height)>,
+    /// Who announced a block, in the order in which they did.
+    announced: BTreeMap<(BlockNumber, HeaderHash), Vec<NodeId>>,
     seen: BTreeSet<Bytes>,
     seen_order: VecDeque<Bytes>,
 }
@@ -74,6 +79,7 @@ impl Channel {
                 events,
                 parked: BTreeMap::new(),
                 heard: BTreeMap::new(),
+                announced: BTreeMap::new(),
                 seen: BTreeSet::new(),
                 seen_order: VecDeque::new(),
             }),
@@ -102,11 +108,41 @@ impl Channel {
         true
     }
 
+    /// Notes who announced a block.
+    pub(crate) fn announced(&self, block: &Block, from: &NodeId) {
+        let mut inbox = self.inbox();
+        let key = (block.number(), block.header_hash());
+        let announcers = inbox.announced.entry(key).or_default();
+        if !announcers.contains(from) {
+            announcers.push(from.clone());
+        }
+        if inbox.announced.len() > ANNOUNCED {
+            // Of the lowest one, as a rule, the body is here.
+            inbox.announced.pop_first();
+        }
+    }
+
+    /// Who may have the body of an announced block: who announced it, then who is as high.
+    pub(crate) fn holders(&self, block: &Block) -> Vec<NodeId> {
+        let inbox = self.inbox();
+        let announced = inbox.announced.get(&(block.number(), block.header_hash()));
+        let mut holders = announced.cloned().unwrap_or_default();
+        for (node, (_, height)) in &inbox.heard {
+            if height.next_block() > block.number() && !holders.contains(node) {
+                holders.push(node.clone());
+            }
+        }
+        holders
+    }
+
     /// Queues the newest word of a node, in place of an older one that was not read.
     pub(crate) fn park(&self, node: NodeId, news: Parked) {
         let mut inbox = self.inbox();
         match &news {
-            Parked::Status(..) => drop(inbox.heard.insert(node.clone(), Instant::now())),
+            Parked::Status(_, status) => {
+                let heard = (Instant::now(), status.height);
+                inbox.heard.insert(node.clone(), heard);
+            }
             Parked::Left => drop(inbox.heard.remove(&node)),
         }
         inbox.parked.insert(node, news);
@@ -120,8 +156,8 @@ impl Channel {
         loop {
             let oldest = {
                 let inbox = self.inbox();
-                let oldest = inbox.heard.iter().min_by_key(|(_, heard)| **heard);
-                oldest.map(|(node, heard)| (node.clone(), *heard + limit))
+                let oldest = inbox.heard.iter().min_by_key(|(_, (heard, _))| *heard);
+                oldest.map(|(node, (heard, _))| (node.clone(), *heard + limit))
             };
             match oldest {
                 Some((node, until)) if until <= Instant::now() => return node,

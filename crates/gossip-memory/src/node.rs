@@ -14,13 +14,15 @@ use std::{
 
 use async_trait::async_trait;
 use block_api::{
-    Answer, Block, BlockNumber, BlockSource, Candidate, ChannelId, ChannelStatus, Gossip,
-    GossipChannel, GossipError, JoinRequest, Membership, NodeId, VerifiedBlock,
+    Answer, Block, BlockNumber, BlockSource, Candidate, ChannelId, ChannelStatus, Delivery,
+    Endpoint, Fault, FetchError, Gossip, GossipChannel, GossipError, JoinRequest, Membership,
+    NodeId, StreamRequest, VerifiedBlock,
 };
 use bytes::Bytes;
+use futures::StreamExt as _;
 use tokio::{
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, trace};
@@ -31,6 +33,13 @@ use crate::{
     network::Kind,
     source::PeerSource,
 };
+
+/// How many faults are kept; of further ones nothing is.
+const BLAMES: usize = 1024;
+/// How long to wait before the holders of an announced block are asked again; it doubles each time.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+/// What the wait never exceeds.
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// A node of a [`MemoryNetwork`]. Cloning gives another handle to the same node.
 #[derive(Debug, Clone)]
@@ -54,6 +63,7 @@ struct State {
     /// What neighbours sent, towards the task that waits until it is due; none before the first
     /// channel was joined.
     arriving: Option<mpsc::Sender<Arrival>>,
+    blamed: Vec<(NodeId, Fault)>,
 }
 
 #[derive(Debug, Clone)]
@@ -100,6 +110,11 @@ impl MemoryGossip {
 
     pub(crate) fn node(&self) -> Arc<Node> {
         self.node.clone()
+    }
+
+    /// What its channels held against others, by [`GossipChannel::blame`]. Nothing comes of it here.
+    pub fn blamed(&self) -> Vec<(NodeId, Fault)> {
+        self.node.state().blamed.clone()
     }
 }
 
@@ -202,6 +217,22 @@ impl GossipChannel for Joined {
         Ok(())
     }
 
+    async fn fetch(&self, announcement: &Block) -> Result<Block, FetchError> {
+        let mut pause = SHORTEST_PAUSE;
+        loop {
+            for holder in self.channel.holders(announcement) {
+                if let Some(block) = self.fetch_from(&holder, announcement).await {
+                    return Ok(block);
+                }
+            }
+            tokio::select! {
+                biased;
+                () = self.channel.left.cancelled() => return Err(FetchError::Closed),
+                () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            }
+        }
+    }
+
     fn set_pulling(&self, pulling: bool) {
         if self.channel.pulling.swap(pulling, Ordering::SeqCst) != pulling {
             self.channel.status_changed.notify_one();
@@ -220,6 +251,13 @@ impl GossipChannel for Joined {
         )))
     }
 
+    fn blame(&self, node: &NodeId, fault: Fault) {
+        let mut state = self.node.state();
+        if state.blamed.len() < BLAMES {
+            state.blamed.push((node.clone(), fault));
+        }
+    }
+
     async fn leave(&self) {
         {
             let mut state = self.node.state();
@@ -230,6 +268,20 @@ impl GossipChannel for Joined {
             }
         }
         self.channel.close();
+    }
+}
+
+impl Joined {
+    async fn fetch_from(&self, holder: &NodeId, announcement: &Block) -> Option<Block> {
+        let source = self.source(holder)?;
+        let (channel, number) = (&self.channel.topic.0, announcement.number());
+        let request = StreamRequest::range(channel.clone(), number, number);
+        let endpoint = Endpoint::of_node(holder);
+        let mut stream = source.open(&endpoint, &request).await.ok()?;
+        match stream.next().await? {
+            Ok(Delivery::Block(block)) => body_of(announcement, &block),
+            Ok(Delivery::Status(_)) | Err(_) => None,
+        }
     }
 }
 
@@ -301,10 +353,17 @@ impl Node {
                 let Some(channel) = self.channel(&topic) else {
                     return;
                 };
+                let block = Block::parse(bytes.clone());
+                if let Ok(block) = &block
+                    && !block.has_data()
+                {
+                    // Whoever brings a second copy has the body as well.
+                    channel.announced(block, from);
+                }
                 if !channel.remember(&bytes, self.config.seen_messages.get()) {
                     return;
                 }
-                match Block::parse(bytes.clone()) {
+                match block {
                     Ok(block) => self.offer(network, &channel, from, block, bytes),
                     Err(error) => debug!(%error, from = %from, "malformed message"),
                 }
@@ -369,6 +428,14 @@ impl Message {
             Self::Status { .. } => Kind::Status,
         }
     }
+}
+
+/// An announced block with the data of a block that a neighbour gave; `None` when it is not its data.
+fn body_of(announcement: &Block, given: &Block) -> Option<Block> {
+    let data = given.data_bytes()?;
+    let (head, tail) = announcement.around_data(data.len());
+    let block = Block::parse([head.as_slice(), &data, &tail].concat().into()).ok()?;
+    block.has_claimed_data().then_some(block)
 }
 
 /// Tells the neighbours how this node stands, regularly: a link may lose a status.

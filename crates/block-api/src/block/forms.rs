@@ -5,8 +5,8 @@ use bytes::Bytes;
 
 use super::{Block, DATA_FIELD, HEADER_FIELD, METADATA_FIELD, RelayBytes, SLOT_COUNT, slice};
 use crate::{
-    BlockNumber,
-    wire::{Fields, put_bytes, put_length, put_uint},
+    BlockNumber, DataHashing,
+    wire::{Fields, Value, put_bytes, put_length, put_uint},
 };
 
 impl Block {
@@ -58,10 +58,7 @@ impl Block {
     pub fn without_extras(&self) -> Self {
         let header = self.header();
         let mut raw = header_field(header.number, header.previous_hash, header.data_hash);
-        let data = self.entries.map(|_| {
-            let length = |entry: &[u8]| 1 + length_of(entry.len()) + entry.len();
-            self.data().map(length).sum::<usize>()
-        });
+        let data = self.entries.map(|_| self.data_length());
         let slot = metadata_field(self.slots().take(1));
         let data_field = data.map_or(0, |data| 1 + length_of(data) + data);
         let length = raw.len() + data_field + if self.slots == 0 { 0 } else { slot.len() };
@@ -77,6 +74,56 @@ impl Block {
             raw.extend_from_slice(&slot);
         }
         Self::parse(raw.into()).expect("invariant: what is put together here parses")
+    }
+
+    /// The data as it is transferred by itself: the entries, each as a field, and nothing beside
+    /// them, so that it is the same from every node that has the block. `None` without data. Shares
+    /// the bytes where they stand so, as they do in every block that Fabric writes.
+    pub fn data_bytes(&self) -> Option<Bytes> {
+        self.entries?;
+        let length = self.data_length();
+        let mut fields = Fields::new(&self.raw)
+            .flatten()
+            .filter(|field| field.number == DATA_FIELD);
+        // An entry is never shorter than in this form, so that equal length is equal bytes.
+        if let (Some(field), None) = (fields.next(), fields.next())
+            && let Value::Bytes(data, at) = field.value
+            && data.len() == length
+        {
+            return Some(self.raw.slice(at..at + length));
+        }
+        let mut data = Vec::with_capacity(length);
+        self.data().for_each(|entry| put_bytes(&mut data, 1, entry));
+        Some(data.into())
+    }
+
+    /// What stands before and behind the data of this block in its relay form, when the data has so
+    /// many bytes: header and signatures, which an announcement has.
+    pub fn around_data(&self, length: usize) -> (Vec<u8>, Vec<u8>) {
+        let header = self.header();
+        let mut head = header_field(header.number, header.previous_hash, header.data_hash);
+        put_length(&mut head, DATA_FIELD, length);
+        let tail = match self.slots {
+            0 => Vec::new(),
+            _ => metadata_field(self.slots().take(1)),
+        };
+        (head, tail)
+    }
+
+    /// Whether the data has the hash that the header claims, by whichever rule: a channel has one,
+    /// which the verifier knows.
+    pub fn has_claimed_data(&self) -> bool {
+        let claimed = self.header().data_hash;
+        let rules = [DataHashing::Concatenated, DataHashing::LengthPrefixed];
+        self.has_data()
+            && rules
+                .iter()
+                .any(|rule| self.data_hash_by(*rule).as_ref() == claimed)
+    }
+
+    fn data_length(&self) -> usize {
+        let length = |entry: &[u8]| 1 + length_of(entry.len()) + entry.len();
+        self.data().map(length).sum()
     }
 
     /// All fields but the metadata, sharing the bytes when they stand together.

@@ -124,7 +124,12 @@ impl TestVerifier {
                 return Verdict::AwaitsConfig(last_config);
             }
             if signed_under != newest {
-                return rejected("signatures", "the mark is that of other orderers");
+                let reason = "the mark is that of other orderers";
+                let rejection = Rejection::new(block, "signatures", reason);
+                return Verdict::Rejected(match last_config < newest {
+                    true => rejection.in_good_faith(),
+                    false => rejection,
+                });
             }
         }
         Verdict::Accepted(Acceptance {

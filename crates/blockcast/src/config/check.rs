@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a configuration must fulfil beyond its form, and what the parts of a node are told.
 
-use std::{collections::BTreeSet, fmt::Display, num::NonZeroUsize, sync::Arc};
+use std::{collections::BTreeSet, fmt::Display, num::NonZeroUsize};
 
-use async_trait::async_trait;
-use block_api::{ChannelId, HeaderHash, NodeId, SignError, Signer};
-use bytes::Bytes;
-use gossip_libp2p::{Admission, Keypair, peer_id};
+use block_api::{ChannelId, HeaderHash};
 
 use super::{ByteSize, HumanDuration, NodeConfig, OrdererTls, StoreSync};
 
@@ -71,23 +68,6 @@ pub enum InvalidConfig {
     Store(#[from] block_store::ConfigError),
 }
 
-/// Stands for the signer of the node while settings are checked, when nobody signs.
-#[derive(Debug)]
-struct Unasked;
-
-#[async_trait]
-impl Signer for Unasked {
-    fn identity(&self) -> Bytes {
-        Bytes::new()
-    }
-
-    async fn sign(&self, _: &[u8]) -> Result<Bytes, SignError> {
-        Err(SignError::new(
-            "settings are checked, and nothing is signed",
-        ))
-    }
-}
-
 pub(super) fn check(config: &NodeConfig) -> Result<(), InvalidConfig> {
     check_channels(config)?;
     check_orderer(config)?;
@@ -95,10 +75,8 @@ pub(super) fn check(config: &NodeConfig) -> Result<(), InvalidConfig> {
     config.operations.check()?;
     config.orderer_client()?;
     config.delivery_service()?.validate()?;
-    // Neither the key nor the channel matters to whether the settings hold together.
-    config
-        .libp2p(Keypair::from_seed([0; 32]), Arc::new(Unasked))?
-        .validate()?;
+    config.check_gossip()?;
+    // The channel does not matter to whether the settings hold together.
     for channel in &config.channels {
         config
             .block_store(&channel.id, HeaderHash::new([0; 32]))?
@@ -264,47 +242,6 @@ impl NodeConfig {
         })
     }
 
-    /// What the libp2p network is told.
-    pub(crate) fn libp2p(
-        &self,
-        key: Keypair,
-        signer: Arc<dyn Signer>,
-    ) -> Result<gossip_libp2p::Config, InvalidConfig> {
-        let gossip = &self.gossip;
-        let mut config = gossip_libp2p::Config::new(key, signer);
-        for address in &gossip.listen {
-            let reason = "write a multiaddress, as in /ip4/0.0.0.0/tcp/7100";
-            let parsed = address
-                .parse()
-                .map_err(|_| out_of_range("gossip.listen", address, reason))?;
-            config.listen.push(parsed);
-        }
-        for address in &gossip.peers {
-            let reason = "write a multiaddress with the id of the peer, as in /ip4/192.0.2.7/tcp/7100/p2p/12D3Koo…";
-            let parsed = address
-                .parse()
-                .map_err(|_| out_of_range("gossip.peers", address, reason))?;
-            config.peers.push(parsed);
-        }
-        let mut admitted = BTreeSet::new();
-        for id in &gossip.allow {
-            let node = NodeId::new(id.as_str());
-            if peer_id(&node).is_none() {
-                let reason = "write the id of a node as it stands in its log, as in 12D3Koo…";
-                return Err(out_of_range("gossip.allow", id, reason));
-            }
-            admitted.insert(node);
-        }
-        config.admission = Admission::AllowList(admitted);
-        config.inline_limit = size("gossip.inline_limit", gossip.inline_limit)?;
-        config.max_block = size("gossip.max_block", gossip.max_block)?;
-        config.max_peers = NonZeroUsize::new(gossip.max_peers)
-            .ok_or_else(|| out_of_range("gossip.max_peers", 0, "it must be 1 at least"))?;
-        config.status_interval = gossip.status_interval.get();
-        config.silence_limit = self.delivery.takeover.get();
-        Ok(config)
-    }
-
     /// What the client of the ordering service is told, but for its endpoints and what is in files.
     pub(crate) fn orderer_client(&self) -> Result<orderer_client::Config, InvalidConfig> {
         let orderer = &self.orderer;
@@ -337,7 +274,7 @@ impl NodeConfig {
     }
 }
 
-fn size(key: &str, value: ByteSize) -> Result<NonZeroUsize, InvalidConfig> {
+pub(super) fn size(key: &str, value: ByteSize) -> Result<NonZeroUsize, InvalidConfig> {
     NonZeroUsize::new(value.as_usize())
         .ok_or_else(|| out_of_range(key, value, "it must be 1 byte at least"))
 }

@@ -40,8 +40,10 @@ fn the_defaults_are_these() {
     let config = NodeConfig::from_toml(MINIMAL).unwrap();
     let expected = "\
         NodeConfig { node: NodeSection { name: \"node\", data_dir: \"data\" }, identity: None, \
-        gossip: GossipSection { backend: Libp2p, listen: [], peers: [], allow: [], key_file: None, \
-        inline_limit: 64KiB, max_block: 104MiB, max_peers: 256, status_interval: 1s }, \
+        gossip: GossipSection { backend: Libp2p, network: \"blockcast\", listen: [], peers: [], \
+        admission: Members, allow: [], readers: Channel, key_file: None, external_addrs: [], internal_addrs: [], \
+        target_peers: 16, mdns: false, inline_limit: 64KiB, max_block: 104MiB, max_peers: 256, \
+        max_peers_per_org: None, max_memory: None, ban_time: 10min, status_interval: 1s }, \
         orderer: OrdererSection { tls: Server, client_cert: None, client_key: None, overrides: [], \
         connect_timeout: 3s, initial_timeout: 30s, keepalive_interval: 1min, max_message: 100MiB, \
         longest_back_off: 10s, censorship_timeout: 30s, idle_limit: 30s }, \
@@ -51,7 +53,7 @@ fn the_defaults_are_these() {
          operations: OperationsSection { listen: None, grace: 5s, ready_lag: 10 }, \
          channels: [ChannelSection { id: ChannelId(ch), genesis: Some(\"ch.block\"), \
              genesis_hash: None, config_block: None, start_after: None, pull: Elected, \
-             data_hash: Fabric, orderers: [] }] }";
+             data_hash: Fabric, readers: None, orderers: [] }] }";
     assert_eq!(format!("{config:?}"), expected);
     config.validate().unwrap();
     let built = NodeConfig {
@@ -199,11 +201,16 @@ fn the_example_serves_as_it_is_and_shows_the_defaults() {
     let channel = &mut full.channels[0];
     assert!(channel.genesis_hash.take().is_some() && channel.config_block.take().is_some());
     assert!(channel.start_after.take().is_some());
+    assert_eq!(channel.readers.take(), Some(ReaderRule::OwnOrganisation));
     full.validate().unwrap();
     // These have no default to show.
     full.operations.listen = None;
     full.gossip.allow.clear();
     full.gossip.key_file = None;
+    full.gossip.external_addrs.clear();
+    full.gossip.internal_addrs.clear();
+    full.gossip.max_peers_per_org = None;
+    full.gossip.max_memory = None;
     full.delivery.puller_role = None;
     assert_eq!(full, example);
 }

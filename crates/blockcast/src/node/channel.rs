@@ -68,7 +68,8 @@ pub(super) async fn open(
         })?;
         info!(%channel, blocks, ?check, "stored blocks judged");
     }
-    let readers = Arc::new(ChannelAccess::readers(&verifier));
+    let scope = config.readers(section).scope(&identity.signer.identity());
+    let readers = Arc::new(ChannelAccess::readers(&verifier).within(scope));
     let organisation = organisation(config, &verifier, identity);
     let extra = extra_orderers(section)?;
     let follower = EndpointFollower::new(verifier.clone(), client.clone(), extra);

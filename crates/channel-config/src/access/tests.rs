@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Who may read and write the recorded channels.
 
+mod scope;
+
 use std::time::{Duration, SystemTime};
 
 use block_api::{Block, BlockNumber, BlockVerifier, Standing, VerifiedBlock};

@@ -3,6 +3,7 @@
 
 mod chain;
 mod envelope;
+mod faith;
 mod history;
 mod rule;
 mod signatures;
@@ -179,9 +180,7 @@ impl ChannelVerifier {
     fn verdict(&self, block: &Block, scope: Scope, standing: Standing) -> Verdict {
         match self.judge(block, scope, standing) {
             Ok(acceptance) => Verdict::Accepted(acceptance),
-            Err(Refusal::Broken(error)) => {
-                Verdict::Rejected(Rejection::new(block, error.rule(), error))
-            }
+            Err(Refusal::Broken(error)) => Verdict::Rejected(self.rejection(block, error)),
             Err(Refusal::AwaitsConfig(config)) => Verdict::AwaitsConfig(config),
             Err(Refusal::AwaitsLink) => Verdict::AwaitsLink,
         }

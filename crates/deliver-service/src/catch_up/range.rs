@@ -10,8 +10,8 @@ use std::{
 };
 
 use block_api::{
-    Block, BlockNumber, BlockSource, ChannelId, DeliverStatus, Delivery, Endpoint, StreamRequest,
-    VerifyError,
+    Block, BlockNumber, BlockSource, ChannelId, DeliverStatus, Delivery, Endpoint, Fault,
+    SourceError, StreamRequest, VerifyError,
 };
 use futures::StreamExt;
 use tokio::time::timeout;
@@ -26,7 +26,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RangeError {
     #[error(transparent)]
-    Source(#[from] block_api::SourceError),
+    Source(#[from] SourceError),
     #[error("nothing came in time")]
     TimedOut,
     #[error("it ended with {0}")]
@@ -38,8 +38,11 @@ pub(super) enum RangeError {
         expected: BlockNumber,
         actual: BlockNumber,
     },
-    #[error("block {0} does not link to the one before it")]
+    #[error("block {0} does not link to the one before it in the range")]
     Unlinked(BlockNumber),
+    /// There may be two chains that orderers signed.
+    #[error("block {0} does not link to this chain")]
+    OtherChain(BlockNumber),
     #[error(transparent)]
     Judge(#[from] JudgeError),
     /// Nothing is known against whoever gave it.
@@ -88,6 +91,32 @@ impl Progress {
     }
 }
 
+impl RangeError {
+    /// What of it is the fault of a node that gave the range, which said that it has it. That orderers
+    /// signed two chains is no fault of those who have the other one, and neither is what a node passes
+    /// on to which the newest configuration has not come. A node that hangs up may have been stopped.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::Judge(JudgeError::Verify(VerifyError::Rejected(rejection))) => {
+                (!rejection.may_be_in_good_faith()).then_some(Fault::Invalid)
+            }
+            Self::WrongNumber { .. }
+            | Self::Unlinked(_)
+            | Self::Judge(JudgeError::Verify(VerifyError::NoData { .. }))
+            | Self::Source(SourceError::Malformed { .. } | SourceError::MalformedBlock { .. }) => {
+                Some(Fault::Invalid)
+            }
+            Self::TimedOut | Self::Source(SourceError::TimedOut { .. }) => Some(Fault::Stalled),
+            Self::Source(_)
+            | Self::Status(_)
+            | Self::HungUp
+            | Self::OtherChain(_)
+            | Self::Judge(JudgeError::Verify(_) | JudgeError::Closed)
+            | Self::Parked(_) => None,
+        }
+    }
+}
+
 impl Range {
     /// Fetches it, until its end or until as many bytes have come as one range may have. Every block
     /// that came is in the buffer then.
@@ -114,7 +143,10 @@ impl Range {
             }
             if !is_linked(intake, &block, previous.as_ref()) {
                 intake.counters.unlinked.add(1);
-                return Err(RangeError::Unlinked(expected));
+                return Err(match previous {
+                    Some(_) => RangeError::Unlinked(expected),
+                    None => RangeError::OtherChain(expected),
+                });
             }
             previous = Some(block.header_hash());
             let came = self.progress.add(block.raw().len());

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use block_api::{
-    Block, BlockNumber, BlockReader, ChainInfo, Gossip, GossipChannel, Height, ReadError,
-    ReadLimits, Standing, VerifiedBlock,
+    Block, BlockNumber, BlockReader, ChainInfo, Fault, Gossip, GossipChannel, Height, NodeId,
+    ReadError, ReadLimits, Standing, VerifiedBlock,
     testing::{GullibleVerifier, MemoryStore, Opening, Step, TestChain, TestVerifier, within},
 };
 use blockcast_deliver_service::Config;
@@ -95,6 +95,15 @@ async fn peers_that_only_claim_a_chain_do_not_keep_the_ones_who_have_it_from_bei
         "the honest peer was not asked"
     );
     has(&victim, &blocks).await;
+    tokio::time::sleep(Config::default().fetch_timeout).await;
+    let blamed = victim.gossip.blamed();
+    let attackers_only = |(node, fault): &(NodeId, Fault)| {
+        node.as_str().starts_with("attacker") && *fault == Fault::Stalled
+    };
+    assert!(
+        !blamed.is_empty() && blamed.iter().all(attackers_only),
+        "{blamed:?}"
+    );
     for (gossip, _) in attackers {
         gossip.stop().await;
     }
@@ -147,6 +156,8 @@ async fn a_peer_with_another_chain_does_not_hold_up_catching_up() {
         );
         assert!(victim.state().stats.unlinked > 0);
         has(&victim, &blocks).await;
+        // Whoever has the other one of two signed chains did nothing wrong.
+        assert_eq!(victim.gossip.blamed(), []);
         gossip.stop().await;
         honest.stop().await;
         victim.stop().await;
@@ -229,5 +240,103 @@ async fn a_flood_of_config_blocks_that_do_not_link_does_not_end_the_stream() {
     assert_eq!(victim.orderer.requests().len(), 1, "the stream goes on");
     has(&victim, &blocks).await;
     gossip.stop().await;
+    victim.stop().await;
+}
+
+/// Blocks that nobody signed, far more of them than a node may have refused: the rest is not verified,
+/// the good ones of others are, and its own are again after a while.
+///
+/// Covers: GCH-15
+#[tokio::test(start_paused = true)]
+async fn who_sends_what_is_refused_is_soon_not_verified_any_more() {
+    const MANY: usize = 500;
+    let blocks = chain(5, 100);
+    let net = MemoryNetwork::new(3);
+    let victim = Node::start(&net, "victim", &blocks[0], Config::default()).await;
+    let honest = Node::start(&net, "honest", &blocks[0], Config::default()).await;
+    let store = Arc::new(MemoryStore::with(vec![TestChain::verified(&blocks[0])]).await);
+    let (gossip, membership) = member(&net, "attacker", &victim, &blocks[0], store).await;
+    net.link(&victim.id(), &gossip.node_id(), Link::default());
+    net.link(&victim.id(), &honest.id(), Link::default());
+    victim.meets(2).await;
+    let judged = victim.verifier.judged();
+    let forged = |number: usize, data: usize| {
+        let block = Block::assemble(
+            BlockNumber::new(number as u64),
+            &[1; 32],
+            &[data.to_string()],
+            &[b"nobody's"],
+        );
+        VerifiedBlock::new(block, &GullibleVerifier::default(), Standing::Linked).unwrap()
+    };
+    // In small groups, so that each finds room in the queue.
+    for group in 0..MANY / 20 {
+        let forged = (0..20).map(|more| forged(1 + more, group));
+        publish(&*membership.channel, forged).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let all = async {
+        loop {
+            let stats = victim.state().stats;
+            if stats.rejected + stats.limited >= MANY as u64 {
+                break stats;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let stats = within("the end of the flood", all).await;
+    let verified = victim.verifier.judged() - judged;
+    // Ten in hand, two a second, and those that were being judged when the tenth was refused.
+    assert!((10..=30).contains(&verified), "{verified} were verified");
+    assert_eq!(stats.rejected, verified);
+
+    // What the orderers signed is taken from others meanwhile, and from it again later.
+    fill(&honest.store, &blocks[1..3]).await;
+    victim.reaches(3).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    publish(
+        &*membership.channel,
+        blocks[3..].iter().map(TestChain::verified),
+    )
+    .await;
+    victim.reaches(5).await;
+    assert_eq!(victim.state().stats.from_topic, 2);
+    gossip.stop().await;
+    honest.stop().await;
+    victim.stop().await;
+}
+
+/// A range whose second block nobody signed, from a node that says to have the whole chain.
+///
+/// Covers: GCH-16
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_range_breaks_a_rule_is_blamed_and_nothing_of_it_is_stored() {
+    let blocks = chain(10, 100);
+    let net = MemoryNetwork::new(3);
+    let victim = Node::start(&net, "victim", &blocks[0], Config::default()).await;
+    let honest = Node::start(&net, "honest", &blocks[0], Config::default()).await;
+    fill(&honest.store, &blocks[1..]).await;
+    let mut bad: Vec<VerifiedBlock> = blocks.iter().map(TestChain::verified).collect();
+    let forged = TestChain::forged(&blocks[2]);
+    let gullible = GullibleVerifier::default();
+    bad[2] = VerifiedBlock::new(forged, &gullible, Standing::Linked).unwrap();
+    let store = Arc::new(MemoryStore::with(bad).await);
+    let (gossip, _membership) = member(&net, "attacker", &victim, &blocks[0], store).await;
+    net.link(&victim.id(), &gossip.node_id(), Link::default());
+    victim.meets(1).await;
+    let blamed = async {
+        while victim.gossip.blamed().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    within("the blame", blamed).await;
+    net.link(&victim.id(), &honest.id(), Link::default());
+    victim.reaches(10).await;
+    has(&victim, &blocks).await;
+    let blamed = victim.gossip.blamed();
+    let attacker = (gossip.node_id(), Fault::Invalid);
+    assert!(blamed.iter().all(|one| *one == attacker), "{blamed:?}");
+    gossip.stop().await;
+    honest.stop().await;
     victim.stop().await;
 }

@@ -254,7 +254,7 @@ fn each_error_has_a_status() {
     };
     let denied = AccessError::Denied {
         subject: String::new(),
-        policy: "/Channel/Writers",
+        policy: "/Channel/Writers".to_owned(),
     };
     let rows = [
         (

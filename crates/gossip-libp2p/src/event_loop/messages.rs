@@ -178,6 +178,9 @@ impl EventLoop {
                 return self.report(&id, &source, MessageAcceptance::Ignore);
             }
         };
+        if !block.has_data() {
+            channel.holders.announced(&block, source);
+        }
         let (candidate, answer) = Candidate::new(block, node_id(&source));
         let has_room = self.validations.len() < self.config.max_validations.get()
             && self.validation_bytes.saturating_add(bytes)

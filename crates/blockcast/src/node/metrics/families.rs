@@ -373,6 +373,17 @@ pub(super) const FAMILIES: &[Family] = &[
         },
     },
     Family {
+        name: "gossip_peers",
+        help: "Nodes that are connected, whatever channels they have",
+        unit: None,
+        kind: Gauge,
+        read: |scrape, samples| {
+            if let Some(gossip) = &scrape.view.gossip {
+                samples.put([], count(gossip.peers().borrow().len() as u64));
+            }
+        },
+    },
+    Family {
         name: "gossip_events",
         help: "What the network among nodes counted",
         unit: None,

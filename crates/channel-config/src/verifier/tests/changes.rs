@@ -405,6 +405,19 @@ fn a_configuration_takes_force_after_its_block() {
         "a newer one is known below it"
     );
     assert_eq!(attested(&behind), "last-config");
+    let in_good_faith = |block: &Block, standing| match verifier.verify(block, standing) {
+        Verdict::Rejected(rejection) => rejection.may_be_in_good_faith(),
+        other => panic!("{}", outcome(other)),
+    };
+    assert!(
+        in_good_faith(&behind, Standing::Ahead),
+        "whoever lacks the newer one accepts it"
+    );
+    let unsigned = with_signatures(&behind, &last_config_value(0), vec![]);
+    assert!(
+        !in_good_faith(&unsigned, Standing::Linked),
+        "nobody accepts it"
+    );
     // In its place a block is judged by its position, whatever its signatures say: as Fabric does.
     for block in [&next, &behind, &itself, &later] {
         let verdict = verifier.verify(block, Standing::Linked);

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The network among nodes: how it is reached, and who may have what in it.
+
+use std::{collections::BTreeSet, num::NonZeroUsize, path::PathBuf, sync::Arc};
+
+use async_trait::async_trait;
+use block_api::{NodeId, SignError, Signer};
+use bytes::Bytes;
+use channel_config::ReaderScope;
+use gossip_libp2p::{Admission, Keypair, peer_id};
+use serde::Deserialize;
+
+use super::{
+    ByteSize, ChannelSection, HumanDuration, InvalidConfig, NodeConfig,
+    check::{out_of_range, size},
+};
+
+/// Which network among nodes is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum GossipBackend {
+    /// libp2p over TCP.
+    #[default]
+    Libp2p,
+    /// None but this process: the node is alone, and has from the ordering service what it has.
+    Memory,
+}
+
+/// Which nodes may connect. Each of them proves its identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum AdmissionRule {
+    /// Those that may have the blocks of a channel of this node, and those of `peers` and `allow`.
+    #[default]
+    Members,
+    /// Those of `peers` and `allow` alone.
+    List,
+}
+
+/// Who of the nodes that prove their identity may have a channel's blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ReaderRule {
+    /// Whoever satisfies `/Channel/Readers`.
+    #[default]
+    Channel,
+    /// Of those, whoever satisfies `/Channel/Application/Readers`.
+    Application,
+    /// Of those, who is of the organisation of this node and satisfies its policy `Readers`.
+    OwnOrganisation,
+}
+
+/// `[gossip]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GossipSection {
+    /// Which network. Default: `libp2p`.
+    pub backend: GossipBackend,
+    /// The name of the network, which all its nodes must give alike. Default: `blockcast`.
+    pub network: String,
+    /// The addresses to listen on, as multiaddresses; port 0 takes a free one. Default: none, so
+    /// that the node only dials.
+    pub listen: Vec<String>,
+    /// The nodes to stay connected to, as multiaddresses that end with `/p2p/ID`. They are admitted.
+    /// Default: none.
+    pub peers: Vec<String>,
+    /// Which nodes may connect. Default: `members`.
+    pub admission: AdmissionRule,
+    /// The ids of further nodes that are admitted when they dial. Default: none.
+    pub allow: Vec<String>,
+    /// Who may have the blocks of a channel, where its table does not say it. Default: `channel`.
+    pub readers: ReaderRule,
+    /// The file with the node's key, made at the first start. Default: `gossip.key` in
+    /// `node.data_dir`.
+    pub key_file: Option<PathBuf>,
+    /// The addresses at which nodes of every organisation of a channel reach this one, as
+    /// multiaddresses. Nodes tell them on. Default: none.
+    pub external_addrs: Vec<String>,
+    /// The addresses at which nodes of its own organisation reach it. They are told to no other.
+    /// Default: none.
+    pub internal_addrs: Vec<String>,
+    /// With how many nodes it connects by itself, of those that others tell it of. The nodes of
+    /// `peers` come beside them. Default: 16.
+    pub target_peers: usize,
+    /// Whether nodes in the local network are found by multicast DNS, for development.
+    /// Default: `false`.
+    pub mdns: bool,
+    /// Blocks up to this size go on the topic whole; bigger ones are announced and pulled, but for
+    /// config blocks of up to 1 MiB. Default: 64 KiB.
+    pub inline_limit: ByteSize,
+    /// The biggest block that is taken from a peer. Default: 104 MiB.
+    pub max_block: ByteSize,
+    /// How many nodes may be connected. Default: 256.
+    pub max_peers: usize,
+    /// How many of them may be of one organisation; those of `peers` may be more. Default: half of
+    /// `max_peers`.
+    pub max_peers_per_org: Option<usize>,
+    /// When the process has so much memory, further connections are refused. Default: no limit.
+    pub max_memory: Option<ByteSize>,
+    /// How long a node is kept out that broke the rules again and again. Default: 10 min.
+    pub ban_time: HumanDuration,
+    /// How often nodes tell how high they are. Default: 1 s.
+    pub status_interval: HumanDuration,
+}
+
+/// Stands for the signer of the node while settings are checked, when nobody signs.
+#[derive(Debug)]
+struct Unasked;
+
+#[async_trait]
+impl Signer for Unasked {
+    fn identity(&self) -> Bytes {
+        Bytes::new()
+    }
+
+    async fn sign(&self, _: &[u8]) -> Result<Bytes, SignError> {
+        Err(SignError::new(
+            "settings are checked, and nothing is signed",
+        ))
+    }
+}
+
+impl Default for GossipSection {
+    fn default() -> Self {
+        Self {
+            backend: GossipBackend::default(),
+            network: "blockcast".to_owned(),
+            listen: Vec::new(),
+            peers: Vec::new(),
+            admission: AdmissionRule::default(),
+            allow: Vec::new(),
+            readers: ReaderRule::default(),
+            key_file: None,
+            external_addrs: Vec::new(),
+            internal_addrs: Vec::new(),
+            target_peers: 16,
+            mdns: false,
+            inline_limit: ByteSize::kib(64),
+            max_block: ByteSize::mib(104),
+            max_peers: 256,
+            max_peers_per_org: None,
+            max_memory: None,
+            ban_time: HumanDuration::from_secs(600),
+            status_interval: HumanDuration::from_secs(1),
+        }
+    }
+}
+
+impl ReaderRule {
+    /// The rule as a channel judges by it, for a node with this identity.
+    pub(crate) fn scope(self, identity: &[u8]) -> ReaderScope {
+        match self {
+            Self::Channel => ReaderScope::Channel,
+            Self::Application => ReaderScope::Application,
+            Self::OwnOrganisation => ReaderScope::organisation_of(identity),
+        }
+    }
+}
+
+impl NodeConfig {
+    /// Who may have the blocks of a channel.
+    pub(crate) fn readers(&self, section: &ChannelSection) -> ReaderRule {
+        section.readers.unwrap_or(self.gossip.readers)
+    }
+
+    pub(super) fn check_gossip(&self) -> Result<(), InvalidConfig> {
+        // Neither key nor signer matters to whether the settings hold together.
+        let config = self.libp2p(Keypair::from_seed([0; 32]), Arc::new(Unasked))?;
+        Ok(config.validate()?)
+    }
+
+    /// What the libp2p network is told.
+    pub(crate) fn libp2p(
+        &self,
+        key: Keypair,
+        signer: Arc<dyn Signer>,
+    ) -> Result<gossip_libp2p::Config, InvalidConfig> {
+        let gossip = &self.gossip;
+        let mut config = gossip_libp2p::Config::new(key, signer);
+        for address in &gossip.listen {
+            let reason = "write a multiaddress, as in /ip4/0.0.0.0/tcp/7100";
+            let parsed = address
+                .parse()
+                .map_err(|_| out_of_range("gossip.listen", address, reason))?;
+            config.listen.push(parsed);
+        }
+        for address in &gossip.peers {
+            let reason = "write a multiaddress with the id of the peer, as in /ip4/192.0.2.7/tcp/7100/p2p/12D3Koo…";
+            let parsed = address
+                .parse()
+                .map_err(|_| out_of_range("gossip.peers", address, reason))?;
+            config.peers.push(parsed);
+        }
+        let mut admitted = BTreeSet::new();
+        for id in &gossip.allow {
+            let node = NodeId::new(id.as_str());
+            if peer_id(&node).is_none() {
+                let reason = "write the id of a node as it stands in its log, as in 12D3Koo…";
+                return Err(out_of_range("gossip.allow", id, reason));
+            }
+            admitted.insert(node);
+        }
+        config.admission = Admission::AllowList(admitted);
+        config.inline_limit = size("gossip.inline_limit", gossip.inline_limit)?;
+        config.max_block = size("gossip.max_block", gossip.max_block)?;
+        config.max_peers = NonZeroUsize::new(gossip.max_peers)
+            .ok_or_else(|| out_of_range("gossip.max_peers", 0, "it must be 1 at least"))?;
+        config.status_interval = gossip.status_interval.get();
+        config.silence_limit = self.delivery.takeover.get();
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHANNELS: &str = "\
+[node]
+data_dir = \"data\"
+[[channel]]
+id = \"one\"
+genesis = \"one.block\"
+[[channel]]
+id = \"two\"
+genesis = \"two.block\"
+readers = \"own-organisation\"
+";
+
+    fn config(gossip: &str) -> NodeConfig {
+        let config = NodeConfig::from_toml(&format!("[gossip]\n{gossip}\n{CHANNELS}")).unwrap();
+        config.validate().unwrap();
+        config
+    }
+
+    #[test]
+    fn each_channel_has_its_readers_or_those_of_all() {
+        let identity = b"\x0a\x07Org1MSP\x12\x01x";
+        let own = ReaderScope::Organisation {
+            msp_id: "Org1MSP".into(),
+        };
+        let rows = [
+            ("", ReaderScope::Channel),
+            ("readers = \"channel\"", ReaderScope::Channel),
+            ("readers = \"application\"", ReaderScope::Application),
+            ("readers = \"own-organisation\"", own.clone()),
+        ];
+        for (text, expected) in rows {
+            let config = config(text);
+            let scopes = config.channels.iter();
+            let scopes: Vec<_> = scopes
+                .map(|section| config.readers(section).scope(identity))
+                .collect();
+            assert_eq!(scopes, [expected, own.clone()], "{text}");
+        }
+    }
+}
