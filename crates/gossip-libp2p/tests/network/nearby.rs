@@ -27,7 +27,6 @@ async fn has_multicast() -> std::io::Result<bool> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 async fn nodes_of_one_network_find_each_other_without_an_address() {
     match has_multicast().await {
         Ok(true) => {}
