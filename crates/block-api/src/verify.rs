@@ -159,6 +159,12 @@ pub trait Readers: Send + Sync + fmt::Debug {
 
     /// Grows whenever a verdict may have changed, so that sessions ask again.
     fn generation(&self) -> u64;
+
+    /// Until when an identity (the bytes of a `msp.SerializedIdentity`) may be one of those that may
+    /// read, as far as it says itself; `None` where it says nothing that is understood.
+    fn expires(&self, _identity: &[u8]) -> Option<SystemTime> {
+        None
+    }
 }
 
 /// Tells the nodes of the own organisation from others, and which of them may pull.

@@ -1,30 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The libp2p protocols of a node, set up for blocks among nodes that know each other.
 
-use std::{collections::BTreeSet, future::Future, pin::Pin, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use block_api::BoxError;
 #[cfg(feature = "mdns")]
 use libp2p::mdns;
 use libp2p::{
-    PeerId, Swarm, SwarmBuilder, allow_block_list,
-    allow_block_list::AllowedPeers,
+    Swarm,
     connection_limits::{self, ConnectionLimits},
     gossipsub, identify, memory_connection_limits,
     metrics::Registry,
-    noise, ping,
+    ping,
     swarm::{self, NetworkBehaviour, behaviour::toggle::Toggle},
-    tcp, yamux,
 };
 use tokio_util::task::TaskTracker;
 
 #[cfg(feature = "mdns")]
 use crate::Config;
 use crate::{
+    access::Access,
     config::{ValidConfig, WireLimits},
+    door,
     error::StartError,
+    gate,
+    membership::Member,
+    stats::Counters,
     streams,
     topic::{TopicId, id_of},
+    transport::transport,
 };
 
 /// What gossipsub is called with here.
@@ -33,17 +37,17 @@ pub(crate) type Gossipsub = gossipsub::Behaviour<
     gossipsub::MaxCountSubscriptionFilter<OwnNames>,
 >;
 
-/// The protocols of a node. Who may not connect is refused by the first three, before the others
-/// hear of the connection: gossipsub would keep what it notes of a connection that is refused
-/// after it.
+/// The protocols of a node. Who may not connect is refused by the transport and by the first three,
+/// before the others hear of the connection: gossipsub would keep what it notes of a connection that
+/// is refused after it.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
-    pub(crate) admission: Toggle<allow_block_list::Behaviour<AllowedPeers>>,
+    pub(crate) door: door::Behaviour,
     pub(crate) limits: connection_limits::Behaviour,
     pub(crate) memory: Toggle<memory_connection_limits::Behaviour>,
     #[cfg(feature = "mdns")]
     pub(crate) mdns: Toggle<mdns::tokio::Behaviour>,
-    pub(crate) gossipsub: Gossipsub,
+    pub(crate) gossipsub: gate::Behaviour,
     pub(crate) streams: streams::Behaviour,
     pub(crate) identify: identify::Behaviour,
     pub(crate) ping: ping::Behaviour,
@@ -51,8 +55,7 @@ pub(crate) struct Behaviour {
 
 /// Lets only topics be named whose names are hashes, so that their number bounds their size.
 ///
-/// Every such topic is let through, joined or not: a peer says once what it subscribes to, and a
-/// name that was refused would not come again when this node joins the channel later.
+/// Who may subscribe to which of them was seen to at the gate.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct OwnNames;
 
@@ -75,37 +78,35 @@ impl swarm::Executor for Tasks {
 /// A swarm that does not listen yet. Its tasks run on `tasks`, its metrics go to `registry`.
 pub(crate) fn swarm(
     valid: &ValidConfig,
+    access: &Access,
+    counters: &Arc<Counters>,
     tasks: TaskTracker,
     registry: Option<&mut Registry>,
 ) -> Result<Swarm<Behaviour>, StartError> {
     let setup = |part| move |source: BoxError| StartError::Setup { part, source };
     let config = &valid.config;
-    let builder = SwarmBuilder::with_existing_identity(config.identity.inner().clone())
-        .with_tokio()
-        .with_tcp(
-            tcp::Config::new().nodelay(true),
-            noise::Config::new,
-            yamux::Config::default,
-        )
-        .map_err(|error| setup("TCP with noise and yamux")(error.into()))?;
-    #[cfg(feature = "quic")]
-    let builder = builder.with_quic();
-    let builder = builder
-        .with_dns()
-        .map_err(|error| setup("DNS")(error.into()))?
-        .with_behaviour(|_| behaviour(valid, registry))
-        .map_err(|error| setup("a protocol")(error.into()))?;
-    Ok(builder
-        .with_swarm_config(|_| {
-            swarm::Config::with_executor(Tasks(tasks))
-                // A connection is kept however quiet it is; ping finds out when it is dead.
-                .with_idle_connection_timeout(Duration::MAX)
-        })
-        .with_connection_timeout(config.connect_timeout)
-        .build())
+    let member = Member {
+        network: config.network.clone(),
+        peer: config.identity.peer_id(),
+        signer: config.signer.clone(),
+        access: access.clone(),
+        patience: config.prove_timeout,
+    };
+    let transport = transport(config, member, counters.clone())?;
+    let behaviour = behaviour(valid, access, counters, registry).map_err(setup("a protocol"))?;
+    let settings = swarm::Config::with_executor(Tasks(tasks))
+        // A connection is kept however quiet it is; ping finds out when it is dead.
+        .with_idle_connection_timeout(Duration::MAX);
+    let peer = config.identity.peer_id();
+    Ok(Swarm::new(transport, behaviour, peer, settings))
 }
 
-fn behaviour(valid: &ValidConfig, registry: Option<&mut Registry>) -> Result<Behaviour, BoxError> {
+fn behaviour(
+    valid: &ValidConfig,
+    access: &Access,
+    counters: &Arc<Counters>,
+    registry: Option<&mut Registry>,
+) -> Result<Behaviour, BoxError> {
     let config = &valid.config;
     let max_peers = u32::try_from(config.max_peers.get()).unwrap_or(u32::MAX);
     // gossipsub sends its subscriptions on the first connection to a peer only, so a second one
@@ -121,8 +122,13 @@ fn behaviour(valid: &ValidConfig, registry: Option<&mut Registry>) -> Result<Beh
     let pinging = ping::Config::new()
         .with_interval(config.ping_interval)
         .with_timeout(config.ping_timeout);
+    let gossipsub = match registry {
+        Some(registry) => measured(gossipsub_behaviour(valid)?, valid, registry),
+        None => gossipsub_behaviour(valid)?,
+    };
+    let max_topics = config.max_topics.get();
     Ok(Behaviour {
-        admission: valid.admitted.as_ref().map(admitting).into(),
+        door: door::Behaviour::new(access.clone(), config.peers_per_org()),
         limits: connection_limits::Behaviour::new(limits),
         memory: config
             .max_memory
@@ -130,10 +136,7 @@ fn behaviour(valid: &ValidConfig, registry: Option<&mut Registry>) -> Result<Beh
             .into(),
         #[cfg(feature = "mdns")]
         mdns: nearby(config)?.into(),
-        gossipsub: match registry {
-            Some(registry) => measured(gossipsub_behaviour(valid)?, valid, registry),
-            None => gossipsub_behaviour(valid)?,
-        },
+        gossipsub: gate::Behaviour::new(gossipsub, access.clone(), counters.clone(), max_topics),
         streams: streams::Behaviour::new(config.open_timeout),
         identify: identify::Behaviour::new(about),
         ping: ping::Behaviour::new(pinging),
@@ -148,14 +151,6 @@ fn nearby(config: &Config) -> Result<Option<mdns::tokio::Behaviour>, BoxError> {
     }
     let looking = mdns::tokio::Behaviour::new(mdns::Config::default(), config.identity.peer_id())?;
     Ok(Some(looking))
-}
-
-fn admitting(peers: &BTreeSet<PeerId>) -> allow_block_list::Behaviour<AllowedPeers> {
-    let mut admission = allow_block_list::Behaviour::default();
-    for peer in peers {
-        admission.allow_peer(*peer);
-    }
-    admission
 }
 
 /// Has gossipsub measure itself. Its metrics alone are bounded: those of identify, which the library

@@ -7,6 +7,7 @@ use block_api::{Clock, NodeId, Signer, SystemClock};
 use libp2p::{Multiaddr, PeerId};
 
 use crate::{
+    access::Others,
     discovery::{MAX_ADDRESSES, check_told},
     error::ConfigError,
     identity::{Keypair, peer_address, peer_id},
@@ -27,7 +28,7 @@ pub struct Config {
     /// Nodes that it keeps a connection to, each address with `/p2p/ID` at its end. Several
     /// addresses of one node are tried together; its own address is skipped. Default: none.
     pub peers: Vec<Multiaddr>,
-    /// Whom it talks to. Default: the static peers alone.
+    /// Whom it talks to. Default: the static peers, and who may read a channel that it joined.
     pub admission: Admission,
     /// Addresses of this node that every node is told of that shares a channel with it. Port 0 stands
     /// for the port that it listens on. Others dial none below 1024. Default: none; where this node
@@ -48,6 +49,15 @@ pub struct Config {
 
     /// How many nodes may be connected. Default: 256.
     pub max_peers: NonZeroUsize,
+    /// How many of them may be of one organisation; static peers count and are never refused for it.
+    /// Default: half of `max_peers`.
+    pub max_peers_per_org: Option<NonZeroUsize>,
+    /// The name of the network. Nodes of another one are hung up on. At most 255 bytes.
+    /// Default: `blockcast`.
+    pub network: String,
+    /// How long the signer may take to prove who this node is, and how long the other node may be
+    /// silent while both do. A proof that takes longer fails its connection only. Default: 5 s.
+    pub prove_timeout: Duration,
     /// How many channels this node may join, and how many any other may name. Nodes of one network
     /// should agree: the subscriptions of a node that names more are not heard. Default: 4096.
     pub max_topics: NonZeroUsize,
@@ -116,16 +126,18 @@ pub struct Config {
     pub stop_timeout: Duration,
 }
 
-/// Which nodes this one talks to. Others are refused before any protocol is spoken.
+/// Which nodes this one talks to. Both prove their identities before any protocol is spoken, and
+/// others are refused there.
 ///
-/// In this release access is by node id alone. [`JoinRequest::readers`](block_api::JoinRequest) are
-/// asked who a node is, and not yet what it may have: every node that is admitted may have the blocks
-/// of every channel that it names.
+/// To be connected gives no right to any block: what a node may have is for the
+/// [`JoinRequest::readers`](block_api::JoinRequest) of each channel to say (semantics §4.7).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admission {
+    /// The static peers, and each node that may read a channel that this one joined.
+    Members,
     /// These nodes, and the static peers.
     AllowList(BTreeSet<NodeId>),
-    /// Whoever comes. For tests, and for networks that let nobody in whom one does not trust.
+    /// Whoever comes. For tests.
     Anyone,
 }
 
@@ -145,8 +157,9 @@ pub struct MeshSize {
 pub(crate) struct ValidConfig {
     pub(crate) config: Config,
     pub(crate) peers: Vec<(PeerId, Multiaddr)>,
-    /// `None` admits anyone.
-    pub(crate) admitted: Option<BTreeSet<PeerId>>,
+    /// Who is let in by its id, static peers among them, and who beside those.
+    pub(crate) listed: BTreeSet<PeerId>,
+    pub(crate) others: Others,
     pub(crate) limits: WireLimits,
 }
 
@@ -199,13 +212,16 @@ impl Config {
             clock: Arc::new(SystemClock),
             listen: Vec::new(),
             peers: Vec::new(),
-            admission: Admission::AllowList(BTreeSet::new()),
+            admission: Admission::Members,
             external_addrs: Vec::new(),
             internal_addrs: Vec::new(),
             target_peers: 16,
             mdns: false,
             max_memory: None,
             max_peers: size(256),
+            max_peers_per_org: None,
+            network: "blockcast".to_owned(),
+            prove_timeout: Duration::from_secs(5),
             max_topics: size(4096),
             inline_limit: size(64 * 1024),
             max_block: size(104 * 1024 * 1024),
@@ -248,6 +264,12 @@ impl Config {
         (self.silence_limit / 3).min(LONGEST_BEAT)
     }
 
+    /// How many nodes of one organisation may be connected.
+    pub(crate) fn peers_per_org(&self) -> NonZeroUsize {
+        let half = NonZeroUsize::new(self.max_peers.get().div_ceil(2));
+        self.max_peers_per_org.or(half).unwrap_or(self.max_peers)
+    }
+
     pub(crate) fn wire_limits(&self) -> WireLimits {
         WireLimits::of(self)
     }
@@ -276,6 +298,7 @@ impl Config {
             ("ping_interval", self.ping_interval),
             ("ping_timeout", self.ping_timeout),
             ("connect_timeout", self.connect_timeout),
+            ("prove_timeout", self.prove_timeout),
             ("open_timeout", self.open_timeout),
             ("initial_timeout", self.initial_timeout),
             ("idle_timeout", self.idle_timeout),
@@ -332,6 +355,9 @@ impl Config {
             return wrong("mdns", &self.mdns, "this build is without the feature mdns");
         }
 
+        if self.network.is_empty() || self.network.len() > 255 {
+            return wrong("network", &self.network, "it must have 1 to 255 bytes");
+        }
         let own = self.identity.peer_id();
         let mut peers = Vec::new();
         for address in &self.peers {
@@ -341,24 +367,26 @@ impl Config {
                 peers.push((peer, address));
             }
         }
-        let admitted = match &self.admission {
-            Admission::Anyone => None,
+        let mut listed: BTreeSet<PeerId> = peers.iter().map(|(peer, _)| *peer).collect();
+        let others = match &self.admission {
+            Admission::Members => Others::Members,
+            Admission::Anyone => Others::All,
             Admission::AllowList(nodes) => {
-                let mut admitted: BTreeSet<PeerId> = peers.iter().map(|(peer, _)| *peer).collect();
                 for node in nodes {
                     match peer_id(node) {
-                        Some(peer) => admitted.insert(peer),
+                        Some(peer) => listed.insert(peer),
                         None => return wrong("admission", node, "it is no id of a libp2p node"),
                     };
                 }
-                Some(admitted)
+                Others::None
             }
         };
         let limits = WireLimits::of(&self);
         Ok(ValidConfig {
             config: self,
             peers,
-            admitted,
+            listed,
+            others,
             limits,
         })
     }
@@ -428,7 +456,11 @@ mod tests {
         assert_eq!(limits.ids, 4300);
         assert!(limits.rpc >= limits.message + 8192 && limits.rpc >= limits.control + 8192);
         assert!(valid.config.heartbeat * limits.history as u32 > valid.config.validation_timeout);
-        assert_eq!(valid.admitted, Some(BTreeSet::new()));
+        assert_eq!(
+            (valid.listed, valid.others),
+            (BTreeSet::new(), Others::Members)
+        );
+        assert_eq!(valid.config.peers_per_org().get(), 128);
         assert_eq!(MeshSize::default().outbound(), 2);
         assert_eq!(
             MeshSize {
@@ -447,9 +479,10 @@ mod tests {
         let (_, settings) = printed.split_once("listen: ").unwrap();
         assert_eq!(
             settings,
-            "[], peers: [], admission: AllowList({}), \
+            "[], peers: [], admission: Members, \
              external_addrs: [], internal_addrs: [], target_peers: 16, mdns: false, max_memory: None, \
-             max_peers: 256, max_topics: 4096, \
+             max_peers: 256, max_peers_per_org: None, \
+             network: \"blockcast\", prove_timeout: 5s, max_topics: 4096, \
              inline_limit: 65536, max_block: 109051904, heartbeat: 700ms, \
              mesh: MeshSize { low: 4, target: 6, high: 12 }, validation_timeout: 5s, \
              max_validations: 1024, max_validation_bytes: 134217728, peer_queue: 512, event_queue: 64, command_queue: 64, \
@@ -490,7 +523,8 @@ mod tests {
         };
         let valid = valid.into_valid().unwrap();
         assert_eq!(valid.peers, vec![(other, address(other))]);
-        assert_eq!(valid.admitted, Some([other, third.peer_id()].into()));
+        assert_eq!(valid.listed, [other, third.peer_id()].into());
+        assert_eq!(valid.others, Others::None);
     }
 
     #[test]
@@ -580,6 +614,20 @@ mod tests {
                     ..config()
                 },
                 "/ip4/127.0.0.1/tcp/1",
+            ),
+            (
+                Config {
+                    network: "n".repeat(256),
+                    ..config()
+                },
+                "network",
+            ),
+            (
+                Config {
+                    prove_timeout: Duration::ZERO,
+                    ..config()
+                },
+                "prove_timeout",
             ),
             (
                 Config {

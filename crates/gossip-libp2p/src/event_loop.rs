@@ -31,6 +31,7 @@ use tracing::{debug, error, info};
 
 use self::peers::Peer;
 use crate::{
+    access::Access,
     behaviour::{Behaviour, BehaviourEvent},
     channels::{Channel, Shared, Told},
     config::Config,
@@ -142,6 +143,7 @@ pub(crate) struct EventLoop {
     addresses: watch::Sender<Vec<Multiaddr>>,
     channels: BTreeMap<TopicId, Channel>,
     library: watch::Sender<Library>,
+    access: Access,
     seen: Seen,
     /// Candidates that wait for an answer, at most `max_validations`.
     validations: FuturesUnordered<BoxFuture<'static, Validated>>,
@@ -261,9 +263,7 @@ impl EventLoop {
             Command::Look { topic } => self.look(topic),
             Command::AddPeer { peer, address } => {
                 if peer != *self.swarm.local_peer_id() {
-                    if let Some(admission) = self.swarm.behaviour_mut().admission.as_mut() {
-                        admission.allow_peer(peer);
-                    }
+                    self.access.list(peer);
                     let connected = self.peers.contains_key(&peer);
                     self.dialer.add(peer, address, connected, Instant::now());
                 }
@@ -287,6 +287,7 @@ impl EventLoop {
 
     fn handle_tick(&mut self) {
         self.hang_up_on_the_dead();
+        self.check_rights();
         self.keep_records();
         let topics: Vec<TopicId> = self.channels.keys().copied().collect();
         for topic in topics {

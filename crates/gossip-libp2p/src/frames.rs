@@ -22,6 +22,10 @@ pub(crate) const END: u8 = 3;
 pub(crate) const STATUS: u8 = 4;
 /// That the sender lives. It has no payload.
 pub(crate) const BEAT: u8 = 5;
+/// The first word of a node on a connection.
+pub(crate) const HELLO: u8 = 6;
+/// An identity, and a signature of its holder.
+pub(crate) const PROOF: u8 = 7;
 
 /// Records of nodes.
 pub(crate) const RECORDS: u8 = 20;

@@ -2,17 +2,21 @@
 //! The libp2p backend of the gossip seam: blocks on gossipsub topics, ranges over streams.
 #![doc = include_str!("../README.md")]
 
+mod access;
 mod behaviour;
 mod bodies;
 mod channels;
 mod config;
 mod dialer;
 mod discovery;
+mod door;
 mod error;
 mod event_loop;
 mod frames;
+mod gate;
 mod handle;
 mod identity;
+mod membership;
 mod seen;
 mod serve;
 mod source;
@@ -20,6 +24,7 @@ mod stats;
 mod status;
 mod streams;
 mod topic;
+mod transport;
 mod wire;
 
 #[cfg(any(test, feature = "testing"))]

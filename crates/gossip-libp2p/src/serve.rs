@@ -26,7 +26,7 @@ const MAX_REQUEST: usize = 1024;
 const BATCH_BLOCKS: usize = 256;
 const BATCH_BYTES: usize = 1024 * 1024;
 
-/// Serves the request on a stream to its end.
+/// Serves the request on a stream to its end. Who may not have the channel is told so.
 ///
 /// # Errors
 ///
@@ -34,6 +34,7 @@ const BATCH_BYTES: usize = 1024 * 1024;
 pub(crate) async fn serve<S>(
     stream: &mut S,
     library: &watch::Receiver<Library>,
+    may_have: impl Fn(TopicId) -> bool,
     patience: Duration,
     counters: &Counters,
 ) -> Result<(), FrameError>
@@ -51,6 +52,10 @@ where
         Ok(request) if frame.kind == frames::REQUEST => {
             let reader = library.borrow().get(&request.topic).cloned();
             match reader {
+                Some(_) if !may_have(request.topic) => {
+                    counters.not_entitled.increment();
+                    DeliverStatus::Forbidden
+                }
                 Some(reader) => send(stream, &*reader, &request, patience, counters).await?,
                 None => DeliverStatus::NotFound,
             }
@@ -255,8 +260,10 @@ mod tests {
                 .unwrap();
             answer(&mut one).await
         };
-        let (served, (blocks, status)) =
-            tokio::join!(serve(&mut other, &library, SECOND, &counters), asking);
+        let (served, (blocks, status)) = tokio::join!(
+            serve(&mut other, &library, |_| true, SECOND, &counters),
+            asking
+        );
         assert!(served.is_ok(), "{served:?}");
         (blocks, status, counters)
     }
@@ -411,7 +418,7 @@ mod tests {
         let library = library(store(3, 5000).await);
         let (one, other) = duplex(100);
         let (mut one, mut other) = (one.compat(), other.compat());
-        let silent = serve(&mut other, &library, SECOND, &counters).await;
+        let silent = serve(&mut other, &library, |_| true, SECOND, &counters).await;
         assert!(
             matches!(silent, Err(FrameError::NothingCame { .. })),
             "{silent:?}"
@@ -424,7 +431,7 @@ mod tests {
         )
         .await
         .unwrap();
-        let stuck = serve(&mut other, &library, SECOND, &counters).await;
+        let stuck = serve(&mut other, &library, |_| true, SECOND, &counters).await;
         assert!(
             matches!(stuck, Err(FrameError::NotTaken { .. })),
             "{stuck:?}"

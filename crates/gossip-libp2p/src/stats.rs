@@ -32,6 +32,10 @@ pub struct Stats {
     pub records_refused: u64,
     /// Connections that were refused: not admitted, or one too many.
     pub connections_refused: u64,
+    /// Connections on which the other node did not prove who it is, or on which it refused this one.
+    pub proofs_refused: u64,
+    /// Messages, statuses and requests about channels that the node may not have.
+    pub not_entitled: u64,
     /// Requests for blocks that were served, to whatever end.
     pub requests_served: u64,
     /// Requests for blocks that were told to come back.
@@ -73,6 +77,8 @@ counters!(
     records,
     records_refused,
     connections_refused,
+    proofs_refused,
+    not_entitled,
     requests_served,
     requests_refused,
     blocks_served,
@@ -80,6 +86,10 @@ counters!(
 
 impl Counter {
     pub(crate) fn increment(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.add(1);
+    }
+
+    pub(crate) fn add(&self, count: usize) {
+        self.0.fetch_add(count as u64, Ordering::Relaxed);
     }
 }

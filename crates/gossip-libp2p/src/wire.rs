@@ -27,6 +27,7 @@ pub fn fuzz_wire(data: &[u8]) {
     drop(StatusMessage::parse(&bytes));
     let _ = parse_end(data);
     drop(parse_records(&bytes));
+    crate::membership::fuzz(data);
 }
 
 #[cfg(test)]

@@ -203,7 +203,9 @@ impl NodeConfig {
             }
             admitted.insert(node);
         }
-        config.admission = Admission::AllowList(admitted);
+        if !admitted.is_empty() {
+            config.admission = Admission::AllowList(admitted);
+        }
         config.inline_limit = size("gossip.inline_limit", gossip.inline_limit)?;
         config.max_block = size("gossip.max_block", gossip.max_block)?;
         config.max_peers = NonZeroUsize::new(gossip.max_peers)

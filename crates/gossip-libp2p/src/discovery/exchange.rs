@@ -50,6 +50,8 @@ pub(crate) struct Link {
     outbox: watch::Sender<Outbox>,
     /// Whether the peer is on this machine.
     pub(crate) here: bool,
+    /// Whether it was met as a node of the own organisation.
+    pub(crate) own_org: bool,
     /// Ends the task that hears its records.
     hearing: Option<CancellationToken>,
     /// When hearing began on the newest stream, or is going to.
@@ -72,6 +74,7 @@ impl Link {
         let link = Self {
             outbox,
             here,
+            own_org: false,
             hearing: None,
             hears_since: None,
         };

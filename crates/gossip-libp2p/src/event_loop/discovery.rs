@@ -11,6 +11,7 @@ use tracing::{Instrument, debug_span, trace};
 
 use super::EventLoop;
 use crate::{
+    access::msp_id,
     discovery::{Link, Record, Scope, Told, hear_records, tell_records, unix_millis},
     streams::Incoming,
     topic::TopicId,
@@ -54,11 +55,16 @@ impl EventLoop {
             .spawn(heard.instrument(debug_span!("hear nodes", %peer)));
     }
 
-    /// A peer connected: where it is of the own organisation, it and the others of it are told of
-    /// each other.
-    pub(super) fn meet(&mut self, peer: PeerId) {
-        self.directory.connected(&peer, Instant::now());
+    /// A channel found out who a peer is: where it is of the own organisation, it and the others of
+    /// it are told of each other. That waits for a channel of both, because the peer cannot know
+    /// sooner who this node is, and would not listen.
+    fn meet(&mut self, peer: PeerId) {
         if self.relation(&peer) != Relation::OwnOrg {
+            return;
+        }
+        if let Some(state) = self.peers.get_mut(&peer)
+            && std::mem::replace(&mut state.link.own_org, true)
+        {
             return;
         }
         let others: Vec<PeerId> = self.peers.keys().copied().collect();
@@ -77,6 +83,17 @@ impl EventLoop {
 
     /// A peer takes part in a channel of this node: it and the others in it are told of each other.
     pub(super) fn introduce(&mut self, peer: PeerId, topic: TopicId) {
+        // Asking is what finds out of which organisation it is, too.
+        if !self.access.may_have(&peer, topic) {
+            return;
+        }
+        let known = self
+            .peers
+            .get(&peer)
+            .is_some_and(|state| state.link.own_org);
+        if !known {
+            self.meet(peer);
+        }
         let Some(channel) = self.channels.get(&topic) else {
             return;
         };
@@ -156,13 +173,8 @@ impl EventLoop {
             .cloned()
             .collect();
         while self.peers.len() < self.config.target_peers {
-            let (admission, dialer) = (&self.swarm.behaviour().admission, &self.dialer);
-            let may_dial = |node: &PeerId| {
-                let admitted = admission
-                    .as_ref()
-                    .is_none_or(|list| list.allowed_peers().contains(node));
-                admitted && !dialer.keeps(node)
-            };
+            let (access, dialer) = (&self.access, &self.dialer);
+            let may_dial = |node: &PeerId| access.may_be_let_in(node) && !dialer.keeps(node);
             let due = self
                 .directory
                 .take_due(self.peers.len(), &own, Instant::now(), may_dial);
@@ -223,7 +235,11 @@ impl EventLoop {
     }
 
     /// How a connected node stands to this one.
-    fn relation(&self, _: &PeerId) -> Relation {
-        Relation::Other
+    fn relation(&self, peer: &PeerId) -> Relation {
+        let own = msp_id(&self.config.signer.identity()).filter(|name| !name.is_empty());
+        match own {
+            Some(own) if self.access.is_of(peer, &own) => Relation::OwnOrg,
+            Some(_) | None => Relation::Other,
+        }
     }
 }

@@ -107,7 +107,7 @@ impl EventLoop {
             // Who is not seen any more is dialled in vain and given up.
             #[cfg(feature = "mdns")]
             BehaviourEvent::Mdns(mdns::Event::Expired(_)) => {}
-            BehaviourEvent::Admission(never)
+            BehaviourEvent::Door(never)
             | BehaviourEvent::Limits(never)
             | BehaviourEvent::Memory(never) => match never {},
         }

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use block_api::ChannelStatus;
 use libp2p::{
     Multiaddr, PeerId,
     swarm::{
@@ -47,9 +48,10 @@ pub(super) struct Peer {
     last_seen: Instant,
     /// What it subscribed to, by which it takes part in a channel.
     pub(super) topics: BTreeSet<TopicId>,
-    /// Statuses of channels that it did not subscribe to yet: the two ways race. They are told
-    /// when the subscription comes, so that whoever hears of a node reaches it by the topic.
-    pub(super) early: BTreeMap<TopicId, Heard>,
+    /// Statuses of channels that it did not subscribe to yet, or may not have yet: the two ways race.
+    /// They are told when the subscription comes, so that whoever hears of a node reaches it by the
+    /// topic.
+    pub(super) early: BTreeMap<TopicId, ChannelStatus>,
     pub(super) outbox: watch::Sender<Outbox>,
     /// Ends the task that hears its statuses.
     hearing: Option<CancellationToken>,
@@ -105,7 +107,7 @@ impl EventLoop {
         };
         self.peers.insert(peer, state);
         self.show_peers();
-        self.meet(peer);
+        self.directory.connected(&peer, now);
     }
 
     pub(super) fn disconnected(&mut self, peer: PeerId) {
@@ -141,6 +143,23 @@ impl EventLoop {
                 self.swarm.close_connection(state.connection);
             }
         }
+    }
+
+    /// Hangs up on the nodes that subscribed to a channel which they may not have any more: removed,
+    /// revoked, expired. They may come back, and are judged anew then. Those that may have one which
+    /// they could not have before are heard.
+    pub(super) fn check_rights(&mut self) {
+        for (peer, state) in &self.peers {
+            let mut lost = state
+                .topics
+                .iter()
+                .filter(|topic| self.access.is_joined(topic));
+            if let Some(topic) = lost.find(|topic| !self.access.may_have(peer, **topic)) {
+                info!(%peer, %topic, "peer may not have a channel any more, connection closed");
+                self.swarm.close_connection(state.connection);
+            }
+        }
+        self.swarm.behaviour_mut().gossipsub.look_again();
     }
 
     /// A peer opened a stream.
@@ -187,8 +206,11 @@ impl EventLoop {
         );
         if let (Ok(of_peer), Ok(of_all)) = permits {
             let library = self.library.subscribe();
+            let access = self.access.clone();
             let served = async move {
-                if let Err(error) = serve(&mut stream, &library, patience, &counters).await {
+                let may_have = |topic| access.may_have(&peer, topic);
+                let served = serve(&mut stream, &library, may_have, patience, &counters);
+                if let Err(error) = served.await {
                     debug!(%error, "request for blocks broke off");
                 }
                 drop((of_peer, of_all));
@@ -215,7 +237,6 @@ impl EventLoop {
     pub(super) fn handle_status(&mut self, peer: PeerId, message: StatusMessage) {
         self.counters.statuses.increment();
         let StatusMessage { topic, mut status } = message;
-        let identity = None;
         let Some(state) = self.peers.get_mut(&peer) else {
             return;
         };
@@ -223,13 +244,18 @@ impl EventLoop {
             return;
         };
         if state.topics.contains(&topic) {
+            // Whoever lost the right is about to be hung up on.
+            let identity = self.access.identity(&peer, topic);
+            if identity.is_none() {
+                return self.counters.not_entitled.increment();
+            }
             channel.tell(peer, Heard { identity, status });
             self.wait_for_room(topic);
         } else {
             if state.early.len() >= EARLY_TIPS {
                 status.tip = None;
             }
-            state.early.insert(topic, Heard { identity, status });
+            state.early.insert(topic, status);
         }
     }
 

@@ -24,6 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Command, EventLoop, Views};
 use crate::{
+    access::Access,
     behaviour::swarm,
     config::ValidConfig,
     dialer::Dialer,
@@ -57,7 +58,13 @@ impl EventLoop {
         cancel: CancellationToken,
         registry: Option<&mut Registry>,
     ) -> Result<(Self, Views), StartError> {
-        let swarm = swarm(&valid, tasks.clone(), registry)?;
+        let counters = Arc::new(Counters::default());
+        let access = Access::new(
+            valid.listed.clone(),
+            valid.others,
+            valid.config.clock.clone(),
+        );
+        let swarm = swarm(&valid, &access, &counters, tasks.clone(), registry)?;
         let config = Arc::new(valid.config);
         let mut dialer = Dialer::new(config.redial_base, config.redial_cap, seeded()?);
         for (peer, address) in valid.peers {
@@ -71,7 +78,6 @@ impl EventLoop {
         let directory = Directory::new(config.identity.peer_id(), target, base, cap, seeded()?);
         let own = Own::new(config.external_addrs.clone(), config.internal_addrs.clone());
         let (reporting, reports) = mpsc::channel(REPORTS);
-        let counters = Arc::new(Counters::default());
         let (connected, addresses) = (watch::Sender::default(), watch::Sender::default());
         let views = Views {
             peers: connected.subscribe(),
@@ -96,6 +102,7 @@ impl EventLoop {
             addresses,
             channels: BTreeMap::new(),
             library: watch::Sender::default(),
+            access,
             seen: Seen::new(SEEN),
             validations: FuturesUnordered::new(),
             validation_bytes: 0,

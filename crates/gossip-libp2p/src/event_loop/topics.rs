@@ -8,7 +8,7 @@ use tracing::{Instrument, debug, debug_span};
 
 use super::{EventLoop, Joined, Report, Room};
 use crate::{
-    channels::{Channel, Outlook, Told},
+    channels::{Channel, Heard, Outlook, Told},
     handle::backend,
     status::Entry,
     topic::TopicId,
@@ -27,12 +27,18 @@ impl EventLoop {
                 "no more channels can be joined; raise max_topics",
             ));
         }
+        self.access.join(topic, request.readers.clone());
+        // Who subscribed when this node was in the channel before may have lost the right since.
+        self.check_rights();
         let subscribed = self
             .swarm
             .behaviour_mut()
             .gossipsub
             .subscribe(&topic.topic());
-        subscribed.map_err(|error| backend(&name, error))?;
+        if let Err(error) = subscribed {
+            self.access.leave(topic);
+            return Err(backend(&name, error));
+        }
         let generation = self.next_version();
         let left = self.cancel.child_token();
         let reader = request.reader.clone();
@@ -49,6 +55,8 @@ impl EventLoop {
         for peer in there {
             self.add_member(peer, topic);
         }
+        // Those that had subscribed before this node joined.
+        self.swarm.behaviour_mut().gossipsub.look_again();
         // The others hear of it at once, not with the next tick.
         self.look(topic);
         Ok((shared, events))
@@ -63,6 +71,7 @@ impl EventLoop {
             return;
         }
         self.channels.remove(&topic);
+        self.access.leave(topic);
         self.library
             .send_modify(|library| drop(library.remove(&topic)));
         self.swarm
@@ -96,8 +105,9 @@ impl EventLoop {
                 .outbox
                 .send_modify(|outbox| drop(outbox.insert(topic, entry)));
         }
-        if let Some(heard) = state.early.remove(&topic) {
-            channel.tell(peer, heard);
+        if let Some(status) = state.early.remove(&topic) {
+            let identity = self.access.identity(&peer, topic);
+            channel.tell(peer, Heard { identity, status });
         }
         self.wait_for_room(topic);
         self.introduce(peer, topic);

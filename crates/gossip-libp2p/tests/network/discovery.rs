@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Nodes that find each other by way of a third, and nodes that must not.
 
+use std::sync::Arc;
+
 use block_api::{
     Gossip,
-    testing::{TestChain, within},
+    testing::{TestChain, TestSigner, within},
 };
 use blockcast_gossip_libp2p::{Admission, Config, Keypair, Libp2pGossip};
 
@@ -98,6 +100,60 @@ async fn who_tells_nothing_or_shares_no_channel_is_not_told_of() {
     drop((first, other, first_late, other_late));
     stop(vec![hub, here, there, quiet]).await;
     stop(late.into()).await;
+}
+
+/// The identities of nodes of two organisations, as far as a name goes.
+const ORGS: [&str; 2] = ["\n\u{4}Org1", "\n\u{4}Org2"];
+
+/// Covers: GCH-19, GOS-14, GOS-15
+#[tokio::test(flavor = "multi_thread")]
+async fn internal_addresses_stay_within_the_organisation() {
+    let own = |config: Config| Config {
+        signer: Arc::new(TestSigner(ORGS[0])),
+        ..config
+    };
+    let foreign = |config: Config| Config {
+        signer: Arc::new(TestSigner(ORGS[1])),
+        ..config
+    };
+    let inside = || Config {
+        internal_addrs: told().external_addrs,
+        ..silent()
+    };
+    let hub = Libp2pGossip::start(own(silent())).await.unwrap();
+    let mut members = join(&[&hub], "ch").await;
+    // All are in the channel, so that what keeps them apart is who they are.
+    let hidden = below(&hub, own(inside())).await;
+    members.extend(join(&[&hidden], "ch").await);
+    let stranger = below(&hub, foreign(silent())).await;
+    members.extend(join(&[&stranger], "ch").await);
+    let colleague = below(&hub, own(silent())).await;
+    members.extend(join(&[&colleague], "ch").await);
+    linked(&colleague, &hidden.node_id()).await;
+    // A foreign node has internal addresses too: nobody here is told of them.
+    let other = below(&hub, foreign(inside())).await;
+    members.extend(join(&[&other], "ch").await);
+    // One that everybody is told of: who has heard of it has heard all there is.
+    let known = below(&hub, foreign(told())).await;
+    members.extend(join(&[&known], "ch").await);
+    for node in [&stranger, &colleague, &other, &hidden] {
+        linked(node, &known.node_id()).await;
+    }
+    for (one, another) in [
+        (&stranger, &hidden),
+        (&other, &hidden),
+        (&colleague, &other),
+    ] {
+        assert!(!one.peers().borrow().contains(&another.node_id()));
+    }
+    assert_eq!((stranger.stats().records, other.stats().records), (1, 1));
+    let refused: u64 = [&hub, &hidden, &stranger, &colleague]
+        .map(|node| node.stats().records_refused)
+        .iter()
+        .sum();
+    assert_eq!(refused, 0, "nobody tells what is not for the other");
+    drop(members);
+    stop(vec![hub, hidden, stranger, colleague, other, known]).await;
 }
 
 /// Covers: GOS-03

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A libp2p client that is none of ours, and does what ours would not.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use block_api::{
     Answer, Block, Gossip, GossipEvent,
@@ -10,15 +10,15 @@ use block_api::{
 use blockcast_gossip_libp2p::{Config, Keypair, Libp2pGossip, Multiaddr, PeerId};
 use futures::StreamExt;
 use libp2p::{
-    Swarm, SwarmBuilder,
+    Swarm,
     gossipsub::{self, IdentTopic},
-    identity, noise,
-    swarm::{NetworkBehaviour, SwarmEvent},
-    tcp, yamux,
+    identity,
+    swarm::{self, NetworkBehaviour, SwarmEvent},
 };
 
 use crate::{
     member::{Member, line},
+    raw,
     support::{config, connect, peers},
 };
 
@@ -45,17 +45,14 @@ impl Client {
             .unwrap();
         let gossipsub =
             gossipsub::Behaviour::new(gossipsub::MessageAuthenticity::Anonymous, settings).unwrap();
-        let mut swarm = SwarmBuilder::with_existing_identity(identity)
-            .with_tokio()
-            .with_tcp(
-                tcp::Config::new(),
-                noise::Config::new,
-                yamux::Config::default,
-            )
-            .unwrap()
-            .with_behaviour(|_| Bare { gossipsub })
-            .unwrap()
-            .build();
+        // It has the identity of the other nodes.
+        let proves = Arc::new(|talk: &raw::Talk| raw::proof(b"node", &talk.signed()));
+        let mut swarm = Swarm::new(
+            raw::connections(&identity, "blockcast", Some(proves)),
+            Bare { gossipsub },
+            identity.public().to_peer_id(),
+            swarm::Config::with_tokio_executor(),
+        );
         swarm.dial(address).unwrap();
         let subscribed = async {
             loop {

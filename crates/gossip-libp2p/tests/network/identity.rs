@@ -51,9 +51,9 @@ fn a_node_that_hangs_leaves_and_comes_back_with_its_status() {
     let (other, mut member) = hangs.block_on(async {
         connect(&there, &here).await;
         let mut other = Member::join(&there, "ch", &genesis).await;
-        known_as(&mut other, None).await;
+        known_as(&mut other, Some("node")).await;
         let known = lives.spawn(async move {
-            known_as(&mut member, None).await;
+            known_as(&mut member, Some("node")).await;
             member
         });
         (other, known.await.unwrap())
@@ -73,7 +73,7 @@ fn a_node_that_hangs_leaves_and_comes_back_with_its_status() {
         );
     });
     let back = lives.spawn(async move {
-        known_as(&mut member, None).await;
+        known_as(&mut member, Some("node")).await;
         member
     });
     let member = hangs.block_on(back).unwrap();

@@ -13,6 +13,9 @@ mod life;
 mod member;
 #[cfg(all(test, feature = "mdns"))]
 mod nearby;
+#[cfg(test)]
+#[path = "../support/raw.rs"]
+mod raw;
 #[path = "../support/mod.rs"]
 #[cfg(test)]
 mod support;

@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: Apache-2.0
+//! gossipsub behind a gate: of what a node sends, only what is about channels that it may have is
+//! seen by gossipsub, so that nothing of another channel goes to it by any way.
+//!
+//! A subscription that a node may not have is kept beside, and heard once it may: a node says once
+//! what it subscribes to. It is the same with one to a channel that this node joins later.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fmt::{self, Write as _},
+    ops::{Deref, DerefMut},
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use libp2p::{
+    Multiaddr, PeerId,
+    core::{Endpoint, transport::PortUse},
+    gossipsub::{self, MessageId, PublishError, TopicHash},
+    swarm::{
+        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
+        THandlerOutEvent, ToSwarm,
+    },
+};
+use tracing::debug;
+
+use crate::{access::Access, behaviour::Gossipsub, stats::Counters, topic::TopicId};
+
+/// How many messages are known by their topics. Of one that was forgotten nobody gets a copy who asks
+/// for it by its id.
+const KNOWN: usize = 16 * 1024;
+
+/// What gossipsub's handlers report; the library does not name the type itself.
+type Report = THandlerOutEvent<Gossipsub>;
+
+/// gossipsub, and who may have what of it.
+pub(crate) struct Behaviour {
+    inner: Gossipsub,
+    access: Access,
+    counters: Arc<Counters>,
+    max_topics: usize,
+    peers: BTreeMap<PeerId, Peer>,
+    /// A subscription as some node has sent it, to tell gossipsub later of others.
+    pattern: Option<Report>,
+    topics: Topics,
+}
+
+/// A connected node.
+#[derive(Debug)]
+struct Peer {
+    connection: ConnectionId,
+    /// What it subscribed to and may not have, or not yet.
+    held: BTreeSet<TopicId>,
+}
+
+/// The topics of recent messages.
+#[derive(Debug, Default)]
+struct Topics {
+    known: BTreeMap<MessageId, TopicId>,
+    order: VecDeque<MessageId>,
+}
+
+/// Takes the first letters of a text, and no more.
+struct Head {
+    text: String,
+    limit: usize,
+}
+
+impl Behaviour {
+    pub(crate) fn new(
+        inner: Gossipsub,
+        access: Access,
+        counters: Arc<Counters>,
+        max_topics: usize,
+    ) -> Self {
+        Self {
+            inner,
+            access,
+            counters,
+            max_topics,
+            peers: BTreeMap::new(),
+            pattern: None,
+            topics: Topics::default(),
+        }
+    }
+
+    /// As gossipsub does it; and the message is known by its topic.
+    pub(crate) fn publish(
+        &mut self,
+        topic: TopicHash,
+        message: Vec<u8>,
+    ) -> Result<MessageId, PublishError> {
+        let id = self.inner.publish(topic.clone(), message)?;
+        self.topics.note(&id, &topic);
+        Ok(id)
+    }
+
+    /// Hears the subscriptions that were held back and are not to be any more.
+    pub(crate) fn look_again(&mut self) {
+        let mut due = Vec::new();
+        for (peer, state) in &self.peers {
+            for topic in &state.held {
+                if self.access.may_have(peer, *topic) {
+                    due.push((*peer, state.connection, *topic));
+                }
+            }
+        }
+        for (peer, connection, topic) in due {
+            let Some(subscription) = self.subscription(topic) else {
+                continue;
+            };
+            if let Some(state) = self.peers.get_mut(&peer) {
+                state.held.remove(&topic);
+            }
+            debug!(%peer, %topic, "a node may have a channel");
+            self.inner
+                .on_connection_handler_event(peer, connection, subscription);
+        }
+    }
+
+    /// A subscription to a topic, as if it came.
+    fn subscription(&self, topic: TopicId) -> Option<Report> {
+        let Some(Report::Message { rpc, .. }) = &self.pattern else {
+            return None;
+        };
+        let mut rpc = rpc.clone();
+        for subscription in &mut rpc.subscriptions {
+            subscription.topic_hash = topic.topic().hash();
+        }
+        Some(Report::Message {
+            rpc,
+            invalid_messages: Vec::new(),
+        })
+    }
+
+    /// Takes out of what came whatever this node may not say or ask.
+    fn pass(&mut self, peer: PeerId, connection: ConnectionId, report: Report) -> Report {
+        let Report::Message {
+            mut rpc,
+            invalid_messages,
+        } = report
+        else {
+            return report;
+        };
+        let (access, counters) = (&self.access, &self.counters);
+        let may_have =
+            |name: &TopicHash| is_topic(name).is_some_and(|topic| access.may_have(&peer, topic));
+        let before = rpc.messages.len() + rpc.control_msgs.len();
+        rpc.messages.retain(|message| may_have(&message.topic));
+        let topics = &self.topics;
+        rpc.control_msgs.retain(|control| {
+            wanted(control).is_none_or(|ids| {
+                ids.iter().all(|id| {
+                    topics
+                        .of(id)
+                        .is_some_and(|topic| access.may_have(&peer, topic))
+                })
+            })
+        });
+        let dropped = before - rpc.messages.len() - rpc.control_msgs.len();
+        if dropped > 0 {
+            counters.not_entitled.add(dropped);
+            debug!(%peer, dropped, "messages about channels that a node may not have ignored");
+        }
+        if rpc.subscriptions.is_empty() {
+            return Report::Message {
+                rpc,
+                invalid_messages,
+            };
+        }
+        if self.pattern.is_none() {
+            let mut pattern = rpc.clone();
+            pattern.messages.clear();
+            pattern.control_msgs.clear();
+            pattern
+                .subscriptions
+                .retain(|subscription| is_subscribe(&subscription.action));
+            pattern.subscriptions.truncate(1);
+            self.pattern = (!pattern.subscriptions.is_empty()).then_some(Report::Message {
+                rpc: pattern,
+                invalid_messages: Vec::new(),
+            });
+        }
+        let state = self.peers.entry(peer).or_insert_with(|| Peer {
+            connection,
+            held: BTreeSet::new(),
+        });
+        // More than that gossipsub refuses altogether.
+        if rpc.subscriptions.len() <= self.max_topics {
+            let max_topics = self.max_topics;
+            rpc.subscriptions.retain(|subscription| {
+                let Some(topic) = is_topic(&subscription.topic_hash) else {
+                    return false;
+                };
+                if !is_subscribe(&subscription.action) {
+                    return !state.held.remove(&topic);
+                }
+                if access.may_have(&peer, topic) {
+                    return true;
+                }
+                if state.held.len() < max_topics {
+                    state.held.insert(topic);
+                }
+                false
+            });
+        }
+        Report::Message {
+            rpc,
+            invalid_messages,
+        }
+    }
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = <Gossipsub as NetworkBehaviour>::ConnectionHandler;
+    type ToSwarm = gossipsub::Event;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.inner
+            .handle_established_inbound_connection(connection, peer, local, remote)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+        role: Endpoint,
+        port: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.inner
+            .handle_established_outbound_connection(connection, peer, address, role, port)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        if let FromSwarm::ConnectionClosed(gone) = &event
+            && gone.remaining_established == 0
+        {
+            self.peers.remove(&gone.peer_id);
+        }
+        self.inner.on_swarm_event(event);
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        report: THandlerOutEvent<Self>,
+    ) {
+        let report = self.pass(peer, connection, report);
+        self.inner
+            .on_connection_handler_event(peer, connection, report);
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        let event = self.inner.poll(cx);
+        if let Poll::Ready(ToSwarm::GenerateEvent(gossipsub::Event::Message {
+            message_id,
+            message,
+            ..
+        })) = &event
+        {
+            self.topics.note(message_id, &message.topic);
+        }
+        event
+    }
+}
+
+impl Deref for Behaviour {
+    type Target = Gossipsub;
+
+    fn deref(&self) -> &Gossipsub {
+        &self.inner
+    }
+}
+
+impl DerefMut for Behaviour {
+    fn deref_mut(&mut self) -> &mut Gossipsub {
+        &mut self.inner
+    }
+}
+
+impl Topics {
+    fn note(&mut self, id: &MessageId, topic: &TopicHash) {
+        let Some(topic) = is_topic(topic) else {
+            return;
+        };
+        if self.known.insert(id.clone(), topic).is_none() {
+            self.order.push_back(id.clone());
+        }
+        if self.order.len() > KNOWN
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
+
+    fn of(&self, id: &MessageId) -> Option<TopicId> {
+        self.known.get(id).copied()
+    }
+}
+
+impl fmt::Write for Head {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = self.limit.saturating_sub(self.text.len());
+        self.text.extend(text.chars().take(room));
+        // The rest is not made.
+        (self.text.len() < self.limit)
+            .then_some(())
+            .ok_or(fmt::Error)
+    }
+}
+
+fn is_topic(name: &TopicHash) -> Option<TopicId> {
+    TopicId::from_name(name.as_str())
+}
+
+/// Whether this is the word to subscribe, and not to take that back.
+fn is_subscribe(action: &impl fmt::Debug) -> bool {
+    format!("{action:?}") == "Subscribe"
+}
+
+/// The ids of the messages that a control message asks for; `None` when it asks for none.
+///
+/// gossipsub gives a message that it remembers to whoever asks for it by its id, and keeps these
+/// types to itself but for how they print.
+fn wanted(control: &impl fmt::Debug) -> Option<Vec<MessageId>> {
+    const ASKS: &str = "IWant(";
+    let mut head = Head {
+        text: String::new(),
+        limit: ASKS.len(),
+    };
+    // It ends with an error as soon as there is enough.
+    let _ = write!(head, "{control:?}");
+    if head.text != ASKS {
+        return None;
+    }
+    let text = format!("{control:?}");
+    let ids = text.split("MessageId(").skip(1).map(|rest| {
+        let (id, _) = rest.split_once(')').unwrap_or((rest, ""));
+        // Bytes that are no id of a message are known to nobody.
+        MessageId::new(&hex::decode(id).unwrap_or_default())
+    });
+    Some(ids.collect())
+}
