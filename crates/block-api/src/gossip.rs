@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The seam to the network among nodes.
 
+mod capabilities;
+
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::capabilities::Capabilities;
 use crate::{
     Block, BlockNumber, BlockReader, BlockSource, BoxError, ChannelId, HeaderHash, Height, NodeId,
     Readers, VerifiedBlock,
@@ -17,11 +20,15 @@ use crate::{
 /// What a node proves itself with, a backend is given when it is made.
 ///
 /// A backend brings bytes and never judges blocks: what it received goes out as a [`Candidate`],
-/// and is passed on only after the answer [`Answer::Accept`].
+/// and is passed on only after the answer [`Answer::Accept`]. What a backend cannot do, as a broker
+/// cannot hold anything back, it says by its [`Capabilities`].
 #[async_trait]
 pub trait Gossip: Send + Sync + fmt::Debug {
     /// The id of this node.
     fn node_id(&self) -> NodeId;
+
+    /// What callers may rely on. It is the same at all times.
+    fn capabilities(&self) -> Capabilities;
 
     /// Takes part in a channel: announces, hears and serves its blocks from here on.
     ///

@@ -26,8 +26,8 @@ pub use self::{
     clock::{Clock, FixedClock, SystemClock},
     endpoint::{Endpoint, InvalidEndpoint, NodeId},
     gossip::{
-        Answer, Candidate, ChannelStatus, Fault, FetchError, Gossip, GossipChannel, GossipError,
-        GossipEvent, JoinRequest, Membership,
+        Answer, Candidate, Capabilities, ChannelStatus, Fault, FetchError, Gossip, GossipChannel,
+        GossipError, GossipEvent, JoinRequest, Membership,
     },
     hash::{DataHash, DataHashing, HeaderHash, InvalidHash, data_hash, header_der},
     number::{BlockNumber, Height},

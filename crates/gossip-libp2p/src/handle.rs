@@ -10,8 +10,8 @@ use std::{
 
 use async_trait::async_trait;
 use block_api::{
-    Block, BlockSource, BoxError, ChannelId, Delivery, Endpoint, FetchError, Gossip, GossipChannel,
-    GossipError, JoinRequest, Membership, NodeId, StreamRequest, VerifiedBlock,
+    Block, BlockSource, BoxError, Capabilities, ChannelId, Delivery, Endpoint, FetchError, Gossip,
+    GossipChannel, GossipError, JoinRequest, Membership, NodeId, StreamRequest, VerifiedBlock,
 };
 use futures::StreamExt as _;
 use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol, metrics::Registry};
@@ -201,6 +201,10 @@ impl Libp2pGossip {
 impl Gossip for Libp2pGossip {
     fn node_id(&self) -> NodeId {
         self.inner.node.clone()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::peer_to_peer()
     }
 
     async fn join(&self, request: JoinRequest) -> Result<Membership, GossipError> {

@@ -12,8 +12,8 @@ use std::{
 };
 
 use block_api::{
-    Block, BlockNumber, BlockReader, Candidate, ChannelId, ChannelStatus, GossipEvent, HeaderHash,
-    Height, NodeId, ReadLimits,
+    Block, BlockNumber, BlockReader, Candidate, ChannelId, ChannelStatus, Clock as _, GossipEvent,
+    HeaderHash, Height, NodeId, ReadLimits, Readers, SystemClock,
 };
 use bytes::Bytes;
 use tokio::{
@@ -32,6 +32,8 @@ pub(crate) type Topic = (ChannelId, HeaderHash);
 pub(crate) struct Channel {
     pub(crate) topic: Topic,
     pub(crate) reader: Arc<dyn BlockReader>,
+    /// `None` where everybody may read.
+    readers: Option<Arc<dyn Readers>>,
     /// `None` where the node proves none.
     pub(crate) identity: Option<Bytes>,
     pub(crate) pulling: AtomicBool,
@@ -64,6 +66,7 @@ impl Channel {
     pub(crate) fn new(
         topic: Topic,
         reader: Arc<dyn BlockReader>,
+        readers: Option<Arc<dyn Readers>>,
         identity: Option<Bytes>,
         events: mpsc::Sender<GossipEvent>,
         left: CancellationToken,
@@ -71,6 +74,7 @@ impl Channel {
         Self {
             topic,
             reader,
+            readers,
             identity,
             pulling: AtomicBool::new(false),
             status_changed: Notify::new(),
@@ -85,6 +89,19 @@ impl Channel {
             }),
             room: Notify::new(),
         }
+    }
+
+    /// Whether a node of this identity may have the blocks of the channel.
+    pub(crate) fn may_be_read_by(&self, identity: Option<&Bytes>) -> bool {
+        let Some(readers) = &self.readers else {
+            return true;
+        };
+        let may_read = |identity| {
+            readers
+                .may_read(identity, &[], &[], SystemClock.now())
+                .is_ok()
+        };
+        identity.is_some_and(|identity| may_read(identity))
     }
 
     /// Queues a candidate; `false` when there is no room.

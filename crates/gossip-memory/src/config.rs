@@ -38,6 +38,10 @@ pub struct NodeConfig {
     pub identity: Option<Bytes>,
     /// The identities that it proves in channels where it has others. Default: none.
     pub identities: BTreeMap<ChannelId, Bytes>,
+    /// Whether the [`Readers`](block_api::Readers) of a channel are asked who may have its blocks. A
+    /// neighbour's identity stands for its proof: what it would have signed is empty. Default: no,
+    /// everybody may.
+    pub asks_readers: bool,
     /// After so long without a status a neighbour counts as gone. Default: three seconds.
     pub silence_limit: Duration,
 }
@@ -63,6 +67,7 @@ impl Default for NodeConfig {
             status_interval: Duration::from_secs(1),
             identity: Some(Bytes::from_static(b"node")),
             identities: BTreeMap::new(),
+            asks_readers: false,
             silence_limit: Duration::from_secs(3),
         }
     }

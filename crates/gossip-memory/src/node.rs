@@ -14,9 +14,9 @@ use std::{
 
 use async_trait::async_trait;
 use block_api::{
-    Answer, Block, BlockNumber, BlockSource, Candidate, ChannelId, ChannelStatus, Delivery,
-    Endpoint, Fault, FetchError, Gossip, GossipChannel, GossipError, JoinRequest, Membership,
-    NodeId, StreamRequest, VerifiedBlock,
+    Answer, Block, BlockNumber, BlockSource, Candidate, Capabilities, ChannelId, ChannelStatus,
+    Delivery, Endpoint, Fault, FetchError, Gossip, GossipChannel, GossipError, JoinRequest,
+    Membership, NodeId, StreamRequest, VerifiedBlock,
 };
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -124,18 +124,22 @@ impl Gossip for MemoryGossip {
         self.node.id.clone()
     }
 
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::peer_to_peer()
+    }
+
     async fn join(&self, request: JoinRequest) -> Result<Membership, GossipError> {
         if self.node.stopped.is_cancelled() {
             return Err(GossipError::Closed);
         }
         let topic = (request.channel.clone(), request.genesis);
         let (events, receiver) = mpsc::channel(self.node.config.event_queue.get());
-        let config = &self.node.config;
-        let identity = config.identities.get(&request.channel);
+        let identity = self.node.identity_in(&request.channel);
         let channel = Arc::new(Channel::new(
             topic.clone(),
             request.reader,
-            identity.or(config.identity.as_ref()).cloned(),
+            self.node.config.asks_readers.then_some(request.readers),
+            identity.cloned(),
             events,
             self.node.stopped.child_token(),
         ));
@@ -220,6 +224,9 @@ impl GossipChannel for Joined {
     async fn fetch(&self, announcement: &Block) -> Result<Block, FetchError> {
         let mut pause = SHORTEST_PAUSE;
         loop {
+            if self.channel.left.is_cancelled() {
+                return Err(FetchError::Closed);
+            }
             for holder in self.channel.holders(announcement) {
                 if let Some(block) = self.fetch_from(&holder, announcement).await {
                     return Ok(block);
@@ -227,7 +234,7 @@ impl GossipChannel for Joined {
             }
             tokio::select! {
                 biased;
-                () = self.channel.left.cancelled() => return Err(FetchError::Closed),
+                () = self.channel.left.cancelled() => {}
                 () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
             }
         }
@@ -245,7 +252,7 @@ impl GossipChannel for Joined {
         let topic = self.channel.topic.clone();
         Some(Arc::new(PeerSource::new(
             self.network.clone(),
-            self.node.id.clone(),
+            self.node.clone(),
             peer,
             topic,
         )))
@@ -294,6 +301,18 @@ impl Node {
         self.state().channels.get(topic).cloned()
     }
 
+    /// The identity that it proves in a channel.
+    fn identity_in(&self, channel: &ChannelId) -> Option<&Bytes> {
+        let own = self.config.identities.get(channel);
+        own.or(self.config.identity.as_ref())
+    }
+
+    /// Whether another node may have what there is in a channel of this one.
+    pub(crate) fn lets_read(&self, topic: &Topic, other: &Self) -> bool {
+        let channel = self.channel(topic);
+        channel.is_some_and(|channel| channel.may_be_read_by(other.identity_in(&topic.0)))
+    }
+
     /// Tells every channel that a node is out of reach.
     pub(crate) fn neighbour_left(&self, neighbour: &NodeId) {
         let channels: Vec<_> = self.state().channels.values().cloned().collect();
@@ -319,7 +338,7 @@ impl Node {
     }
 
     fn send(self: &Arc<Self>, network: &MemoryNetwork, to: &Self, message: Message) {
-        if self.stopped.is_cancelled() {
+        if self.stopped.is_cancelled() || !self.lets_read(message.topic(), to) {
             return;
         }
         let Some(takes) = network.draw(&self.id, to.id(), message.channel(), message.kind()) else {
@@ -417,9 +436,13 @@ impl Node {
 }
 
 impl Message {
-    fn channel(&self) -> &ChannelId {
+    fn topic(&self) -> &Topic {
         let (Self::Block { topic, .. } | Self::Status { topic, .. }) = self;
-        &topic.0
+        topic
+    }
+
+    fn channel(&self) -> &ChannelId {
+        &self.topic().0
     }
 
     fn kind(&self) -> Kind {
@@ -494,10 +517,11 @@ async fn take_in(network: MemoryNetwork, node: Arc<Node>, mut arriving: mpsc::Re
             }
             () = until(next) => {
                 // The link may have been cut, or the sender removed, while it was on its way: who
-                // was said to have left is not heard after that.
+                // was said to have left is not heard after that. Nor is who may not read.
                 if let Some((_, (from, message))) = on_their_way.pop_first()
                     && network.passes(&from.id, node.id())
                     && network.is_there(&from)
+                    && node.lets_read(message.topic(), &from)
                 {
                     node.receive(&network, &from.id, message);
                 }

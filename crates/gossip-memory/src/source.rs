@@ -18,7 +18,7 @@ use crate::{MemoryNetwork, channel::Topic, network::Kind, node::Node};
 #[derive(Debug, Clone)]
 pub(crate) struct PeerSource {
     network: MemoryNetwork,
-    here: block_api::NodeId,
+    here: Arc<Node>,
     peer: Arc<Node>,
     topic: Topic,
 }
@@ -32,7 +32,7 @@ enum Next {
 impl PeerSource {
     pub(crate) fn new(
         network: MemoryNetwork,
-        here: block_api::NodeId,
+        here: Arc<Node>,
         peer: Arc<Node>,
         topic: Topic,
     ) -> Self {
@@ -49,7 +49,7 @@ impl PeerSource {
         let endpoint = Endpoint::of_node(self.peer.id());
         let is_cut = self
             .network
-            .draw(self.peer.id(), &self.here, &self.topic.0, Kind::Stream)
+            .draw(self.peer.id(), self.here.id(), &self.topic.0, Kind::Stream)
             .is_none();
         if is_cut || !self.network.is_there(&self.peer) {
             return Err(SourceError::Broken {
@@ -109,7 +109,10 @@ impl BlockSource for PeerSource {
             ));
         }
         // The request and the first answer take their time; what follows is on its way behind it.
-        for (from, to) in [(&self.here, self.peer.id()), (self.peer.id(), &self.here)] {
+        for (from, to) in [
+            (self.here.id(), self.peer.id()),
+            (self.peer.id(), self.here.id()),
+        ] {
             let Some(latency) = self.network.draw(from, to, &self.topic.0, Kind::Stream) else {
                 let endpoint = endpoint.clone();
                 return Err(SourceError::Connect {
@@ -129,6 +132,9 @@ impl BlockSource for PeerSource {
         let Some(channel) = self.peer.channel(&self.topic) else {
             return Ok(stream::iter([Ok(Delivery::Status(DeliverStatus::NotFound))]).boxed());
         };
+        if !self.peer.lets_read(&self.topic, &self.here) {
+            return Ok(stream::iter([Ok(Delivery::Status(DeliverStatus::Forbidden))]).boxed());
+        }
         let info = channel.reader.info();
         let first = match request.start {
             Start::At(number) => number,

@@ -10,17 +10,26 @@ use std::{future::ready, sync::Arc, time::Duration};
 
 use block_api::{
     BlockNumber, BlockStore, Gossip, GossipEvent, JoinRequest, Membership, NodeId, StreamRequest,
-    testing::{MemoryStore, OpenReaders, TestChain, gossip_conformance, within},
+    testing::{
+        MemoryStore, OpenReaders, TestChain, gossip_conformance, gossip_conformance::Topology,
+        within,
+    },
 };
 use blockcast_gossip_memory::{Link, MemoryGossip, MemoryNetwork, NodeConfig};
 use tokio::time::Instant;
 
-fn network(nodes: usize, links: Vec<(usize, usize)>, link: Link) -> Vec<Arc<dyn Gossip>> {
+fn network(topology: &Topology, link: Link) -> Vec<Arc<dyn Gossip>> {
     let network = MemoryNetwork::new(1);
-    let nodes: Vec<MemoryGossip> = (0..nodes)
-        .map(|index| network.node(&format!("node-{index}")))
-        .collect();
-    for (a, b) in links {
+    let mut nodes: Vec<MemoryGossip> = Vec::new();
+    for (index, signer) in topology.signers.iter().enumerate() {
+        let config = NodeConfig {
+            identity: Some(signer.identity()),
+            asks_readers: true,
+            ..NodeConfig::default()
+        };
+        nodes.push(network.node_with(&format!("node-{index}"), config));
+    }
+    for &(a, b) in &topology.links {
         network.link(&nodes[a].node_id(), &nodes[b].node_id(), link);
     }
     nodes
@@ -31,7 +40,7 @@ fn network(nodes: usize, links: Vec<(usize, usize)>, link: Link) -> Vec<Arc<dyn 
 
 #[tokio::test(start_paused = true)]
 async fn the_memory_backend_conforms() {
-    gossip_conformance::run(|nodes, links| ready(network(nodes, links, Link::default()))).await;
+    gossip_conformance::run(|topology| ready(network(&topology, Link::default()))).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -41,7 +50,7 @@ async fn it_conforms_with_slow_and_uneven_links() {
         jitter: Duration::from_millis(30),
         loss: 0.0,
     };
-    gossip_conformance::run(|nodes, links| ready(network(nodes, links, link))).await;
+    gossip_conformance::run(|topology| ready(network(&topology, link))).await;
 }
 
 struct Pair {

@@ -5,11 +5,19 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 
+use super::topology::Topology;
 use crate::{
-    Block, BlockStore, Candidate, ChannelStatus, DeliverStatus, Delivery, Endpoint, Gossip,
-    GossipEvent, JoinRequest, Membership, NodeId, StreamRequest, VerifiedBlock,
+    Block, BlockStore, Candidate, Capabilities, ChannelStatus, DeliverStatus, Delivery, Endpoint,
+    Gossip, GossipError, GossipEvent, JoinRequest, Membership, NodeId, Readers, StreamRequest,
+    VerifiedBlock,
     testing::{MemoryStore, OpenReaders, TestChain, within},
 };
+
+/// The nodes that a case runs on.
+pub(super) struct Network {
+    pub(super) topology: Topology,
+    pub(super) network: Vec<Arc<dyn Gossip>>,
+}
 
 /// A node in one channel.
 pub(super) struct Node {
@@ -20,39 +28,92 @@ pub(super) struct Node {
     pub(super) heard: Vec<(NodeId, ChannelStatus)>,
 }
 
-impl Node {
-    pub(super) async fn join(
-        gossip: &Arc<dyn Gossip>,
-        request: JoinRequest,
-        store: Arc<MemoryStore>,
-    ) -> Self {
-        let membership = gossip.join(request).await.expect("a channel can be joined");
-        Self {
+impl Network {
+    pub(super) fn capabilities(&self) -> Capabilities {
+        let first = self.network.first();
+        first.expect("a network has nodes").capabilities()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<dyn Gossip>> {
+        self.network.iter()
+    }
+
+    pub(super) async fn join(&self, index: usize, channel: &str, genesis: &Block) -> Node {
+        let joined = self.try_join(index, channel, genesis).await;
+        joined.expect("a channel can be joined")
+    }
+
+    /// Joins a channel whose genesis block is in the node's store.
+    pub(super) async fn try_join(
+        &self,
+        index: usize,
+        channel: &str,
+        genesis: &Block,
+    ) -> Result<Node, GossipError> {
+        let readers = Arc::new(OpenReaders);
+        self.try_join_with(index, channel, genesis, readers).await
+    }
+
+    /// The same for a channel that not everybody may read.
+    pub(super) async fn try_join_with(
+        &self,
+        index: usize,
+        channel: &str,
+        genesis: &Block,
+        readers: Arc<dyn Readers>,
+    ) -> Result<Node, GossipError> {
+        let gossip = self
+            .network
+            .get(index)
+            .expect("the case asked for so many nodes");
+        let store = Arc::new(MemoryStore::with(vec![TestChain::verified(genesis)]).await);
+        let request = JoinRequest {
+            channel: channel.parse().expect("a test names its channel well"),
+            genesis: genesis.header_hash(),
+            reader: store.clone(),
+            readers,
+        };
+        let membership = within("joining", gossip.join(request)).await?;
+        Ok(Node {
             gossip: gossip.clone(),
             store,
             membership,
             heard: Vec::new(),
-        }
+        })
     }
 
+    /// For a case that does not apply.
+    pub(super) async fn stop(self) {
+        for node in self.network {
+            within("stopping", node.stop()).await;
+        }
+    }
+}
+
+impl Node {
     pub(super) fn id(&self) -> NodeId {
         self.gossip.node_id()
     }
 
+    /// The next event, however long it takes: what is waited for has the deadline, since statuses
+    /// come all the time.
     pub(super) async fn event(&mut self, what: &str) -> GossipEvent {
-        within(what, self.membership.events.recv())
-            .await
-            .unwrap_or_else(|| panic!("the events ended before {what}"))
+        let event = self.membership.events.recv().await;
+        event.unwrap_or_else(|| panic!("the events ended before {what}"))
     }
 
     pub(super) async fn candidate(&mut self) -> Candidate {
-        loop {
-            match self.event("a candidate").await {
-                GossipEvent::Candidate(candidate) => return candidate,
-                GossipEvent::Status { from, status, .. } => self.heard.push((from, status)),
-                GossipEvent::Left(_) => {}
+        let what = "a candidate";
+        let candidate = async {
+            loop {
+                match self.event(what).await {
+                    GossipEvent::Candidate(candidate) => return candidate,
+                    GossipEvent::Status { from, status, .. } => self.heard.push((from, status)),
+                    GossipEvent::Left(_) => {}
+                }
             }
-        }
+        };
+        within(what, candidate).await
     }
 
     pub(super) async fn status(
@@ -62,22 +123,26 @@ impl Node {
         wanted: impl Fn(&ChannelStatus) -> bool,
     ) -> ChannelStatus {
         let mut heard = std::mem::take(&mut self.heard).into_iter();
-        loop {
-            let (teller, status) = match heard.next() {
-                Some(heard) => heard,
-                None => match self.event(what).await {
-                    GossipEvent::Status { from, status, .. } => (from, status),
-                    GossipEvent::Candidate(_) | GossipEvent::Left(_) => continue,
-                },
-            };
-            if teller != *from {
-                // Another check may be waiting for it; the nodes come in any order.
-                self.heard.push((teller, status));
-            } else if wanted(&status) {
-                self.heard.extend(heard);
-                return status;
+        let status = async {
+            loop {
+                let (teller, status) = match heard.next() {
+                    Some(heard) => heard,
+                    None => match self.event(what).await {
+                        GossipEvent::Status { from, status, .. } => (from, status),
+                        GossipEvent::Candidate(_) | GossipEvent::Left(_) => continue,
+                    },
+                };
+                if teller != *from {
+                    // Another check may be waiting for it; the nodes come in any order.
+                    self.heard.push((teller, status));
+                } else if wanted(&status) {
+                    return status;
+                }
             }
-        }
+        };
+        let status = within(what, status).await;
+        self.heard.extend(heard);
+        status
     }
 
     pub(super) async fn publish(&self, block: &Block) {
@@ -92,20 +157,19 @@ impl Node {
             .expect("a block can be published");
     }
 
-    /// The block of a candidate, fetched from its sender if it was only announced.
+    /// The block of a candidate, fetched if it was only announced.
     pub(super) async fn body(&self, candidate: &Candidate) -> Block {
-        if candidate.block().has_data() {
-            return candidate.block().clone();
+        match candidate.block().has_data() {
+            true => candidate.block().clone(),
+            false => self.fetch(candidate.block()).await,
         }
-        let number = candidate.block().number();
-        let blocks = self
-            .range(candidate.from(), number.get(), number.get())
+    }
+
+    pub(super) async fn fetch(&self, announcement: &Block) -> Block {
+        let fetched = self.membership.channel.fetch(announcement);
+        within("the body of an announced block", fetched)
             .await
-            .0;
-        blocks
-            .into_iter()
-            .next()
-            .expect("the sender of an announcement has the block")
+            .expect("an announced block can be fetched")
     }
 
     pub(super) async fn range(
@@ -134,36 +198,61 @@ impl Node {
         }
         (blocks, None)
     }
+
+    /// Waits until it is told that a node left.
+    pub(super) async fn misses(&mut self, node: &NodeId) {
+        let what = format!("the leaving of {node}");
+        let left = async {
+            while !matches!(self.event(&what).await, GossipEvent::Left(left) if left == *node) {}
+        };
+        within(&what, left).await;
+    }
+
+    /// Whether a status came until now.
+    pub(super) fn has_heard_statuses(&mut self) -> bool {
+        while let Ok(event) = self.membership.events.try_recv() {
+            if let GossipEvent::Status { from, status, .. } = event {
+                self.heard.push((from, status));
+            }
+        }
+        !self.heard.is_empty()
+    }
+
+    /// The next candidate among what has come until now.
+    pub(super) fn waiting_candidate(&mut self) -> Option<Candidate> {
+        loop {
+            match self.membership.events.try_recv().ok()? {
+                GossipEvent::Candidate(candidate) => return Some(candidate),
+                GossipEvent::Status { from, status, .. } => self.heard.push((from, status)),
+                GossipEvent::Left(_) => {}
+            }
+        }
+    }
 }
 
 pub(super) fn chain() -> TestChain {
     TestChain::new("ch")
 }
 
-pub(super) fn request(channel: &str, genesis: &Block, store: &Arc<MemoryStore>) -> JoinRequest {
-    JoinRequest {
-        channel: channel.parse().expect("a test names its channel well"),
-        genesis: genesis.header_hash(),
-        reader: store.clone(),
-        readers: Arc::new(OpenReaders),
-    }
-}
-
 /// Joins all nodes to one channel and waits until each has heard its neighbours. The last value is
 /// the chain, whose genesis block every node has.
-pub(super) async fn joined(
-    network: &[Arc<dyn Gossip>],
-    links: &[(usize, usize)],
-) -> (Vec<Node>, TestChain) {
+pub(super) async fn joined(network: &Network) -> (Vec<Node>, TestChain) {
     let mut chain = chain();
     let genesis = chain.config();
+    (joined_to(network, "ch", &genesis).await, chain)
+}
+
+/// The same for a channel of any name.
+pub(super) async fn joined_to(network: &Network, channel: &str, genesis: &Block) -> Vec<Node> {
     let mut nodes = Vec::new();
-    for gossip in network {
-        let store = Arc::new(MemoryStore::with(vec![TestChain::verified(&genesis)]).await);
-        nodes.push(Node::join(gossip, request("ch", &genesis, &store), store).await);
+    for index in 0..network.network.len() {
+        nodes.push(network.join(index, channel, genesis).await);
+    }
+    if !network.capabilities().knows_peers {
+        return nodes;
     }
     let ids: Vec<NodeId> = nodes.iter().map(Node::id).collect();
-    for (a, b) in links {
+    for (a, b) in &network.topology.links {
         for (here, there) in [(*a, *b), (*b, *a)] {
             let (Some(node), Some(id)) = (nodes.get_mut(here), ids.get(there)) else {
                 unreachable!("links are among the nodes")
@@ -172,7 +261,7 @@ pub(super) async fn joined(
             node.heard.push((id.clone(), status));
         }
     }
-    (nodes, chain)
+    nodes
 }
 
 pub(super) async fn stop(nodes: Vec<Node>) {

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is measured, and what is to be reached.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use e2e_tests::bench::{Round, Row, Target};
+
+use crate::{
+    child::Side,
+    network::{LOST_AFTER, Network},
+};
+
+/// The memory of a node, beside two blocks.
+const MEMORY_BYTES: f64 = 64e6;
+
+/// Of the bytes of a block, what a node may receive to get it.
+const RECEIVED: f64 = 1.1;
+
+/// Blocks of one size.
+pub(crate) struct Case {
+    pub(crate) size: &'static str,
+    /// The bytes of a block's data.
+    pub(crate) bytes: usize,
+    pub(crate) nodes: u8,
+    /// How many blocks are measured in a round.
+    pub(crate) blocks: usize,
+    /// How many go before them, in which connections find their windows.
+    pub(crate) warm_up: usize,
+    /// What the time of ours may be, as a part of that of the push: without it there is no baseline.
+    pub(crate) times: &'static [(Percentile, f64)],
+    /// Whether the bytes that come count.
+    pub(crate) counts_bytes: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Percentile {
+    P50,
+    P99,
+}
+
+/// What one network did in a round.
+struct Measured {
+    /// Of each block to each node; what was lost took as long as was waited for it.
+    latencies: Vec<Duration>,
+    lost: usize,
+    /// The most bytes that a node received, per block.
+    received: f64,
+    /// In bytes.
+    memory: f64,
+}
+
+pub(crate) const CASES: [Case; 5] = [
+    Case {
+        size: "1KiB",
+        bytes: 1024,
+        nodes: 12,
+        blocks: 200,
+        warm_up: 10,
+        times: &[(Percentile::P50, 2.0)],
+        counts_bytes: false,
+    },
+    Case {
+        size: "100KiB",
+        bytes: 100 * 1024,
+        nodes: 12,
+        blocks: 100,
+        warm_up: 5,
+        times: &[(Percentile::P99, 1.0)],
+        counts_bytes: false,
+    },
+    Case {
+        size: "1MiB",
+        bytes: 1024 * 1024,
+        nodes: 12,
+        blocks: 40,
+        warm_up: 3,
+        times: &[(Percentile::P50, 0.5), (Percentile::P99, 0.5)],
+        counts_bytes: true,
+    },
+    Case {
+        size: "10MiB",
+        bytes: 10 * 1024 * 1024,
+        nodes: 12,
+        blocks: 10,
+        warm_up: 1,
+        times: &[(Percentile::P99, 0.5)],
+        counts_bytes: true,
+    },
+    // Too long for one message of gossipsub; to six nodes beside the publisher.
+    Case {
+        size: "100MiB",
+        bytes: 100 * 1024 * 1024,
+        nodes: 7,
+        blocks: 2,
+        warm_up: 0,
+        times: &[],
+        counts_bytes: true,
+    },
+];
+
+impl Case {
+    /// Measures it in so many rounds, and gives a row per figure.
+    pub(crate) async fn rows(&self, rounds: usize) -> Result<Vec<Row>> {
+        let mut measured = Vec::new();
+        for _ in 0..rounds {
+            let push = match self.times {
+                [] => None,
+                _ => Some(self.measure(Side::Push).await?),
+            };
+            measured.push((self.measure(Side::Ours).await?, push));
+        }
+        let mut rows = Vec::new();
+        for (percentile, target) in self.times {
+            let rounds: Vec<Round> = measured
+                .iter()
+                .filter_map(|(ours, push)| {
+                    Some(Round {
+                        value: percentile.of(&ours.latencies),
+                        baseline: percentile.of(&push.as_ref()?.latencies),
+                    })
+                })
+                .collect();
+            let target = Target::AtMost(*target);
+            rows.push(Row::new(
+                self.named(percentile.name()),
+                "ms",
+                target,
+                &rounds,
+            ));
+        }
+        let row = |name, unit, target, scale: f64, value: &dyn Fn(&Measured) -> f64, baseline| {
+            let rounds: Vec<Round> = measured
+                .iter()
+                .map(|(ours, _)| Round {
+                    value: value(ours) / scale,
+                    baseline: baseline / scale,
+                })
+                .collect();
+            Row::new(self.named(name), unit, target, &rounds)
+        };
+        let copies = (self.blocks * (usize::from(self.nodes) - 1)) as f64;
+        let delivered = |ours: &Measured| copies - ours.lost as f64;
+        rows.push(row(
+            "delivered",
+            "blocks",
+            Target::AtLeast(1.0),
+            1.0,
+            &delivered,
+            copies,
+        ));
+        let block = self.bytes as f64;
+        if self.counts_bytes {
+            rows.push(row(
+                "received",
+                "MB per block",
+                Target::AtMost(RECEIVED),
+                1e6,
+                &|ours| ours.received,
+                block,
+            ));
+        }
+        rows.push(row(
+            "memory",
+            "MB",
+            Target::AtMost(1.0),
+            1e6,
+            &|ours| ours.memory,
+            MEMORY_BYTES + 2.0 * block,
+        ));
+        Ok(rows)
+    }
+
+    /// A few blocks on a few nodes of each side, to see that it runs.
+    pub(crate) async fn smoke(&self) -> Result<Vec<Row>> {
+        let few = Self {
+            nodes: 3,
+            blocks: 2,
+            warm_up: 0,
+            counts_bytes: false,
+            ..*self
+        };
+        few.rows(1).await
+    }
+
+    async fn measure(&self, side: Side) -> Result<Measured> {
+        let mut network = Network::start(side, self.nodes, self.warm_up > 0).await?;
+        for _ in 0..self.warm_up {
+            network.spread(self.bytes).await?;
+        }
+        let before = self.received_bytes(&network).await?;
+        let mut latencies = Vec::new();
+        let mut lost = 0;
+        for _ in 0..self.blocks {
+            let spread = network.spread(self.bytes).await?;
+            latencies.extend(spread.latencies);
+            latencies.extend((0..spread.lost).map(|_| LOST_AFTER));
+            lost += spread.lost;
+        }
+        let after = self.received_bytes(&network).await?;
+        ensure!(before.len() == after.len(), "as many nodes as before");
+        let received = after
+            .iter()
+            .zip(before)
+            .map(|(after, before)| after - before);
+        let measured = Measured {
+            latencies,
+            lost,
+            received: received.max().unwrap_or_default() as f64 / self.blocks as f64,
+            memory: network.peak_memory()? as f64,
+        };
+        network.stop().await?;
+        Ok(measured)
+    }
+
+    async fn received_bytes(&self, network: &Network) -> Result<Vec<u64>> {
+        match self.counts_bytes {
+            true => network.received_bytes().await,
+            false => Ok(Vec::new()),
+        }
+    }
+
+    fn named(&self, figure: &str) -> String {
+        format!("{figure} size={}", self.size)
+    }
+}
+
+impl Percentile {
+    fn name(self) -> &'static str {
+        match self {
+            Self::P50 => "p50",
+            Self::P99 => "p99",
+        }
+    }
+
+    /// The time, in milliseconds, that so many in a hundred do not exceed.
+    fn of(self, latencies: &[Duration]) -> f64 {
+        let percent = match self {
+            Self::P50 => 50,
+            Self::P99 => 99,
+        };
+        let mut latencies = latencies.to_vec();
+        latencies.sort_unstable();
+        let rank = (latencies.len() * percent).div_ceil(100);
+        let latency = latencies.get(rank.saturating_sub(1));
+        latency.map_or(f64::NAN, |latency| latency.as_secs_f64() * 1e3)
+    }
+}
