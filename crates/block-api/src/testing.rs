@@ -7,6 +7,7 @@
 mod chain;
 pub mod gossip_conformance;
 mod live_chain;
+mod members;
 mod memory_store;
 mod roles;
 mod scripted_source;
@@ -15,6 +16,7 @@ pub mod store_conformance;
 pub use self::{
     chain::TestChain,
     live_chain::{HeaderForm, LiveChain, Manner},
+    members::{MemberKey, MemberReaders},
     memory_store::MemoryStore,
     roles::{
         GullibleVerifier, NobodyReads, OpenReaders, TestOrganisation, TestSigner, TestVerifier,

@@ -160,8 +160,8 @@ pub trait Readers: Send + Sync + fmt::Debug {
     /// Grows whenever a verdict may have changed, so that sessions ask again.
     fn generation(&self) -> u64;
 
-    /// Until when an identity (the bytes of a `msp.SerializedIdentity`) may be one of those that may
-    /// read, as far as it says itself; `None` where it says nothing that is understood.
+    /// The last moment at which an identity (the bytes of a `msp.SerializedIdentity`) is valid by what
+    /// it says itself; `None` where it says nothing that is understood.
     fn expires(&self, _identity: &[u8]) -> Option<SystemTime> {
         None
     }

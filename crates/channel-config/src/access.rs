@@ -212,6 +212,13 @@ impl Readers for ChannelAccess {
     fn generation(&self) -> u64 {
         self.history.snapshot().applied()
     }
+
+    /// The last second in which its certificate is valid.
+    fn expires(&self, identity: &[u8]) -> Option<SystemTime> {
+        let history = self.history.snapshot();
+        let known = history.newest().config.msps().identity(identity).ok()?;
+        Some(known.not_after())
+    }
 }
 
 /// The policies over who reads for an organisation: one for each group of it, since one organisation

@@ -58,7 +58,9 @@ pub(crate) struct Access {
 #[derive(Debug, Clone)]
 pub(crate) struct Known {
     proof: Arc<Proof>,
-    /// The MSP id of its identity, where a channel has found that the identity holds.
+    /// Whether a channel has found that its identity holds.
+    is_proven: bool,
+    /// The MSP id of its identity then.
     organisation: Option<String>,
     verdicts: BTreeMap<TopicId, Verdict>,
 }
@@ -72,9 +74,17 @@ struct Inner {
 #[derive(Default)]
 struct State {
     listed: BTreeSet<PeerId>,
-    readers: BTreeMap<TopicId, Arc<dyn Readers>>,
+    channels: BTreeMap<TopicId, Channel>,
     arriving: BTreeMap<PeerId, (Instant, Known)>,
     connected: BTreeMap<PeerId, Known>,
+}
+
+/// A channel that was joined.
+#[derive(Clone)]
+struct Channel {
+    readers: Arc<dyn Readers>,
+    /// The configuration by which rights were looked at last.
+    looked_at: Option<u64>,
 }
 
 /// What the readers of a channel said of a node.
@@ -82,7 +92,7 @@ struct State {
 struct Verdict {
     generation: u64,
     denied: Option<String>,
-    /// When its certificate expires.
+    /// The last moment of its certificate.
     until: Option<SystemTime>,
 }
 
@@ -107,8 +117,8 @@ impl Access {
         self.state().listed.insert(peer);
     }
 
-    /// Whether a node that nobody vouches for may be let in, once it has proven itself.
-    pub(crate) fn may_be_let_in(&self, peer: &PeerId) -> bool {
+    /// Whether a node may be let in, as far as its id says.
+    pub(crate) fn may_come(&self, peer: &PeerId) -> bool {
         self.inner.others != Others::None || self.is_listed(peer)
     }
 
@@ -139,21 +149,58 @@ impl Access {
 
     /// A channel was joined that these may read.
     pub(crate) fn join(&self, topic: TopicId, readers: Arc<dyn Readers>) {
-        self.state().readers.insert(topic, readers);
+        let channel = Channel {
+            readers,
+            looked_at: None,
+        };
+        self.state().channels.insert(topic, channel);
     }
 
     /// A channel was left: nobody may have anything of it.
     pub(crate) fn leave(&self, topic: TopicId) {
         let mut state = self.state();
-        state.readers.remove(&topic);
+        state.channels.remove(&topic);
         for known in state.connected.values_mut() {
             known.verdicts.remove(&topic);
         }
     }
 
+    /// Whether a connected node would be let in today.
+    pub(crate) fn is_welcome(&self, peer: &PeerId) -> bool {
+        if self.inner.others != Others::Members || self.is_listed(peer) {
+            return true;
+        }
+        let topics: Vec<TopicId> = self.state().channels.keys().copied().collect();
+        topics.is_empty() || topics.iter().any(|topic| self.may_have(peer, *topic))
+    }
+
     /// Whether a channel was joined.
     pub(crate) fn is_joined(&self, topic: &TopicId) -> bool {
-        self.state().readers.contains_key(topic)
+        self.state().channels.contains_key(topic)
+    }
+
+    /// Whether a right may be another one than when this was asked last: a channel has a newer
+    /// configuration or was joined, or a certificate expired.
+    pub(crate) fn changed(&self) -> bool {
+        let now = self.inner.clock.now();
+        let mut state = self.state();
+        let mut changed = false;
+        for channel in state.channels.values_mut() {
+            let generation = channel.readers.generation();
+            changed |= channel.looked_at.replace(generation) != Some(generation);
+        }
+        let verdicts = state
+            .connected
+            .values()
+            .flat_map(|known| known.verdicts.values());
+        changed || verdicts.into_iter().any(|verdict| !verdict.is_valid(now))
+    }
+
+    /// Whether a channel has a newer configuration than when rights were looked at.
+    pub(crate) fn changed_in(&self, topic: &TopicId) -> bool {
+        let state = self.state();
+        let channel = state.channels.get(topic);
+        channel.is_some_and(|channel| channel.looked_at != Some(channel.readers.generation()))
     }
 
     /// Judges a node that proves who it is, and keeps its proof for the connection that follows.
@@ -162,33 +209,34 @@ impl Access {
     ///
     /// When it is not let in.
     pub(crate) fn admit(&self, peer: PeerId, proof: Proof) -> Result<(), Refused> {
-        let (listed, readers) = {
+        let (listed, channels) = {
             let state = self.state();
-            (state.listed.contains(&peer), state.readers.clone())
+            (state.listed.contains(&peer), state.channels.clone())
         };
         if !listed && self.inner.others == Others::None {
             return Err(Refused::NotListed(peer));
         }
         let mut known = Known {
             proof: Arc::new(proof),
+            is_proven: false,
             organisation: None,
             verdicts: BTreeMap::new(),
         };
         let mut reason = "no channel was joined yet".to_owned();
-        for (topic, readers) in readers {
-            let verdict = self.judge(&*readers, &known.proof);
+        for (topic, channel) in channels {
+            let verdict = self.judge(&*channel.readers, &known.proof);
             let denied = verdict.denied.clone();
             known.verdicts.insert(topic, verdict);
             match denied {
                 // One is enough for this; the others are asked when it comes to them.
                 None => {
-                    known.organisation = msp_id(&known.proof.identity);
+                    known.prove();
                     break;
                 }
                 Some(why) => reason = why,
             }
         }
-        if !listed && self.inner.others == Others::Members && known.organisation.is_none() {
+        if !listed && self.inner.others == Others::Members && !known.is_proven {
             return Err(Refused::NoReader { peer, reason });
         }
         let mut state = self.state();
@@ -220,7 +268,7 @@ impl Access {
         self.state().connected.remove(peer);
     }
 
-    /// How many nodes of an organisation are connected.
+    /// How many nodes of an organisation are connected; those together of whom none is proven.
     pub(crate) fn count_of(&self, organisation: Option<&str>) -> usize {
         let state = self.state();
         let known = state.connected.values();
@@ -234,12 +282,12 @@ impl Access {
         let now = self.inner.clock.now();
         let (readers, proof) = {
             let state = self.state();
-            let (Some(readers), Some(known)) =
-                (state.readers.get(&topic), state.connected.get(peer))
+            let (Some(channel), Some(known)) =
+                (state.channels.get(&topic), state.connected.get(peer))
             else {
                 return false;
             };
-            let verdict = known.verdicts.get(&topic);
+            let (readers, verdict) = (&channel.readers, known.verdicts.get(&topic));
             if let Some(verdict) =
                 verdict.filter(|verdict| verdict.holds(readers.generation(), now))
             {
@@ -251,12 +299,12 @@ impl Access {
         let verdict = self.judge(&*readers, &proof);
         let may_have = verdict.denied.is_none();
         let mut state = self.state();
-        if state.readers.contains_key(&topic)
+        if state.channels.contains_key(&topic)
             && let Some(known) = state.connected.get_mut(peer)
             && Arc::ptr_eq(&known.proof, &proof)
         {
-            if may_have && known.organisation.is_none() {
-                known.organisation = msp_id(&proof.identity);
+            if may_have {
+                known.prove();
             }
             known.verdicts.insert(topic, verdict);
         }
@@ -284,7 +332,7 @@ impl Access {
         } = proof;
         let denied = readers.may_read(identity, signed, signature, now).err();
         let until = readers.expires(identity);
-        let expired = until.is_some_and(|until| until <= now);
+        let expired = until.is_some_and(|until| until < now);
         let denied = match (denied, expired) {
             (Some(denied), _) => Some(denied.to_string()),
             (None, true) => Some("its certificate has expired".to_owned()),
@@ -306,6 +354,12 @@ impl Access {
 }
 
 impl Known {
+    fn prove(&mut self) {
+        if !std::mem::replace(&mut self.is_proven, true) {
+            self.organisation = msp_id(&self.proof.identity);
+        }
+    }
+
     pub(crate) fn organisation(&self) -> Option<&str> {
         self.organisation.as_deref()
     }
@@ -313,18 +367,22 @@ impl Known {
 
 impl Verdict {
     fn holds(&self, generation: u64, now: SystemTime) -> bool {
-        let expired = self.until.is_some_and(|until| until <= now);
-        self.generation == generation && (self.denied.is_some() || !expired)
+        self.generation == generation && self.is_valid(now)
+    }
+
+    /// Whether it is none that gives a right on a certificate which has expired.
+    fn is_valid(&self, now: SystemTime) -> bool {
+        self.denied.is_some() || self.until.is_none_or(|until| now <= until)
     }
 }
 
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Access").finish_non_exhaustive()
+        f.debug_struct("Inner").finish_non_exhaustive()
     }
 }
 
-/// The MSP id of a `msp.SerializedIdentity`; text that is none is its own organisation's.
+/// The MSP id of a `msp.SerializedIdentity`.
 pub(crate) fn msp_id(identity: &[u8]) -> Option<String> {
     let named = Fields::new(identity).find_map(|field| match field {
         Ok(field) if field.number == 1 => Some(field.value),
@@ -332,6 +390,189 @@ pub(crate) fn msp_id(identity: &[u8]) -> Option<String> {
     });
     match named {
         Some(Value::Bytes(name, _)) => Some(String::from_utf8_lossy(name).into_owned()),
-        _ => Some(String::new()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use block_api::testing::{MemberKey, MemberReaders};
+
+    use super::*;
+    use crate::Keypair;
+
+    const FIRST: MemberKey = MemberKey {
+        organisation: "Org1MSP",
+        name: "first",
+    };
+    const SECOND: MemberKey = MemberKey {
+        organisation: "Org2MSP",
+        name: "second",
+    };
+    const TOPICS: [TopicId; 2] = [TopicId::new([1; 32]), TopicId::new([2; 32])];
+
+    /// A clock that a test moves.
+    #[derive(Debug)]
+    struct Hand(Mutex<SystemTime>);
+
+    impl Clock for Hand {
+        fn now(&self) -> SystemTime {
+            *self.0.lock().unwrap()
+        }
+    }
+
+    struct Fixture {
+        access: Access,
+        clock: Arc<Hand>,
+        readers: [Arc<MemberReaders>; 2],
+    }
+
+    fn peer(n: u8) -> PeerId {
+        Keypair::from_seed([n; 32]).peer_id()
+    }
+
+    /// Two channels: one of both organisations, and one of the second alone.
+    fn fixture(others: Others) -> Fixture {
+        let clock = Arc::new(Hand(Mutex::new(SystemTime::UNIX_EPOCH)));
+        let access = Access::new([peer(9)].into(), others, clock.clone());
+        let readers = [&["Org1MSP", "Org2MSP"][..], &["Org2MSP"]];
+        let readers = readers.map(|organisations| Arc::new(MemberReaders::of(organisations)));
+        for (topic, readers) in TOPICS.into_iter().zip(&readers) {
+            access.join(topic, readers.clone());
+        }
+        Fixture {
+            access,
+            clock,
+            readers,
+        }
+    }
+
+    fn proof(key: &MemberKey) -> Proof {
+        let signed = b"what binds a connection".to_vec();
+        Proof {
+            identity: key.serialized().into(),
+            signature: key.signature(&signed).into(),
+            signed,
+        }
+    }
+
+    fn connect(access: &Access, n: u8, key: &MemberKey) {
+        access.admit(peer(n), proof(key)).unwrap();
+        let known = access.claim(&peer(n)).unwrap();
+        access.connected(peer(n), known);
+    }
+
+    fn rights(access: &Access, n: u8) -> [bool; 2] {
+        TOPICS.map(|topic| access.may_have(&peer(n), topic))
+    }
+
+    /// Covers: GOS-09, GCH-09, GCH-10
+    #[test]
+    fn each_channel_says_for_itself_who_may_have_it() {
+        let Fixture { access, .. } = fixture(Others::Members);
+        connect(&access, 1, &FIRST);
+        connect(&access, 2, &SECOND);
+        assert_eq!(rights(&access, 1), [true, false]);
+        assert_eq!(rights(&access, 2), [true, true]);
+        assert_eq!(rights(&access, 3), [false, false], "nobody knows it");
+        let identity = access.identity(&peer(1), TOPICS[0]).unwrap();
+        assert_eq!(identity, FIRST.serialized());
+        assert_eq!(access.identity(&peer(1), TOPICS[1]), None);
+        assert_eq!(
+            (access.count_of(Some("Org1MSP")), access.count_of(None)),
+            (1, 0)
+        );
+        access.leave(TOPICS[0]);
+        assert_eq!(rights(&access, 1), [false, false]);
+        access.disconnected(&peer(2));
+        assert_eq!(rights(&access, 2), [false, false]);
+    }
+
+    #[test]
+    fn who_is_listed_is_let_in_and_gets_no_right_by_that() {
+        let stranger = MemberKey {
+            organisation: "Org3MSP",
+            name: "stranger",
+        };
+        for others in [Others::Members, Others::None] {
+            let Fixture { access, .. } = fixture(others);
+            let refused = access.admit(peer(1), proof(&stranger)).unwrap_err();
+            assert!(
+                refused.to_string().contains(&peer(1).to_string()),
+                "{refused}"
+            );
+            connect(&access, 9, &stranger);
+            assert_eq!(rights(&access, 9), [false, false]);
+            assert_eq!(access.count_of(None), 1, "its organisation is not proven");
+            access.list(peer(1));
+            connect(&access, 1, &stranger);
+        }
+        let Fixture { access, .. } = fixture(Others::None);
+        assert!(access.admit(peer(1), proof(&FIRST)).is_err());
+        let Fixture { access, .. } = fixture(Others::All);
+        connect(&access, 1, &stranger);
+        assert_eq!(rights(&access, 1), [false, false]);
+        // A proof that does not hold is worth nothing later, either.
+        let mut bent = proof(&FIRST);
+        bent.signed.push(0);
+        access.admit(peer(2), bent).unwrap();
+        access.connected(peer(2), access.claim(&peer(2)).unwrap());
+        assert_eq!(rights(&access, 2), [false, false]);
+    }
+
+    /// Covers: GOS-12, GCH-21, GCH-22, GCH-23
+    #[test]
+    fn rights_change_with_the_configuration() {
+        let Fixture {
+            access, readers, ..
+        } = fixture(Others::Members);
+        connect(&access, 1, &FIRST);
+        assert!(access.changed(), "channels were joined");
+        assert!(!access.changed());
+        assert_eq!(rights(&access, 1), [true, false]);
+        readers[1].add("Org1MSP");
+        assert!(access.changed_in(&TOPICS[1]) && !access.changed_in(&TOPICS[0]));
+        assert!(access.changed() && !access.changed_in(&TOPICS[1]));
+        assert_eq!(rights(&access, 1), [true, true]);
+        readers[0].revoke(&FIRST);
+        readers[1].remove("Org1MSP");
+        assert!(access.changed());
+        assert_eq!(rights(&access, 1), [false, false]);
+        assert!(!access.is_welcome(&peer(1)));
+        assert!(access.admit(peer(1), proof(&FIRST)).is_err());
+    }
+
+    /// Covers: STA-13
+    #[test]
+    fn a_right_ends_with_the_certificate() {
+        let Fixture {
+            access,
+            clock,
+            readers,
+        } = fixture(Others::Members);
+        let last = SystemTime::UNIX_EPOCH + Duration::from_secs(10);
+        readers[0].set_expiry(&FIRST, last);
+        connect(&access, 1, &FIRST);
+        assert_eq!(rights(&access, 1), [true, false]);
+        *clock.0.lock().unwrap() = last;
+        assert!(access.changed() && !access.changed());
+        assert_eq!(rights(&access, 1), [true, false], "the last second counts");
+        *clock.0.lock().unwrap() = last + Duration::from_secs(1);
+        assert!(access.changed());
+        assert_eq!(rights(&access, 1), [false, false]);
+        assert!(!access.changed(), "it was looked at");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_proven_and_not_claimed_does_not_stay() {
+        let Fixture { access, .. } = fixture(Others::Members);
+        for n in 0..=ARRIVALS {
+            let peer = Keypair::generate().peer_id();
+            access.admit(peer, proof(&FIRST)).unwrap();
+            assert!(access.state().arriving.len() <= ARRIVALS, "{n}");
+        }
+        tokio::time::advance(ARRIVAL).await;
+        access.admit(peer(1), proof(&FIRST)).unwrap();
+        assert_eq!(access.state().arriving.len(), 1);
     }
 }

@@ -218,6 +218,7 @@ impl Config {
             target_peers: 16,
             mdns: false,
             max_memory: None,
+
             max_peers: size(256),
             max_peers_per_org: None,
             network: "blockcast".to_owned(),
@@ -338,6 +339,9 @@ impl Config {
         if self.max_topics.get() > 65536 {
             return wrong("max_topics", &self.max_topics, "it must be at most 65536");
         }
+        if self.network.is_empty() || self.network.len() > 255 {
+            return wrong("network", &self.network, "it must have 1 to 255 bytes");
+        }
         for (field, addresses) in [
             ("external_addrs", &self.external_addrs),
             ("internal_addrs", &self.internal_addrs),
@@ -355,9 +359,6 @@ impl Config {
             return wrong("mdns", &self.mdns, "this build is without the feature mdns");
         }
 
-        if self.network.is_empty() || self.network.len() > 255 {
-            return wrong("network", &self.network, "it must have 1 to 255 bytes");
-        }
         let own = self.identity.peer_id();
         let mut peers = Vec::new();
         for address in &self.peers {
@@ -481,8 +482,8 @@ mod tests {
             settings,
             "[], peers: [], admission: Members, \
              external_addrs: [], internal_addrs: [], target_peers: 16, mdns: false, max_memory: None, \
-             max_peers: 256, max_peers_per_org: None, \
-             network: \"blockcast\", prove_timeout: 5s, max_topics: 4096, \
+             max_peers: 256, max_peers_per_org: None, network: \"blockcast\", prove_timeout: 5s, \
+             max_topics: 4096, \
              inline_limit: 65536, max_block: 109051904, heartbeat: 700ms, \
              mesh: MeshSize { low: 4, target: 6, high: 12 }, validation_timeout: 5s, \
              max_validations: 1024, max_validation_bytes: 134217728, peer_queue: 512, event_queue: 64, command_queue: 64, \

@@ -161,6 +161,7 @@ pub(crate) struct EventLoop {
 struct Validated {
     id: MessageId,
     source: PeerId,
+    topic: TopicId,
     answer: Answer,
     /// How long the message was.
     bytes: usize,

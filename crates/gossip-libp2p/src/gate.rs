@@ -15,11 +15,11 @@ use std::{
 
 use libp2p::{
     Multiaddr, PeerId,
-    core::{Endpoint, transport::PortUse},
+    core::{ConnectedPoint, Endpoint, transport::PortUse},
     gossipsub::{self, MessageId, PublishError, TopicHash},
     swarm::{
         ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
-        THandlerOutEvent, ToSwarm,
+        THandlerOutEvent, ToSwarm, behaviour::ConnectionClosed,
     },
 };
 use tracing::debug;
@@ -49,8 +49,11 @@ pub(crate) struct Behaviour {
 #[derive(Debug)]
 struct Peer {
     connection: ConnectionId,
+    endpoint: ConnectedPoint,
     /// What it subscribed to and may not have, or not yet.
     held: BTreeSet<TopicId>,
+    /// Whether gossipsub was told that it is gone.
+    is_cut: bool,
 }
 
 /// The topics of recent messages.
@@ -118,6 +121,26 @@ impl Behaviour {
         }
     }
 
+    /// Has gossipsub forget a node whose connection is about to be closed: nothing is queued for it
+    /// from here on.
+    pub(crate) fn cut(&mut self, peer: &PeerId) {
+        let Some(state) = self.peers.get_mut(peer) else {
+            return;
+        };
+        if std::mem::replace(&mut state.is_cut, true) {
+            return;
+        }
+        state.held.clear();
+        let gone = FromSwarm::ConnectionClosed(ConnectionClosed {
+            peer_id: *peer,
+            connection_id: state.connection,
+            endpoint: &state.endpoint,
+            cause: None,
+            remaining_established: 0,
+        });
+        self.inner.on_swarm_event(gone);
+    }
+
     /// A subscription to a topic, as if it came.
     fn subscription(&self, topic: TopicId) -> Option<Report> {
         let Some(Report::Message { rpc, .. }) = &self.pattern else {
@@ -134,7 +157,7 @@ impl Behaviour {
     }
 
     /// Takes out of what came whatever this node may not say or ask.
-    fn pass(&mut self, peer: PeerId, connection: ConnectionId, report: Report) -> Report {
+    fn pass(&mut self, peer: PeerId, report: Report) -> Report {
         let Report::Message {
             mut rpc,
             invalid_messages,
@@ -181,12 +204,10 @@ impl Behaviour {
                 invalid_messages: Vec::new(),
             });
         }
-        let state = self.peers.entry(peer).or_insert_with(|| Peer {
-            connection,
-            held: BTreeSet::new(),
-        });
         // More than that gossipsub refuses altogether.
-        if rpc.subscriptions.len() <= self.max_topics {
+        if rpc.subscriptions.len() <= self.max_topics
+            && let Some(state) = self.peers.get_mut(&peer)
+        {
             let max_topics = self.max_topics;
             rpc.subscriptions.retain(|subscription| {
                 let Some(topic) = is_topic(&subscription.topic_hash) else {
@@ -239,10 +260,24 @@ impl NetworkBehaviour for Behaviour {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
-        if let FromSwarm::ConnectionClosed(gone) = &event
-            && gone.remaining_established == 0
-        {
-            self.peers.remove(&gone.peer_id);
+        match &event {
+            // One connection per node, as the limits have it.
+            FromSwarm::ConnectionEstablished(there) => {
+                let peer = Peer {
+                    connection: there.connection_id,
+                    endpoint: there.endpoint.clone(),
+                    held: BTreeSet::new(),
+                    is_cut: false,
+                };
+                self.peers.insert(there.peer_id, peer);
+            }
+            FromSwarm::ConnectionClosed(gone) => {
+                let peer = self.peers.remove(&gone.peer_id);
+                if peer.is_some_and(|peer| peer.is_cut) {
+                    return;
+                }
+            }
+            _ => {}
         }
         self.inner.on_swarm_event(event);
     }
@@ -253,7 +288,10 @@ impl NetworkBehaviour for Behaviour {
         connection: ConnectionId,
         report: THandlerOutEvent<Self>,
     ) {
-        let report = self.pass(peer, connection, report);
+        if self.peers.get(&peer).is_none_or(|state| state.is_cut) {
+            return;
+        }
+        let report = self.pass(peer, report);
         self.inner
             .on_connection_handler_event(peer, connection, report);
     }

@@ -15,13 +15,14 @@
 mod handshake;
 mod wire;
 
+use libp2p::StreamProtocol;
+
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::wire::fuzz;
 pub(crate) use self::{
     handshake::{HandshakeError, Member},
     wire::Proof,
 };
-use libp2p::StreamProtocol;
 
 /// The proof of membership: the first stream of each connection, opened by the dialer.
 pub(crate) const MEMBER: StreamProtocol = StreamProtocol::new("/blockcast/member/1");

@@ -101,7 +101,7 @@ fn strangers_and_forgers_may_not() {
     );
 }
 
-/// Covers: MCS-13
+/// Covers: MCS-13, STA-13
 #[test]
 fn expired_certificates_lose_their_right() {
     let verifier = verifier();
@@ -115,6 +115,8 @@ fn expired_certificates_lose_their_right() {
         .not_after();
     let at = |now| readers.check(&user.identity, MESSAGE, &user.sign(MESSAGE), now);
     assert_eq!(at(not_after), Ok(()), "the last second counts");
+    assert_eq!(readers.expires(&user.identity), Some(not_after));
+    assert_eq!(readers.expires(b"\xff"), None);
     assert!(matches!(
         at(not_after + Duration::from_secs(1)),
         Err(AccessError::Expired { .. })

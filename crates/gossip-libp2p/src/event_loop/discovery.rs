@@ -174,7 +174,7 @@ impl EventLoop {
             .collect();
         while self.peers.len() < self.config.target_peers {
             let (access, dialer) = (&self.access, &self.dialer);
-            let may_dial = |node: &PeerId| access.may_be_let_in(node) && !dialer.keeps(node);
+            let may_dial = |node: &PeerId| access.may_come(node) && !dialer.keeps(node);
             let due = self
                 .directory
                 .take_due(self.peers.len(), &own, Instant::now(), may_dial);
@@ -236,7 +236,7 @@ impl EventLoop {
 
     /// How a connected node stands to this one.
     fn relation(&self, peer: &PeerId) -> Relation {
-        let own = msp_id(&self.config.signer.identity()).filter(|name| !name.is_empty());
+        let own = msp_id(&self.config.signer.identity());
         match own {
             Some(own) if self.access.is_of(peer, &own) => Relation::OwnOrg,
             Some(_) | None => Relation::Other,

@@ -31,6 +31,10 @@ impl EventLoop {
             mut message,
             attestation,
         } = block;
+        // A block does not go to those whom the configuration before it has removed.
+        if self.access.changed_in(&topic) {
+            self.check_rights();
+        }
         let Some(channel) = self
             .channels
             .get_mut(&topic)
@@ -160,9 +164,9 @@ impl EventLoop {
 
     /// A message came: it becomes a candidate, and goes on when that is accepted.
     fn handle_message(&mut self, source: PeerId, id: MessageId, message: gossipsub::Message) {
-        let channel =
-            TopicId::from_name(message.topic.as_str()).and_then(|topic| self.channels.get(&topic));
-        let Some(channel) = channel else {
+        let topic = TopicId::from_name(message.topic.as_str());
+        let joined = topic.and_then(|topic| Some((topic, self.channels.get(&topic)?)));
+        let Some((topic, channel)) = joined else {
             return self.report(&id, &source, MessageAcceptance::Ignore);
         };
         let bytes = message.data.len();
@@ -199,6 +203,7 @@ impl EventLoop {
             Validated {
                 id,
                 source,
+                topic,
                 answer,
                 bytes,
             }
@@ -211,9 +216,13 @@ impl EventLoop {
         let Validated {
             id,
             source,
+            topic,
             answer,
             bytes,
         } = validated;
+        if self.access.changed_in(&topic) {
+            self.check_rights();
+        }
         self.validation_bytes -= bytes;
         // What this node published meanwhile it holds for true.
         let wanted = self.seen.fate(&id) == Some(Fate::Pending { wanted: true });

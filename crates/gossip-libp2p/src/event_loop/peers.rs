@@ -145,17 +145,23 @@ impl EventLoop {
         }
     }
 
-    /// Hangs up on the nodes that subscribed to a channel which they may not have any more: removed,
-    /// revoked, expired. They may come back, and are judged anew then. Those that may have one which
-    /// they could not have before are heard.
+    /// Hangs up on the nodes that subscribed to a channel which they may not have any more, and on
+    /// those that may have none: removed, revoked, expired. They may come back, and are judged anew
+    /// then. Those that may have a channel which they could not have before are heard.
     pub(super) fn check_rights(&mut self) {
+        if !self.access.changed() {
+            return;
+        }
         for (peer, state) in &self.peers {
-            let mut lost = state
-                .topics
-                .iter()
-                .filter(|topic| self.access.is_joined(topic));
-            if let Some(topic) = lost.find(|topic| !self.access.may_have(peer, **topic)) {
-                info!(%peer, %topic, "peer may not have a channel any more, connection closed");
+            let joined = |topic: &&TopicId| self.access.is_joined(topic);
+            let mut topics = state.topics.iter().filter(joined);
+            let lost = topics.find(|topic| !self.access.may_have(peer, **topic));
+            if lost.is_some() || !self.access.is_welcome(peer) {
+                let topic = lost.map(tracing::field::display);
+                info!(%peer, topic, "peer lost a right, connection closed");
+                // What is published from here on does not go to it, however long closing takes.
+                self.swarm.behaviour_mut().gossipsub.cut(peer);
+                state.gone.cancel();
                 self.swarm.close_connection(state.connection);
             }
         }

@@ -102,39 +102,36 @@ async fn who_tells_nothing_or_shares_no_channel_is_not_told_of() {
     stop(late.into()).await;
 }
 
-/// The identities of nodes of two organisations, as far as a name goes.
-const ORGS: [&str; 2] = ["\n\u{4}Org1", "\n\u{4}Org2"];
+/// The identities of nodes of three organisations, as far as a name goes.
+const ORGS: [&str; 3] = ["\n\u{4}Org1", "\n\u{4}Org2", "\n\u{4}Org3"];
 
 /// Covers: GCH-19, GOS-14, GOS-15
 #[tokio::test(flavor = "multi_thread")]
 async fn internal_addresses_stay_within_the_organisation() {
-    let own = |config: Config| Config {
-        signer: Arc::new(TestSigner(ORGS[0])),
-        ..config
-    };
-    let foreign = |config: Config| Config {
-        signer: Arc::new(TestSigner(ORGS[1])),
+    let of = |org: usize, config: Config| Config {
+        signer: Arc::new(TestSigner(ORGS[org])),
         ..config
     };
     let inside = || Config {
         internal_addrs: told().external_addrs,
         ..silent()
     };
-    let hub = Libp2pGossip::start(own(silent())).await.unwrap();
+    let hub = Libp2pGossip::start(of(0, silent())).await.unwrap();
     let mut members = join(&[&hub], "ch").await;
     // All are in the channel, so that what keeps them apart is who they are.
-    let hidden = below(&hub, own(inside())).await;
+    let hidden = below(&hub, of(0, inside())).await;
     members.extend(join(&[&hidden], "ch").await);
-    let stranger = below(&hub, foreign(silent())).await;
+    let stranger = below(&hub, of(1, silent())).await;
     members.extend(join(&[&stranger], "ch").await);
-    let colleague = below(&hub, own(silent())).await;
+    let colleague = below(&hub, of(0, silent())).await;
     members.extend(join(&[&colleague], "ch").await);
     linked(&colleague, &hidden.node_id()).await;
     // A foreign node has internal addresses too: nobody here is told of them.
-    let other = below(&hub, foreign(inside())).await;
+    let other = below(&hub, of(1, inside())).await;
     members.extend(join(&[&other], "ch").await);
-    // One that everybody is told of: who has heard of it has heard all there is.
-    let known = below(&hub, foreign(told())).await;
+    // One that everybody is told of, and that passes on of none of them what is inside: who has
+    // heard of it has heard all there is.
+    let known = below(&hub, of(2, told())).await;
     members.extend(join(&[&known], "ch").await);
     for node in [&stranger, &colleague, &other, &hidden] {
         linked(node, &known.node_id()).await;
