@@ -95,6 +95,17 @@ impl Link {
         });
     }
 
+    /// Has the peer told the newer record of a node that it was told of.
+    pub(crate) fn update(&self, record: &Record) {
+        let knows = self
+            .outbox
+            .borrow()
+            .contains_key(&(record.node, record.scope));
+        if knows {
+            self.offer(record);
+        }
+    }
+
     /// A node is not connected any more, and nobody is told of it.
     pub(crate) fn forget(&self, node: &PeerId) {
         self.outbox.send_if_modified(|outbox| {

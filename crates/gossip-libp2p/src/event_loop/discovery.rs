@@ -12,7 +12,7 @@ use tracing::{Instrument, debug_span, trace};
 use super::EventLoop;
 use crate::{
     access::msp_id,
-    discovery::{Link, Record, Scope, Told, hear_records, tell_records, unix_millis},
+    discovery::{Link, News, Record, Scope, Told, hear_records, tell_records, unix_millis},
     streams::Incoming,
     topic::TopicId,
 };
@@ -124,10 +124,11 @@ impl EventLoop {
                 here,
                 connected: self.peers.contains_key(&node),
             };
-            if self.directory.learn(record, told, now, unix) {
+            let news = self.directory.learn(record, told, now, unix);
+            if news != News::None {
                 trace!(%node, ?scope, %teller, "told of a node");
                 self.counters.records.increment();
-                self.pass_on(&node, scope);
+                self.pass_on(&node, scope, news);
             }
         }
     }
@@ -185,9 +186,13 @@ impl EventLoop {
         }
     }
 
-    /// A record of a connected node came: whoever may know of it is told.
-    fn pass_on(&self, node: &PeerId, scope: Scope) {
-        let Some(state) = self.peers.get(node) else {
+    /// A record of a connected node came: whoever may know of it is told. Where it is not the first
+    /// one, that is who was told of the node before: to find out who has a channel in common with it
+    /// takes its time, and records may come often.
+    fn pass_on(&self, node: &PeerId, scope: Scope, news: News) {
+        let (Some(state), Some(record)) =
+            (self.peers.get(node), self.directory.record(node, scope))
+        else {
             return;
         };
         let own_org = self.relation(node) == Relation::OwnOrg;
@@ -198,8 +203,12 @@ impl EventLoop {
                 })
             };
             let both_own = own_org && self.relation(peer) == Relation::OwnOrg;
-            if both_own || (scope == Scope::External && together()) {
-                self.tell_of(node, peer, scope);
+            if both_own {
+                other.link.offer(record);
+            } else if scope == Scope::External && news == News::Newer {
+                other.link.update(record);
+            } else if scope == Scope::External && together() {
+                other.link.offer(record);
             }
         }
     }

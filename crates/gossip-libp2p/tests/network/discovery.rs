@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use block_api::{
-    Gossip,
+    Gossip, GossipEvent,
     testing::{TestChain, TestSigner, within},
 };
 use blockcast_gossip_libp2p::{Admission, Config, Keypair, Libp2pGossip};
+use bytes::Bytes;
 
 use crate::{
     member::Member,
@@ -151,6 +152,74 @@ async fn internal_addresses_stay_within_the_organisation() {
     assert_eq!(refused, 0, "nobody tells what is not for the other");
     drop(members);
     stop(vec![hub, hidden, stranger, colleague, other, known]).await;
+}
+
+/// Waits until each member hears from a node with this identity.
+async fn known_as(members: &mut [Member], node: &Libp2pGossip, identity: &'static str) {
+    let (node, identity) = (node.node_id(), Bytes::from_static(identity.as_bytes()));
+    for member in members {
+        loop {
+            if let GossipEvent::Status {
+                from,
+                identity: Some(proven),
+                ..
+            } = member.event("a status with its identity").await
+                && from == node
+                && proven == identity
+            {
+                break;
+            }
+        }
+    }
+}
+
+/// A node of the own organisation and one of another are stopped, and come back at other ports, each
+/// with a certificate that was renewed.
+///
+/// Covers: INT-06
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_back_elsewhere_and_with_a_new_certificate_is_found() {
+    let renewed = ["\n\u{4}Org1\u{12}\u{1}2", "\n\u{4}Org2\u{12}\u{1}2"];
+    let of = |identity: &'static str, config: Config| Config {
+        signer: Arc::new(TestSigner(identity)),
+        ..config
+    };
+    let hub = Libp2pGossip::start(of(ORGS[0], silent())).await.unwrap();
+    let mut members = join(&[&hub], "ch").await;
+    let watcher = below(&hub, of(ORGS[0], silent())).await;
+    members.extend(join(&[&watcher], "ch").await);
+    let inside = || Config {
+        internal_addrs: told().external_addrs,
+        ..silent()
+    };
+    for (org, config) in [inside(), told()].into_iter().enumerate() {
+        let node = below(&hub, of(ORGS[org], config.clone())).await;
+        let member = join(&[&node], "ch").await;
+        linked(&watcher, &node.node_id()).await;
+        known_as(&mut members, &node, ORGS[org]).await;
+        node.stop().await;
+        drop(member);
+        for member in &mut members {
+            loop {
+                if let GossipEvent::Left(left) = member.event("its leaving").await {
+                    assert_eq!(left, node.node_id());
+                    break;
+                }
+            }
+        }
+        let node = below(&hub, of(renewed[org], config)).await;
+        let member = join(&[&node], "ch").await;
+        linked(&watcher, &node.node_id()).await;
+        known_as(&mut members, &node, renewed[org]).await;
+        // Of the next round, it is not to be heard.
+        node.stop().await;
+        drop(member);
+        for member in &mut members {
+            while !matches!(member.event("its leaving").await, GossipEvent::Left(_)) {}
+        }
+    }
+    drop(members);
+    stop(vec![hub, watcher]).await;
 }
 
 /// Covers: GOS-03
