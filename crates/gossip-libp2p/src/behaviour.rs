@@ -7,7 +7,8 @@ use block_api::BoxError;
 #[cfg(feature = "mdns")]
 use libp2p::mdns;
 use libp2p::{
-    Swarm,
+    Swarm, allow_block_list,
+    allow_block_list::BlockedPeers,
     connection_limits::{self, ConnectionLimits},
     gossipsub, identify, memory_connection_limits,
     metrics::Registry,
@@ -25,11 +26,15 @@ use crate::{
     error::StartError,
     gate,
     membership::Member,
+    score,
     stats::Counters,
     streams,
     topic::{TopicId, id_of},
     transport::transport,
 };
+
+/// How many messages one RPC of a peer may have; with more it is malformed.
+const MESSAGES_PER_RPC: usize = 64;
 
 /// What gossipsub is called with here.
 pub(crate) type Gossipsub = gossipsub::Behaviour<
@@ -42,6 +47,7 @@ pub(crate) type Gossipsub = gossipsub::Behaviour<
 /// is refused after it.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
+    pub(crate) bans: allow_block_list::Behaviour<BlockedPeers>,
     pub(crate) door: door::Behaviour,
     pub(crate) limits: connection_limits::Behaviour,
     pub(crate) memory: Toggle<memory_connection_limits::Behaviour>,
@@ -128,6 +134,7 @@ fn behaviour(
     };
     let max_topics = config.max_topics.get();
     Ok(Behaviour {
+        bans: allow_block_list::Behaviour::default(),
         door: door::Behaviour::new(access.clone(), config.peers_per_org()),
         limits: connection_limits::Behaviour::new(limits),
         memory: config
@@ -182,6 +189,8 @@ fn gossipsub_behaviour(valid: &ValidConfig) -> Result<Gossipsub, BoxError> {
         .validate_messages()
         .message_id_fn(id_of)
         .max_transmit_size(rpc)
+        // Nodes put one message into each; whoever puts in thousands would have them noted at once.
+        .max_publish_messages(MESSAGES_PER_RPC)
         .max_control_message_size(control)
         .max_control_messages_sent(ids)
         // There is one IHAVE per topic, and the default hears ten of them per heartbeat.
@@ -214,11 +223,13 @@ fn gossipsub_behaviour(valid: &ValidConfig) -> Result<Gossipsub, BoxError> {
         max_subscribed_topics: max_topics,
         max_subscriptions_per_request: max_topics,
     };
-    Ok(Gossipsub::new_with_subscription_filter(
+    let mut gossipsub = Gossipsub::new_with_subscription_filter(
         gossipsub::MessageAuthenticity::Anonymous,
         settings,
         filter,
-    )?)
+    )?;
+    gossipsub.with_peer_score(score::params(config.ban_time), score::thresholds())?;
+    Ok(gossipsub)
 }
 
 #[cfg(test)]

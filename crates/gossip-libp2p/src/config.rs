@@ -111,6 +111,18 @@ pub struct Config {
     /// How long a requester may leave what it was sent untaken before it is given up.
     /// Default: 30 s.
     pub serve_timeout: Duration,
+
+    /// How long a peer is banned that did too much wrong; the README says what that is.
+    /// Default: 10 min.
+    pub ban_time: Duration,
+    /// How many messages a second of one peer are looked at that turn out not to be good, and ten more
+    /// for each channel; four times as many at once. More are ignored, and held against it.
+    /// Default: 1000.
+    pub max_messages_per_second: NonZeroUsize,
+    /// How many streams a second one peer may open; four times as many at once. Further ones are
+    /// closed, and held against it. Default: 200.
+    pub max_requests_per_second: NonZeroUsize,
+
     /// How many requests for blocks are served at a time; more are told to come back.
     /// Default: 32.
     pub max_serving: NonZeroUsize,
@@ -243,6 +255,9 @@ impl Config {
             initial_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(10),
             serve_timeout: Duration::from_secs(30),
+            ban_time: Duration::from_secs(600),
+            max_messages_per_second: size(1000),
+            max_requests_per_second: size(200),
             max_serving: size(32),
             max_serving_per_peer: size(8),
             redial_base: Duration::from_millis(200),
@@ -306,6 +321,7 @@ impl Config {
             ("serve_timeout", self.serve_timeout),
             ("redial_base", self.redial_base),
             ("stop_timeout", self.stop_timeout),
+            ("ban_time", self.ban_time),
         ] {
             if value.is_zero() {
                 return wrong(field, &value, "it must be longer than zero");
@@ -489,6 +505,7 @@ mod tests {
              max_validations: 1024, max_validation_bytes: 134217728, peer_queue: 512, event_queue: 64, command_queue: 64, \
              status_interval: 1s, silence_limit: 3s, ping_interval: 2s, ping_timeout: 5s, connect_timeout: 10s, \
              open_timeout: 5s, initial_timeout: 10s, idle_timeout: 10s, serve_timeout: 30s, \
+             ban_time: 600s, max_messages_per_second: 1000, max_requests_per_second: 200, \
              max_serving: 32, max_serving_per_peer: 8, redial_base: 200ms, redial_cap: 10s, \
              stop_timeout: 5s }"
         );

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The one task that owns the swarm: it takes commands, judges what comes, and keeps the peers.
 
+mod conduct;
 mod discovery;
 mod messages;
 mod peers;
@@ -40,6 +41,7 @@ use crate::{
     error::OpenError,
     handle::Opener,
     identity::node_id,
+    score::{Bans, Offence, Standings},
     seen::Seen,
     serve::Library,
     stats::Counters,
@@ -80,6 +82,11 @@ pub(crate) enum Command {
         peer: PeerId,
         address: Multiaddr,
     },
+    /// Whoever asked a peer for something got what it should not have.
+    Blame {
+        peer: PeerId,
+        offence: Offence,
+    },
 }
 
 /// What a handle of a channel is made of.
@@ -108,6 +115,8 @@ pub(crate) enum Report {
     Records { peer: PeerId, records: Vec<Record> },
     /// Nothing was heard of a peer for too long.
     Silent { peer: PeerId },
+    /// A peer did what it should not.
+    Offence { peer: PeerId, offence: Offence },
     /// The newest block of a channel was read, or could not be.
     Tip {
         topic: TopicId,
@@ -121,6 +130,7 @@ pub(crate) enum Report {
 pub(crate) struct Views {
     pub(crate) peers: watch::Receiver<BTreeSet<NodeId>>,
     pub(crate) addresses: watch::Receiver<Vec<Multiaddr>>,
+    pub(crate) bans: watch::Receiver<Bans>,
     pub(crate) counters: Arc<Counters>,
 }
 
@@ -145,6 +155,10 @@ pub(crate) struct EventLoop {
     library: watch::Sender<Library>,
     access: Access,
     seen: Seen,
+    standings: Standings,
+    bans: watch::Sender<Bans>,
+    /// Peers that this node was told to keep a connection to.
+    wanted: BTreeSet<PeerId>,
     /// Candidates that wait for an answer, at most `max_validations`.
     validations: FuturesUnordered<BoxFuture<'static, Validated>>,
     /// The bytes of their messages, at most `max_validation_bytes`.
@@ -181,7 +195,7 @@ impl EventLoop {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let cancel = self.cancel.clone();
         loop {
-            let redial = self.next_dial();
+            let (dial, ban_ends) = (self.next_dial(), self.standings.next_end());
             // The arms take turns at random: with a fixed order, a busy publisher would keep the
             // network waiting.
             tokio::select! {
@@ -190,7 +204,8 @@ impl EventLoop {
                 Some(room) = self.room.next() => self.handle_room(room),
                 Some(command) = self.commands.recv() => self.handle_command(command),
                 Some(report) = self.reports.recv() => self.handle_report(report),
-                () = until(redial) => self.dial_due(),
+                () = until(dial) => self.dial_due(),
+                () = until(ban_ends) => self.end_bans(),
                 _ = ticks.tick() => self.handle_tick(),
                 event = self.swarm.select_next_some() => self.handle_swarm_event(event),
             }
@@ -262,8 +277,10 @@ impl EventLoop {
                 }
             }
             Command::Look { topic } => self.look(topic),
+            Command::Blame { peer, offence } => self.offends(peer, offence),
             Command::AddPeer { peer, address } => {
                 if peer != *self.swarm.local_peer_id() {
+                    self.wanted.insert(peer);
                     self.access.list(peer);
                     let connected = self.peers.contains_key(&peer);
                     self.dialer.add(peer, address, connected, Instant::now());
@@ -277,6 +294,7 @@ impl EventLoop {
             Report::Status { peer, message } => self.handle_status(peer, message),
             Report::Records { peer, records } => self.handle_records(peer, records),
             Report::Silent { peer } => self.handle_silence(peer),
+            Report::Offence { peer, offence } => self.offends(peer, offence),
             Report::Tip {
                 topic,
                 generation,
@@ -288,6 +306,7 @@ impl EventLoop {
 
     fn handle_tick(&mut self) {
         self.hang_up_on_the_dead();
+        self.tell_scores();
         self.check_rights();
         self.keep_records();
         let topics: Vec<TopicId> = self.channels.keys().copied().collect();
@@ -366,7 +385,10 @@ impl EventLoop {
 
     fn dial_due(&mut self) {
         while let Some((peer, addresses)) = self.dialer.take_due(Instant::now()) {
-            self.dial(peer, addresses);
+            match self.standings.is_banned(&peer) {
+                true => self.dialer.failed(&peer, Instant::now()),
+                false => self.dial(peer, addresses),
+            }
         }
         self.dial_learned();
     }

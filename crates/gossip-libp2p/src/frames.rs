@@ -12,6 +12,8 @@ use std::{io, time::Duration};
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::score::Offence;
+
 /// A request for a range of blocks.
 pub(crate) const REQUEST: u8 = 1;
 /// A block in its relay form.
@@ -66,8 +68,24 @@ pub(crate) enum FrameError {
     NotTaken { after: Duration },
     #[error("a frame claims {claimed} bytes, the limit is {limit}")]
     TooLong { claimed: usize, limit: usize },
+    /// It was answered so.
+    #[error("the request is not understood")]
+    NotUnderstood,
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+impl FrameError {
+    /// What of it is the fault of who asked for something.
+    pub(crate) fn offence(&self) -> Option<Offence> {
+        match self {
+            Self::TooLong { .. } | Self::NotUnderstood => Some(Offence::Malformed),
+            Self::NothingCame { .. } | Self::Stalled { .. } | Self::NotTaken { .. } => {
+                Some(Offence::Stalled)
+            }
+            Self::Io(_) => None,
+        }
+    }
 }
 
 /// Reads a frame whose payload has at most `limit` bytes; `None` when the stream ends before it.

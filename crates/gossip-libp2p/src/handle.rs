@@ -2,7 +2,7 @@
 //! What one holds of a node, and of a channel that it joined.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     panic::resume_unwind,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -10,8 +10,9 @@ use std::{
 
 use async_trait::async_trait;
 use block_api::{
-    Block, BlockSource, BoxError, Capabilities, ChannelId, Delivery, Endpoint, FetchError, Gossip,
-    GossipChannel, GossipError, JoinRequest, Membership, NodeId, StreamRequest, VerifiedBlock,
+    Block, BlockSource, BoxError, Capabilities, ChannelId, Delivery, Endpoint, Fault, FetchError,
+    Gossip, GossipChannel, GossipError, JoinRequest, Membership, NodeId, StreamRequest,
+    VerifiedBlock,
 };
 use futures::StreamExt as _;
 use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol, metrics::Registry};
@@ -32,10 +33,11 @@ use crate::{
     error::{AddPeerError, OpenError, StartError},
     event_loop::{Command, EventLoop, Published},
     identity::{node_id, peer_address, peer_id},
+    score::{Ban, Bans, Offence},
     source::PeerSource,
     stats::{Counters, Stats},
     streams::Opened,
-    wire::{Form, encode},
+    wire::{Form, MAX_ANNOUNCEMENT, encode},
 };
 
 /// A node of a libp2p gossip network. Cloning gives another handle of the same node, which stops
@@ -59,6 +61,7 @@ struct Inner {
     commands: mpsc::Sender<Command>,
     peers: watch::Receiver<BTreeSet<NodeId>>,
     addresses: watch::Receiver<Vec<Multiaddr>>,
+    bans: watch::Receiver<Bans>,
     counters: Arc<Counters>,
     tasks: TaskTracker,
     cancel: CancellationToken,
@@ -142,6 +145,7 @@ impl Libp2pGossip {
             commands,
             peers: views.peers,
             addresses: views.addresses,
+            bans: views.bans,
             counters: views.counters,
             tasks,
             cancel,
@@ -170,6 +174,11 @@ impl Libp2pGossip {
     /// The connected nodes, and their coming and going.
     pub fn peers(&self) -> watch::Receiver<BTreeSet<NodeId>> {
         self.inner.peers.clone()
+    }
+
+    /// Who is banned, and the coming and going of bans.
+    pub fn bans(&self) -> watch::Receiver<BTreeMap<NodeId, Ban>> {
+        self.inner.bans.clone()
     }
 
     /// What was counted until now.
@@ -266,12 +275,13 @@ impl GossipChannel for JoinedChannel {
             // Everyone needs it at once, to judge what comes after it.
             inline_limit = inline_limit.max(INLINE_CONFIG);
         }
-        let mut message = if whole.len() <= inline_limit {
-            encode(Form::Whole, whole.len(), &whole)
+        let (mut message, limit) = if whole.len() <= inline_limit {
+            (encode(Form::Whole, whole.len(), &whole), self.max_message)
         } else {
-            encode(Form::Announcement, whole.len(), &attestation.relay())
+            let announcement = encode(Form::Announcement, whole.len(), &attestation.relay());
+            (announcement, MAX_ANNOUNCEMENT)
         };
-        if message.len() > self.max_message {
+        if message.len() > limit {
             // Peers see by the status that there is a new block, and fetch it.
             warn!(
                 channel = %self.channel, block.number = %block.number(), bytes = message.len(),
@@ -334,6 +344,17 @@ impl GossipChannel for JoinedChannel {
         })
     }
 
+    fn blame(&self, node: &NodeId, fault: Fault) {
+        let offence = match fault {
+            Fault::Stalled => Offence::Stalled,
+            // Whatever else there is was done, and not left undone.
+            _ => Offence::Invalid,
+        };
+        if let Some(peer) = peer_id(node) {
+            self.inner.opener().blame(peer, offence);
+        }
+    }
+
     async fn leave(&self) {
         let (reply, left) = oneshot::channel();
         let Shared {
@@ -391,6 +412,12 @@ impl Inner {
 }
 
 impl Opener {
+    /// Holds something against a peer. Where there is no room for a command it is let off: whoever
+    /// does such things does more of them.
+    pub(crate) fn blame(&self, peer: PeerId, offence: Offence) {
+        let _ = self.commands.try_send(Command::Blame { peer, offence });
+    }
+
     /// Opens a stream to a connected peer.
     pub(crate) async fn open(
         &self,

@@ -17,6 +17,7 @@ mod gate;
 mod handle;
 mod identity;
 mod membership;
+mod score;
 mod seen;
 mod serve;
 mod source;
@@ -34,6 +35,7 @@ pub use self::{
     error::{AddPeerError, AddressError, ConfigError, StartError},
     handle::Libp2pGossip,
     identity::{Keypair, node_id, peer_id},
+    score::{Ban, Offence},
     stats::Stats,
 };
 pub use libp2p::{Multiaddr, PeerId, metrics::Registry};

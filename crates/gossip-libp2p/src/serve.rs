@@ -13,7 +13,7 @@ use crate::{
     frames::{self, FrameError, Patience, flush, read_frame, write_frame},
     stats::Counters,
     topic::TopicId,
-    wire::{RangeRequest, put_end},
+    wire::{RangeRequest, UnreadableRange, put_end},
 };
 
 /// What is served: the readers of all channels.
@@ -60,9 +60,15 @@ where
                 None => DeliverStatus::NotFound,
             }
         }
-        _ => {
+        Err(UnreadableRange::Version(_)) => {
+            // A newer release may ask so.
             counters.malformed.increment();
             DeliverStatus::BadRequest
+        }
+        _ => {
+            counters.malformed.increment();
+            end(stream, DeliverStatus::BadRequest, patience).await?;
+            return Err(FrameError::NotUnderstood);
         }
     };
     counters.requests_served.increment();
@@ -264,7 +270,10 @@ mod tests {
             serve(&mut other, &library, |_| true, SECOND, &counters),
             asking
         );
-        assert!(served.is_ok(), "{served:?}");
+        let understood = !matches!(served, Err(FrameError::NotUnderstood));
+        assert!(served.is_ok() || !understood, "{served:?}");
+        let newer = request.first().is_some_and(|version| *version > 1);
+        assert_eq!(understood, counters.snapshot().malformed == 0 || newer);
         (blocks, status, counters)
     }
 
@@ -389,6 +398,7 @@ mod tests {
         for (kind, bytes) in [
             (frames::REQUEST, vec![]),
             (frames::REQUEST, vec![1, 8]),
+            (frames::REQUEST, vec![2, 8]),
             (frames::BLOCK, vec![]),
         ] {
             let (_, status, counters) = ask(store(3, 10).await, kind, &bytes).await;

@@ -230,7 +230,7 @@ fn failed(endpoint: &Endpoint, phase: Phase, error: FrameError) -> SourceError {
             timed_out(phase, after)
         }
         FrameError::Stalled { after } => timed_out(Phase::Idle, after),
-        FrameError::TooLong { .. } => SourceError::Malformed {
+        FrameError::TooLong { .. } | FrameError::NotUnderstood => SourceError::Malformed {
             endpoint,
             source: error.into(),
         },

@@ -42,6 +42,15 @@ pub struct Stats {
     pub requests_refused: u64,
     /// Blocks that were sent on request.
     pub blocks_served: u64,
+
+    /// Messages that were not looked at, because their senders had sent too many.
+    pub messages_limited: u64,
+    /// Streams that were not heard, because those who opened them had opened too many.
+    pub requests_limited: u64,
+    /// Whatever was held against peers.
+    pub offences: u64,
+    /// Peers that were banned.
+    pub bans: u64,
 }
 
 macro_rules! counters {
@@ -82,6 +91,10 @@ counters!(
     requests_served,
     requests_refused,
     blocks_served,
+    messages_limited,
+    requests_limited,
+    offences,
+    bans,
 );
 
 impl Counter {

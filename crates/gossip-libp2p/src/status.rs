@@ -17,6 +17,7 @@ use crate::{
     event_loop::Report,
     frames::{self, FrameError, Patience, flush, read_frame, write_frame},
     handle::Opener,
+    score::Offence,
     stats::Counters,
     streams::STATUS,
     topic::TopicId,
@@ -39,6 +40,8 @@ const PACED: usize = 512;
 enum Ended {
     /// Its owner gave no sign of life for too long.
     Silent,
+    /// What came on it is not understood.
+    Malformed,
     /// It was closed, by whomever.
     Other,
 }
@@ -122,7 +125,13 @@ pub(crate) async fn hear<S>(
 ) where
     S: AsyncRead + Unpin,
 {
-    if hear_on(peer, stream, &reports, rhythm, counters).await == Ended::Other {
+    let ended = hear_on(peer, stream, &reports, rhythm, counters).await;
+    if ended == Ended::Malformed {
+        let offence = Offence::Malformed;
+        // As below.
+        let _ = reports.send(Report::Offence { peer, offence }).await;
+    }
+    if ended != Ended::Silent {
         sleep(rhythm.silence).await;
     }
     // The event loop is gone when the node stops.
@@ -151,10 +160,11 @@ where
             Ok(None) => return Ended::Other,
             Err(FrameError::NothingCame { .. }) => return Ended::Silent,
             Err(error) => {
+                debug!(%peer, %error, "status stream broke");
                 if matches!(error, FrameError::TooLong { .. }) {
                     counters.malformed.increment();
+                    return Ended::Malformed;
                 }
-                debug!(%peer, %error, "status stream broke");
                 return Ended::Other;
             }
         };
@@ -177,7 +187,7 @@ where
             Err(error) => {
                 counters.malformed.increment();
                 debug!(%peer, %error, "status stream closed");
-                return Ended::Other;
+                return Ended::Malformed;
             }
         };
         pace.wait(Some(message.topic)).await;
@@ -333,15 +343,17 @@ mod tests {
         let peer = peer();
         let heard = hear(peer, other, reports, RHYTHM, &counters);
         within("the end of the stream", heard).await;
-        let (mut count, mut silent) = (0, 0);
+        let (mut count, mut silent, mut offences) = (0, 0, 0);
         while let Some(report) = reported.recv().await {
             match report {
                 Report::Status { .. } => count += 1,
                 Report::Silent { .. } => silent += 1,
+                Report::Offence { .. } => offences += 1,
                 other @ (Report::Tip { .. } | Report::Records { .. }) => panic!("{other:?}"),
             }
         }
         assert_eq!(silent, 1, "no other stream took the place of this one");
+        assert_eq!(offences, counters.snapshot().malformed);
         (count, counters.snapshot().malformed)
     }
 

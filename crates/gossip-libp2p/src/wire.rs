@@ -10,8 +10,8 @@ mod status;
 use crate::discovery::parse_records;
 
 pub(crate) use self::{
-    message::{COPY_AT, Form, encode, parse},
-    range::{RangeRequest, parse_end, put_end},
+    message::{COPY_AT, Form, MAX_ANNOUNCEMENT, encode, parse},
+    range::{RangeRequest, UnreadableRange, parse_end, put_end},
     status::{StatusMessage, UnreadableStatus},
 };
 

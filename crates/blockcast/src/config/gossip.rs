@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The network among nodes: how it is reached, and who may have what in it.
 
-use std::{collections::BTreeSet, num::NonZeroUsize, path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, num::NonZeroUsize, path::PathBuf, str::FromStr, sync::Arc};
 
 use async_trait::async_trait;
 use block_api::{NodeId, SignError, Signer};
@@ -32,7 +32,7 @@ pub enum GossipBackend {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum AdmissionRule {
-    /// Those that may have the blocks of a channel of this node, and those of `peers` and `allow`.
+    /// Those that may have the blocks of a channel of this node, and those of `peers`.
     #[default]
     Members,
     /// Those of `peers` and `allow` alone.
@@ -69,7 +69,7 @@ pub struct GossipSection {
     pub peers: Vec<String>,
     /// Which nodes may connect. Default: `members`.
     pub admission: AdmissionRule,
-    /// The ids of further nodes that are admitted when they dial. Default: none.
+    /// The ids of further nodes that are admitted, with the admission `list`. Default: none.
     pub allow: Vec<String>,
     /// Who may have the blocks of a channel, where its table does not say it. Default: `channel`.
     pub readers: ReaderRule,
@@ -149,6 +149,32 @@ impl Default for GossipSection {
     }
 }
 
+impl GossipSection {
+    /// Which nodes may connect, as the libp2p network has it.
+    fn admission(&self) -> Result<Admission, InvalidConfig> {
+        match self.admission {
+            AdmissionRule::Members if self.allow.is_empty() => Ok(Admission::Members),
+            AdmissionRule::Members => Err(InvalidConfig::NoEffect {
+                key: "gossip.allow",
+                because: "gossip.admission is \"members\", so that whoever may read a channel is admitted; set it to \
+                          \"list\", or leave the key out",
+            }),
+            AdmissionRule::List => {
+                let reason = "write the id of a node as it stands in its log, as in 12D3Koo…";
+                let node = |id: &String| {
+                    let node = NodeId::new(id.as_str());
+                    match peer_id(&node) {
+                        Some(_) => Ok(node),
+                        None => Err(out_of_range("gossip.allow", id, reason)),
+                    }
+                };
+                let listed: Result<BTreeSet<NodeId>, _> = self.allow.iter().map(node).collect();
+                Ok(Admission::AllowList(listed?))
+            }
+        }
+    }
+}
+
 impl ReaderRule {
     /// The rule as a channel judges by it, for a node with this identity.
     pub(crate) fn scope(self, identity: &[u8]) -> ReaderScope {
@@ -180,40 +206,46 @@ impl NodeConfig {
     ) -> Result<gossip_libp2p::Config, InvalidConfig> {
         let gossip = &self.gossip;
         let mut config = gossip_libp2p::Config::new(key, signer);
-        for address in &gossip.listen {
-            let reason = "write a multiaddress, as in /ip4/0.0.0.0/tcp/7100";
-            let parsed = address
-                .parse()
-                .map_err(|_| out_of_range("gossip.listen", address, reason))?;
-            config.listen.push(parsed);
-        }
-        for address in &gossip.peers {
-            let reason = "write a multiaddress with the id of the peer, as in /ip4/192.0.2.7/tcp/7100/p2p/12D3Koo…";
-            let parsed = address
-                .parse()
-                .map_err(|_| out_of_range("gossip.peers", address, reason))?;
-            config.peers.push(parsed);
-        }
-        let mut admitted = BTreeSet::new();
-        for id in &gossip.allow {
-            let node = NodeId::new(id.as_str());
-            if peer_id(&node).is_none() {
-                let reason = "write the id of a node as it stands in its log, as in 12D3Koo…";
-                return Err(out_of_range("gossip.allow", id, reason));
-            }
-            admitted.insert(node);
-        }
-        if !admitted.is_empty() {
-            config.admission = Admission::AllowList(admitted);
-        }
+        config.network.clone_from(&gossip.network);
+        config.listen = addresses(
+            "gossip.listen",
+            &gossip.listen,
+            "write a multiaddress, as in /ip4/0.0.0.0/tcp/7100",
+        )?;
+        config.peers = addresses(
+            "gossip.peers",
+            &gossip.peers,
+            "write a multiaddress with the id of the peer, as in /ip4/192.0.2.7/tcp/7100/p2p/12D3Koo…",
+        )?;
+        config.admission = gossip.admission()?;
         config.inline_limit = size("gossip.inline_limit", gossip.inline_limit)?;
         config.max_block = size("gossip.max_block", gossip.max_block)?;
-        config.max_peers = NonZeroUsize::new(gossip.max_peers)
-            .ok_or_else(|| out_of_range("gossip.max_peers", 0, "it must be 1 at least"))?;
+        config.max_peers = number("gossip.max_peers", gossip.max_peers)?;
+        let per_org = gossip.max_peers_per_org;
+        config.max_peers_per_org = per_org
+            .map(|peers| number("gossip.max_peers_per_org", peers))
+            .transpose()?;
         config.status_interval = gossip.status_interval.get();
         config.silence_limit = self.delivery.takeover.get();
         Ok(config)
     }
+}
+
+/// Parses each of these addresses; `T` is a multiaddress.
+fn addresses<T: FromStr>(
+    key: &str,
+    texts: &[String],
+    reason: &str,
+) -> Result<Vec<T>, InvalidConfig> {
+    let parsed = texts.iter().map(|text| {
+        let invalid = |_| out_of_range(key, text, reason);
+        text.parse().map_err(invalid)
+    });
+    parsed.collect()
+}
+
+fn number(key: &str, value: usize) -> Result<NonZeroUsize, InvalidConfig> {
+    NonZeroUsize::new(value).ok_or_else(|| out_of_range(key, value, "it must be 1 at least"))
 }
 
 #[cfg(test)]

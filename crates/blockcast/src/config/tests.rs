@@ -202,10 +202,12 @@ fn the_example_serves_as_it_is_and_shows_the_defaults() {
     assert!(channel.genesis_hash.take().is_some() && channel.config_block.take().is_some());
     assert!(channel.start_after.take().is_some());
     assert_eq!(channel.readers.take(), Some(ReaderRule::OwnOrganisation));
+    // And this one another way to let nodes in.
+    assert!(!full.gossip.allow.is_empty());
+    full.gossip.allow.clear();
     full.validate().unwrap();
     // These have no default to show.
     full.operations.listen = None;
-    full.gossip.allow.clear();
     full.gossip.key_file = None;
     full.gossip.external_addrs.clear();
     full.gossip.internal_addrs.clear();
@@ -319,8 +321,33 @@ fn mistakes_are_named_with_their_remedy() {
             &["/ip4/192.0.2.7/tcp/1", "id of a peer"],
         ),
         (
-            "[gossip]\nallow = [\"node-2\"]",
+            "[gossip]\nadmission = \"list\"\nallow = [\"node-2\"]",
             &["gossip.allow", "node-2", "12D3Koo"],
+        ),
+        (
+            "[gossip]\nallow = [\"12D3KooWH3uVF6wv47WnArKHk5p6cvgCJEb74UTmxztmQDc298L3\"]",
+            &["gossip.allow has no effect", "\"members\"", "\"list\""],
+        ),
+        (
+            "[gossip]\nadmission = \"anyone\"",
+            &["anyone", "`members`", "`list`"],
+        ),
+        (
+            "[gossip]\nreaders = \"everyone\"",
+            &[
+                "everyone",
+                "`channel`",
+                "`application`",
+                "`own-organisation`",
+            ],
+        ),
+        (
+            "[gossip]\nnetwork = \"\"",
+            &["gossip: network", "1 to 255 bytes"],
+        ),
+        (
+            "[gossip]\nmax_peers_per_org = 0",
+            &["gossip.max_peers_per_org", "1 at least"],
         ),
         (
             "[gossip]\ninline_limit = \"64k\"",

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
-use block_api::{BlockReader, Clock, Gossip, Signer, SystemClock};
+use block_api::{BlockReader, Clock, Gossip, Readers, Signer, SystemClock};
 use deliver_service::DeliverService;
 use gossip_libp2p::Libp2pGossip;
 use gossip_memory::MemoryNetwork;
@@ -28,6 +28,7 @@ pub struct NodeBuilder {
     config: NodeConfig,
     signer: Option<Arc<dyn Signer>>,
     gossip: Option<Arc<dyn Gossip>>,
+    readers: Option<Arc<dyn Readers>>,
     clock: Arc<dyn Clock>,
     check: StoreCheck,
     registry: Registry,
@@ -46,6 +47,7 @@ impl NodeBuilder {
             config,
             signer: None,
             gossip: None,
+            readers: None,
             clock: Arc::new(SystemClock),
             check: StoreCheck::default(),
             registry: Registry::default(),
@@ -64,6 +66,16 @@ impl NodeBuilder {
     pub fn gossip(self, gossip: Arc<dyn Gossip>) -> Self {
         Self {
             gossip: Some(gossip),
+            ..self
+        }
+    }
+
+    /// Has this say which nodes may have the blocks of every channel; the channels' configurations and
+    /// `gossip.readers` are not asked then. For networks whose nodes have no identities in the channel,
+    /// as where a recorded chain is played.
+    pub fn readers(self, readers: Arc<dyn Readers>) -> Self {
+        Self {
+            readers: Some(readers),
             ..self
         }
     }
@@ -105,7 +117,11 @@ impl NodeBuilder {
         let mut opened = Vec::new();
         for section in &self.config.channels {
             let channel = Box::pin(channel::open(&self.config, section, &identity, self.check));
-            opened.push(channel.await?);
+            let mut channel = channel.await?;
+            if let Some(readers) = &self.readers {
+                channel.parts.readers = readers.clone();
+            }
+            opened.push(channel);
         }
         let network = Box::pin(self.network(&identity.signer)).await?;
         let service = DeliverService::new(delivery, network.gossip.clone())?;

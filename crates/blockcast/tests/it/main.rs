@@ -15,6 +15,7 @@ mod embedded;
 mod join;
 mod node;
 mod operations;
+mod private;
 mod process;
 mod repair;
 mod store;

@@ -10,8 +10,7 @@ use std::{
 use async_trait::async_trait;
 use block_api::{
     Block, BlockNumber, BlockReader, ChainInfo, Gossip as _, HeaderHash, Height, JoinRequest,
-    Membership, NodeId, ReadError, ReadLimits,
-    testing::{OpenReaders, TestSigner},
+    Membership, NodeId, ReadError, ReadLimits, testing::OpenReaders,
 };
 use block_store::StoreSnapshot;
 use bytes::Bytes;
@@ -47,13 +46,11 @@ struct Reader {
 
 impl Giver {
     /// A node that is not in the channel yet.
-    async fn start(seed: u8, admitted: &NodeId, genesis: HeaderHash, reader: Reader) -> Self {
-        let mut config = Config::new(
-            Keypair::from_seed([seed; 32]),
-            Arc::new(TestSigner("giver")),
-        );
+    async fn start(seed: u8, dir: &Path, genesis: HeaderHash, reader: Reader) -> Self {
+        let signer = signer::load_msp_folder(&dir.join("org1/peer0/msp"), "Org1MSP").unwrap();
+        let mut config = Config::new(Keypair::from_seed([seed; 32]), signer);
         config.listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
-        config.admission = Admission::AllowList([admitted.clone()].into());
+        config.admission = Admission::AllowList([id_in(dir)].into());
         Self {
             gossip: Libp2pGossip::start(config).await.unwrap(),
             genesis,
@@ -177,8 +174,8 @@ async fn damaged_segments_come_from_a_node_that_runs() {
     let sound = check(&blocks).await.stdout;
 
     let other = dir.path().join("other.toml");
-    let allowed = format!("allow = [\"{}\"]", id_in(dir.path()));
-    with_gossip(&config, &other, &allowed);
+    let listed = format!("admission = \"list\"\nallow = [\"{}\"]", id_in(dir.path()));
+    with_gossip(&config, &other, &listed);
     let text = fs::read_to_string(&other).unwrap();
     let text = text.replace("data_dir = \"node\"", "data_dir = \"other\"");
     fs::write(&other, text).unwrap();
@@ -229,8 +226,7 @@ async fn a_node_that_gives_wrong_blocks_is_not_believed_and_the_next_one_is_aske
 
     let genesis = fs::read(dir.path().join("genesis.block")).unwrap();
     let genesis = Block::parse(genesis.into()).unwrap().header_hash();
-    let own = id_in(dir.path());
-    let start = |seed, reader| Giver::start(seed, &own, genesis, reader);
+    let start = |seed, reader| Giver::start(seed, dir.path(), genesis, reader);
     let stranger = start(21, Reader::of(&store_of(elsewhere.path()), false)).await;
     let forger = start(22, Reader::of(&copy, true)).await;
     let honest = start(23, Reader::of(&copy, false)).await;

@@ -251,7 +251,7 @@ impl StuckReason {
             Self::NoPeer => (
                 "no-peer",
                 "this node does not pull, and no node is connected",
-                "check gossip.peers and gossip.allow, here and there",
+                "check gossip.peers and gossip.admission here and there, and that both nodes may read the channel",
             ),
         }
     }

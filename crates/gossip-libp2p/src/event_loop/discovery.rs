@@ -5,7 +5,7 @@
 //! node's organisation; of the internal addresses only in the second case. Nobody is told of a node
 //! that is not connected: its record may be of an id that never proved anything.
 
-use libp2p::{Multiaddr, PeerId};
+use libp2p::{Multiaddr, PeerId, Stream};
 use tokio::time::Instant;
 use tracing::{Instrument, debug_span, trace};
 
@@ -13,7 +13,6 @@ use super::EventLoop;
 use crate::{
     access::msp_id,
     discovery::{Link, News, Record, Scope, Told, hear_records, tell_records, unix_millis},
-    streams::Incoming,
     topic::TopicId,
 };
 
@@ -39,8 +38,7 @@ impl EventLoop {
     }
 
     /// A peer opened a stream to tell of nodes.
-    pub(super) fn hear_nodes(&mut self, incoming: Incoming) {
-        let Incoming { peer, stream, .. } = incoming;
+    pub(super) fn hear_nodes(&mut self, peer: PeerId, stream: Stream) {
         let Some(state) = self.peers.get_mut(&peer) else {
             return;
         };
@@ -175,7 +173,10 @@ impl EventLoop {
             .collect();
         while self.peers.len() < self.config.target_peers {
             let (access, dialer) = (&self.access, &self.dialer);
-            let may_dial = |node: &PeerId| access.may_come(node) && !dialer.keeps(node);
+            let standings = &self.standings;
+            let may_dial = |node: &PeerId| {
+                access.may_come(node) && !dialer.keeps(node) && !standings.is_banned(node)
+            };
             let due = self
                 .directory
                 .take_due(self.peers.len(), &own, Instant::now(), may_dial);

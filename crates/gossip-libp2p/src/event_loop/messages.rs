@@ -18,6 +18,7 @@ use crate::{
     behaviour::BehaviourEvent,
     handle::backend,
     identity::node_id,
+    score::Offence,
     seen::Fate,
     topic::{TopicId, message_id},
     wire::{COPY_AT, parse},
@@ -111,7 +112,8 @@ impl EventLoop {
             // Who is not seen any more is dialled in vain and given up.
             #[cfg(feature = "mdns")]
             BehaviourEvent::Mdns(mdns::Event::Expired(_)) => {}
-            BehaviourEvent::Door(never)
+            BehaviourEvent::Bans(never)
+            | BehaviourEvent::Door(never)
             | BehaviourEvent::Limits(never)
             | BehaviourEvent::Memory(never) => match never {},
         }
@@ -164,6 +166,12 @@ impl EventLoop {
 
     /// A message came: it becomes a candidate, and goes on when that is accepted.
     fn handle_message(&mut self, source: PeerId, id: MessageId, message: gossipsub::Message) {
+        // Before anything of it is looked at.
+        if !self.takes_message(&source) {
+            self.counters.messages_limited.increment();
+            self.offends(source, Offence::Flood);
+            return self.report(&id, &source, MessageAcceptance::Ignore);
+        }
         let topic = TopicId::from_name(message.topic.as_str());
         let joined = topic.and_then(|topic| Some((topic, self.channels.get(&topic)?)));
         let Some((topic, channel)) = joined else {
@@ -175,6 +183,7 @@ impl EventLoop {
             Err(error) if error.is_fault() => {
                 debug!(peer = %source, %error, "message rejected");
                 self.counters.malformed.increment();
+                self.offends(source, Offence::Malformed);
                 return self.report(&id, &source, MessageAcceptance::Reject);
             }
             Err(error) => {
@@ -189,12 +198,15 @@ impl EventLoop {
         let has_room = self.validations.len() < self.config.max_validations.get()
             && self.validation_bytes.saturating_add(bytes)
                 <= self.config.max_validation_bytes.get();
-        if !has_room || !channel.offer(candidate) {
+        if !has_room || !self.has_share(&source) || !channel.offer(candidate) {
             self.counters.candidates_dropped.increment();
             self.seen.note(&id, Fate::Held);
             return self.report(&id, &source, MessageAcceptance::Ignore);
         }
         self.counters.candidates.increment();
+        if let Some(state) = self.peers.get_mut(&source) {
+            state.waiting += 1;
+        }
         self.seen.note(&id, Fate::Pending { wanted: false });
         let patience = self.config.validation_timeout;
         let answered = timeout(patience, answer).map(move |answer| {
@@ -251,6 +263,7 @@ impl EventLoop {
         counter.increment();
         self.seen.note(&id, fate);
         self.report(&id, &source, acceptance);
+        self.judged(source, answer);
     }
 
     fn report(&mut self, id: &MessageId, source: &PeerId, acceptance: MessageAcceptance) {

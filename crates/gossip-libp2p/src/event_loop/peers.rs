@@ -22,10 +22,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, debug_span, info, warn};
 
-use super::EventLoop;
+use super::{EventLoop, Report};
 use crate::{
     channels::Heard,
     discovery::{Link, is_here},
+    score::{Allowance, Offence},
     serve::{refuse, serve},
     status::{Outbox, Rhythm, hear, tell},
     streams::{Incoming, PEERS, STATUS},
@@ -57,6 +58,11 @@ pub(super) struct Peer {
     hearing: Option<CancellationToken>,
     /// When hearing began on the newest stream with statuses, or is going to.
     hears_since: Option<Instant>,
+    /// How many messages, and how many streams, it may send as yet.
+    pub(super) messages: Allowance,
+    pub(super) requests: Allowance,
+    /// How many candidates of it wait for an answer.
+    pub(super) waiting: usize,
     serving: Arc<Semaphore>,
     /// How it is told of others, and tells of them.
     pub(super) link: Link,
@@ -101,11 +107,15 @@ impl EventLoop {
             outbox,
             hearing: None,
             hears_since: None,
+            messages: Allowance::new(now),
+            requests: Allowance::new(now),
+            waiting: 0,
             serving: Arc::new(Semaphore::new(self.config.max_serving_per_peer.get())),
             link: self.begin_telling(peer, is_here(address)),
             gone,
         };
         self.peers.insert(peer, state);
+        self.tell_score(&peer);
         self.show_peers();
         self.directory.connected(&peer, now);
     }
@@ -170,14 +180,18 @@ impl EventLoop {
 
     /// A peer opened a stream.
     pub(super) fn incoming(&mut self, incoming: Incoming) {
-        if incoming.protocol == PEERS {
-            return self.hear_nodes(incoming);
-        }
         let Incoming {
             peer,
             protocol,
             mut stream,
         } = incoming;
+        if !self.takes_request(&peer) {
+            self.counters.requests_limited.increment();
+            return self.offends(peer, Offence::Flood);
+        }
+        if protocol == PEERS {
+            return self.hear_nodes(peer, stream);
+        }
         let rhythm = self.rhythm();
         // Its connection closed meanwhile.
         let Some(state) = self.peers.get_mut(&peer) else {
@@ -212,12 +226,17 @@ impl EventLoop {
         );
         if let (Ok(of_peer), Ok(of_all)) = permits {
             let library = self.library.subscribe();
+            let reporting = self.reporting.clone();
             let access = self.access.clone();
             let served = async move {
                 let may_have = |topic| access.may_have(&peer, topic);
                 let served = serve(&mut stream, &library, may_have, patience, &counters);
                 if let Err(error) = served.await {
                     debug!(%error, "request for blocks broke off");
+                    if let Some(offence) = error.offence() {
+                        // The event loop is gone when the node stops.
+                        let _ = reporting.send(Report::Offence { peer, offence }).await;
+                    }
                 }
                 drop((of_peer, of_all));
             };

@@ -31,6 +31,7 @@ use crate::{
     discovery::{Directory, Own},
     error::StartError,
     handle::Opener,
+    score::Standings,
     seen::Seen,
     stats::Counters,
 };
@@ -67,6 +68,7 @@ impl EventLoop {
         let swarm = swarm(&valid, &access, &counters, tasks.clone(), registry)?;
         let config = Arc::new(valid.config);
         let mut dialer = Dialer::new(config.redial_base, config.redial_cap, seeded()?);
+        let wanted = valid.peers.iter().map(|(peer, _)| *peer).collect();
         for (peer, address) in valid.peers {
             dialer.add(peer, address, false, Instant::now());
         }
@@ -79,9 +81,11 @@ impl EventLoop {
         let own = Own::new(config.external_addrs.clone(), config.internal_addrs.clone());
         let (reporting, reports) = mpsc::channel(REPORTS);
         let (connected, addresses) = (watch::Sender::default(), watch::Sender::default());
+        let bans = watch::Sender::default();
         let views = Views {
             peers: connected.subscribe(),
             addresses: addresses.subscribe(),
+            bans: bans.subscribe(),
             counters: counters.clone(),
         };
         let event_loop = Self {
@@ -104,6 +108,9 @@ impl EventLoop {
             library: watch::Sender::default(),
             access,
             seen: Seen::new(SEEN),
+            standings: Standings::new(config.ban_time),
+            bans,
+            wanted,
             validations: FuturesUnordered::new(),
             validation_bytes: 0,
             room: FuturesUnordered::new(),

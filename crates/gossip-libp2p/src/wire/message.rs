@@ -13,6 +13,10 @@ use crate::wire::VERSION;
 /// Where the byte stands that tells copies of one message apart.
 pub(crate) const COPY_AT: usize = 2;
 
+/// The longest announcement. A signature with its signer's certificate takes about 1 KiB, so that tens
+/// of orderers have room; of a block with more, the others learn by status.
+pub(crate) const MAX_ANNOUNCEMENT: usize = 64 * 1024;
+
 const HEAD: usize = 8;
 
 /// How a block stands in a message.
@@ -34,6 +38,8 @@ pub(crate) enum MessageError {
     Form(u8),
     #[error("the message has {0} bytes, less than its head")]
     Short(usize),
+    #[error("the announcement has {0} bytes, the limit is {MAX_ANNOUNCEMENT}")]
+    Long(usize),
     #[error("the message says that it is {0}, and it is not")]
     Contradiction(&'static str),
     #[error(transparent)]
@@ -45,7 +51,7 @@ impl MessageError {
     pub(crate) fn is_fault(&self) -> bool {
         match self {
             Self::Version(_) | Self::Form(_) => false,
-            Self::Short(_) | Self::Contradiction(_) | Self::Block(_) => true,
+            Self::Short(_) | Self::Long(_) | Self::Contradiction(_) | Self::Block(_) => true,
         }
     }
 }
@@ -74,6 +80,9 @@ pub(crate) fn parse(message: Bytes) -> Result<(Form, Block), MessageError> {
         2 => Form::Announcement,
         unknown => return Err(MessageError::Form(*unknown)),
     };
+    if form == Form::Announcement && message.len() > MAX_ANNOUNCEMENT {
+        return Err(MessageError::Long(message.len()));
+    }
     let block = Block::parse(message.slice(HEAD..))?;
     match (form, block.has_data()) {
         (Form::Whole, false) => Err(MessageError::Contradiction("a whole block")),
@@ -143,6 +152,11 @@ mod tests {
             (
                 head([1, 2]),
                 MessageError::Contradiction("an announcement"),
+                true,
+            ),
+            (
+                [[1, 2].as_slice(), &[0; MAX_ANNOUNCEMENT]].concat(),
+                MessageError::Long(MAX_ANNOUNCEMENT + 2),
                 true,
             ),
             (

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The nodes of the demo: whole nodes over libp2p on the loopback, in temporary folders.
 
-use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Duration};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
-use block_api::{BlockReader, ChannelId, Height, NodeId};
+use block_api::{BlockReader, ChannelId, Height};
 use blockcast::{
     ChannelState, Node, NodeConfig,
     config::{ChannelSection, OrdererTls, OverrideSection, Pull},
 };
 use blocks_provider::PullState;
 use futures::future::try_join_all;
-use gossip_libp2p::{Admission, Config as GossipConfig, Keypair, Libp2pGossip};
 use tokio::time::{Instant, interval};
 
 use super::{latency::watch, progress::Heights, service::Service};
@@ -35,45 +34,28 @@ impl Cluster {
     pub(super) async fn start(service: &Service, folder: &Path) -> Result<Self, CommandError> {
         fs::write(folder.join("genesis.block"), service.genesis().raw())?;
         fs::write(folder.join("tls-ca.pem"), service.tls_ca_pem())?;
-        let keys: Vec<Keypair> = service
-            .signers()
-            .iter()
-            .map(|_| Keypair::generate())
-            .collect();
-        let admitted: BTreeSet<NodeId> = keys.iter().map(Keypair::node_id).collect();
         let mut this = Self {
             channel: service.channel().clone(),
             nodes: Vec::new(),
         };
         let mut addresses = Vec::new();
-        for (index, (signer, key)) in service.signers().iter().zip(keys).enumerate() {
-            let gossip = Libp2pGossip::start(GossipConfig {
-                listen: vec!["/ip4/127.0.0.1/tcp/0".parse()?],
-                peers: addresses.clone(),
-                admission: Admission::AllowList(admitted.clone()),
-                ..GossipConfig::new(key, signer.clone())
-            })
-            .await;
-            let started = match gossip {
-                Ok(gossip) => {
-                    addresses.extend(gossip.peer_addrs());
-                    let config = this.config(service, folder, index);
-                    let builder = Node::builder(config).signer(signer.clone());
-                    builder
-                        .gossip(Arc::new(gossip))
-                        .start()
-                        .await
-                        .map_err(CommandError::from)
-                }
-                Err(error) => Err(error.into()),
-            };
+        for (index, signer) in service.signers().iter().enumerate() {
+            let mut config = this.config(service, folder, index);
+            config.gossip.peers.clone_from(&addresses);
+            let mut builder = Node::builder(config).signer(signer.clone());
+            if let Some(readers) = service.readers() {
+                builder = builder.readers(readers);
+            }
+            let started = builder.start().await;
             let node = match started {
                 Ok(node) => node,
                 Err(error) => {
                     this.stop().await;
+                    let error = CommandError::from(error);
                     return Err(error.during(format_args!("node-{}", index + 1)));
                 }
             };
+            addresses.extend(node.addresses().iter().cloned());
             let reader = node
                 .reader(&this.channel)
                 .expect("invariant: a node has the channel that it was given");
@@ -86,6 +68,7 @@ impl Cluster {
         let name = format!("node-{}", index + 1);
         let mut config = NodeConfig::new(folder.join(&name));
         config.node.name = name;
+        config.gossip.listen = vec!["/ip4/127.0.0.1/tcp/0".to_owned()];
         config.orderer.tls = OrdererTls::Server;
         let overrides = service
             .overrides()

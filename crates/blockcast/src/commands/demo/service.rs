@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, num::NonZeroU32, path::Path, sync::Arc};
 
 use block_api::{
-    Block, BlockNumber, ChainInfo, ChannelId, Clock, Endpoint, Height, Signer, SystemClock,
+    Block, BlockNumber, ChainInfo, ChannelId, Clock, Endpoint, Height, Readers, Signer, SystemClock,
 };
 use dev_orderer::{
     Config, DeliverCounts, DevOrderer, KeyKind, NodesConfig, Organization, OrganizationSpec, Pace,
@@ -116,7 +116,7 @@ impl Service {
                 let names: Vec<&str> = endpoints.iter().map(Endpoint::as_str).collect();
                 vec![
                     format!("replay: {} lead to the embedded server {}", names.join(", "), self.orderer.endpoint()),
-                    "replay: the demo's own list of nodes says who may have the blocks, not the channel's Readers"
+                    "replay: the nodes are not the channel's Readers, and give each other the blocks all the same"
                         .to_owned(),
                 ]
             }
@@ -152,6 +152,14 @@ impl Service {
 
     pub(super) fn signers(&self) -> &[Arc<dyn Signer>] {
         &self.signers
+    }
+
+    /// Who may have the blocks, where it is not the channel's configuration that says it.
+    pub(super) fn readers(&self) -> Option<Arc<dyn Readers>> {
+        match &self.what {
+            What::Order { .. } => None,
+            What::Replay { .. } => Some(Arc::new(OpenReaders)),
+        }
     }
 
     /// The height at the end.

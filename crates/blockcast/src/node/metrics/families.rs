@@ -405,6 +405,8 @@ fn gossip_events(scrape: &Scrape<'_>, samples: &mut Samples) {
         ("malformed", stats.malformed),
         ("status", stats.statuses),
         ("connection-refused", stats.connections_refused),
+        ("proof-refused", stats.proofs_refused),
+        ("not-entitled", stats.not_entitled),
         ("request-served", stats.requests_served),
         ("request-refused", stats.requests_refused),
         ("block-served", stats.blocks_served),

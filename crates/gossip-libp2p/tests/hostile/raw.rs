@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A libp2p connection without a swarm: TCP, noise and yamux, and streams negotiated by hand.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    sync::{Arc, Mutex},
+    task::Poll,
+    time::Duration,
+};
+
+use block_api::testing::within;
+use blockcast_gossip_libp2p::Multiaddr;
+use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
+use libp2p::{
+    PeerId, Transport,
+    core::{
+        Endpoint,
+        muxing::{StreamMuxerBox, StreamMuxerExt, SubstreamBox},
+        transport::{DialOpts, PortUse},
+        upgrade::Version,
+    },
+    identity, noise, tcp, yamux,
+};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinSet,
+};
+
+/// A connection to one node.
+pub(crate) struct Raw {
+    opening: mpsc::Sender<oneshot::Sender<SubstreamBox>>,
+    /// What the node sent on streams that it opened: the protocol, and the bytes until now.
+    heard: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    /// Whether the connection is gone.
+    gone: watch::Receiver<bool>,
+    _tasks: JoinSet<()>,
+}
+
+/// What the client answers on streams of one protocol that the node opens, once something came.
+pub(crate) type Script = Arc<dyn Fn(usize) -> Vec<(Duration, Vec<u8>)> + Send + Sync>;
+
+impl Raw {
+    /// Connects with the key of this seed. Streams of the protocol that the node opens are answered by
+    /// the script, whose argument counts them; others are heard.
+    pub(crate) async fn connect(
+        seed: [u8; 32],
+        address: &Multiaddr,
+        script: Option<(&'static str, Script)>,
+    ) -> Self {
+        let muxer = within("the connection", dial(seed, address)).await;
+        let (_, muxer) = muxer.unwrap();
+        let (opening, wanted) = mpsc::channel(1024);
+        let (is_gone, gone) = watch::channel(false);
+        let heard = Arc::default();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(drive(muxer, wanted, Arc::clone(&heard), script, is_gone));
+        Self {
+            opening,
+            heard,
+            gone,
+            _tasks: tasks,
+        }
+    }
+
+    /// A stream on which nothing was said yet; `None` when the node takes no more of them.
+    pub(crate) async fn open(&self) -> Option<SubstreamBox> {
+        let (reply, opened) = oneshot::channel();
+        self.opening.send(reply).await.ok()?;
+        opened.await.ok()
+    }
+
+    /// A stream of a protocol.
+    pub(crate) async fn stream(&self, protocol: &str) -> Option<SubstreamBox> {
+        let mut stream = self.open().await?;
+        let offer = [line("/multistream/1.0.0"), line(protocol)].concat();
+        stream.write_all(&offer).await.ok()?;
+        stream.flush().await.ok()?;
+        for expected in ["/multistream/1.0.0", protocol] {
+            if read_line(&mut stream).await? != expected {
+                return None;
+            }
+        }
+        Some(stream)
+    }
+
+    /// What came on streams of protocols that begin so.
+    pub(crate) fn heard(&self, protocol: &str) -> Vec<u8> {
+        let heard = self.heard.lock().unwrap();
+        let of_protocol = heard.iter().filter(|(name, _)| name.starts_with(protocol));
+        of_protocol.flat_map(|(_, bytes)| bytes.clone()).collect()
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        *self.gone.borrow()
+    }
+
+    /// Waits until the node hung up.
+    pub(crate) async fn hung_up_on(&self) {
+        let mut gone = self.gone.clone();
+        let hung_up = async { gone.wait_for(|gone| *gone).await.is_ok() };
+        assert!(within("hanging up", hung_up).await);
+    }
+}
+
+/// Whether a node takes a connection of this key, and keeps it for long enough to say anything.
+pub(crate) async fn is_taken(seed: [u8; 32], address: &Multiaddr) -> bool {
+    let Some((_, muxer)) = within("the answer", dial(seed, address)).await else {
+        return false;
+    };
+    let (opening, wanted) = mpsc::channel(1);
+    let (is_gone, mut gone) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(drive(muxer, wanted, Arc::default(), None, is_gone));
+    let (reply, opened) = oneshot::channel();
+    let asked = async {
+        opening.send(reply).await.ok()?;
+        let mut stream = opened.await.ok()?;
+        stream.write_all(&line("/multistream/1.0.0")).await.ok()?;
+        stream.flush().await.ok()?;
+        read_line(&mut stream).await
+    };
+    tokio::select! {
+        answer = within("a word or a hang-up", asked) => answer.is_some(),
+        _ = gone.wait_for(|gone| *gone) => false,
+    }
+}
+
+async fn dial(seed: [u8; 32], address: &Multiaddr) -> Option<(PeerId, StreamMuxerBox)> {
+    let key = identity::Keypair::ed25519_from_bytes(seed).unwrap();
+    let mut transport = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+        .upgrade(Version::V1)
+        .authenticate(noise::Config::new(&key).unwrap())
+        .multiplex(yamux::Config::default())
+        .boxed();
+    let options = DialOpts {
+        role: Endpoint::Dialer,
+        port_use: PortUse::New,
+    };
+    let mut address = address.clone();
+    address.pop();
+    transport.dial(address, options).unwrap().await.ok()
+}
+
+/// Moves the connection forward: opens what is wanted, and takes what the node opens.
+async fn drive(
+    mut muxer: StreamMuxerBox,
+    mut wanted: mpsc::Receiver<oneshot::Sender<SubstreamBox>>,
+    heard: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    script: Option<(&'static str, Script)>,
+    gone: watch::Sender<bool>,
+) {
+    let mut waiting = VecDeque::new();
+    let mut incoming = JoinSet::new();
+    let mut count = 0;
+    loop {
+        enum Step {
+            Took(SubstreamBox),
+            Opened(SubstreamBox),
+            Wanted(oneshot::Sender<SubstreamBox>),
+            Over,
+        }
+        let step = poll_fn(|cx| {
+            if let Poll::Ready(wish) = wanted.poll_recv(cx) {
+                return Poll::Ready(wish.map_or(Step::Over, Step::Wanted));
+            }
+            if !waiting.is_empty()
+                && let Poll::Ready(opened) = muxer.poll_outbound_unpin(cx)
+            {
+                return Poll::Ready(opened.map_or(Step::Over, Step::Opened));
+            }
+            if let Poll::Ready(took) = muxer.poll_inbound_unpin(cx) {
+                return Poll::Ready(took.map_or(Step::Over, Step::Took));
+            }
+            match muxer.poll_unpin(cx) {
+                Poll::Ready(Err(_)) => Poll::Ready(Step::Over),
+                Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
+            }
+        });
+        match step.await {
+            Step::Took(stream) => {
+                count += 1;
+                incoming.spawn(answer(stream, heard.clone(), script.clone(), count).map(drop));
+            }
+            Step::Opened(stream) => {
+                let reply: Option<oneshot::Sender<_>> = waiting.pop_front();
+                drop(reply.map(|reply| reply.send(stream)));
+            }
+            Step::Wanted(reply) => waiting.push_back(reply),
+            Step::Over => break,
+        }
+    }
+    gone.send_replace(true);
+}
+
+/// Hears what the node says on a stream that it opened; a ping is answered, as it keeps the connection.
+async fn answer(
+    mut stream: SubstreamBox,
+    heard: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    script: Option<(&'static str, Script)>,
+    count: usize,
+) -> Option<()> {
+    stream.write_all(&line("/multistream/1.0.0")).await.ok()?;
+    let mut protocol = read_line(&mut stream).await?;
+    if protocol == "/multistream/1.0.0" {
+        protocol = read_line(&mut stream).await?;
+    }
+    stream.write_all(&line(&protocol)).await.ok()?;
+    stream.flush().await.ok()?;
+    let mut buffer = vec![0; 1 << 16];
+    let place = {
+        let mut heard = heard.lock().unwrap();
+        heard.push((protocol.clone(), Vec::new()));
+        heard.len() - 1
+    };
+    let mut script = script.filter(|(of, _)| *of == protocol);
+    loop {
+        let read = stream
+            .read(&mut buffer)
+            .await
+            .ok()
+            .filter(|read| *read > 0)?;
+        if protocol.starts_with("/ipfs/ping/") {
+            stream.write_all(&buffer[..read]).await.ok()?;
+            stream.flush().await.ok()?;
+            continue;
+        }
+        heard.lock().unwrap()[place].1.extend(&buffer[..read]);
+        let Some((_, script)) = script.take() else {
+            continue;
+        };
+        for (pause, bytes) in script(count) {
+            tokio::time::sleep(pause).await;
+            stream.write_all(&bytes).await.ok()?;
+            stream.flush().await.ok()?;
+        }
+        stream.close().await.ok()?;
+    }
+}
+
+/// A line of the negotiation: its length, itself, and a line feed.
+fn line(text: &str) -> Vec<u8> {
+    let mut line = super::rpc::varint(text.len() as u64 + 1);
+    line.extend_from_slice(text.as_bytes());
+    line.push(b'\n');
+    line
+}
+
+async fn read_line(stream: &mut SubstreamBox) -> Option<String> {
+    let (mut length, mut shift) = (0usize, 0);
+    loop {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).await.ok()?;
+        length |= usize::from(byte[0] & 0x7f) << shift;
+        shift += 7;
+        if byte[0] & 0x80 == 0 {
+            break;
+        }
+    }
+    let mut text = vec![0; length];
+    stream.read_exact(&mut text).await.ok()?;
+    text.pop();
+    String::from_utf8(text).ok()
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What goes over gossipsub's streams and ours, written by hand.
+
+use block_api::{Block, ChannelId, HeaderHash};
+use sha2::{Digest, Sha256};
+
+pub(crate) const MESH: &str = "/meshsub/1.1.0";
+pub(crate) const BLOCKS: &str = "/blockcast/blocks/1";
+pub(crate) const STATUS: &str = "/blockcast/status/1";
+
+pub(crate) fn varint(mut value: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+    out
+}
+
+/// A field of bytes.
+fn field(number: u64, bytes: &[u8]) -> Vec<u8> {
+    [
+        varint(number << 3 | 2),
+        varint(bytes.len() as u64),
+        bytes.to_vec(),
+    ]
+    .concat()
+}
+
+/// An RPC with its length before it.
+pub(crate) fn rpc(parts: &[Vec<u8>]) -> Vec<u8> {
+    let body = parts.concat();
+    [varint(body.len() as u64), body].concat()
+}
+
+pub(crate) fn subscribe(topic: &str) -> Vec<u8> {
+    field(1, &[vec![8, 1], field(2, topic.as_bytes())].concat())
+}
+
+pub(crate) fn publish(topic: &str, data: &[u8]) -> Vec<u8> {
+    field(2, &[field(2, data), field(4, topic.as_bytes())].concat())
+}
+
+pub(crate) fn graft(topic: &str) -> Vec<u8> {
+    field(3, &field(3, &field(1, topic.as_bytes())))
+}
+
+/// The name of a channel's topic.
+pub(crate) fn topic(channel: &ChannelId, genesis: &HeaderHash) -> String {
+    let hash = Sha256::new()
+        .chain_update(b"blockcast/topic/1")
+        .chain_update(channel.as_str())
+        .chain_update(genesis)
+        .finalize();
+    hex::encode(hash)
+}
+
+/// A message with this block in it, of this form: 1 is whole, 2 announced.
+pub(crate) fn message(form: u8, block: &[u8]) -> Vec<u8> {
+    [&[1, form, 0, 0, 0, 0, 0, 0], block].concat()
+}
+
+pub(crate) fn whole(block: &Block) -> Vec<u8> {
+    message(1, &block.relay().to_bytes())
+}
+
+pub(crate) fn announced(block: &Block) -> Vec<u8> {
+    let header = block.without_data().with_signatures_slot_only();
+    message(2, &header.relay().to_bytes())
+}
+
+/// A frame of our streams.
+pub(crate) fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&[kind], length.as_slice(), payload].concat()
+}
+
+/// A request for a range of the topic.
+pub(crate) fn request(topic: &str, first: u64, last: u64) -> Vec<u8> {
+    let number = |number: u64, value: u64| [varint(number << 3), varint(value)].concat();
+    let topic = hex::decode(topic).unwrap();
+    let parts = [
+        vec![1],
+        field(1, &topic),
+        number(2, 2),
+        number(3, first),
+        number(4, 1),
+        number(5, last),
+        number(7, 1 << 30),
+    ];
+    frame(1, &parts.concat())
+}

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What an enemy does on streams: those it opens, and those on which it is asked.
+
+use std::{sync::Arc, time::Duration};
+
+use block_api::{Block, Height};
+use blockcast_gossip_libp2p::{Config, Offence};
+use futures::AsyncWriteExt;
+
+use crate::{
+    honest::{ENEMY, Field},
+    raw::{Raw, Script, is_taken},
+    rpc::{self, BLOCKS, MESH, STATUS},
+    topics::{enemy, with_other_data},
+};
+
+/// The first byte of a frame with a block.
+const BLOCK: u8 = 2;
+
+/// Streams on which nothing is said, in every state that they can be in, and held open.
+#[tokio::test(flavor = "multi_thread")]
+async fn hundreds_of_half_open_streams_take_no_place_from_others() {
+    let mut field = Field::start().await;
+    let raw = Raw::connect(ENEMY, &field.address(), None).await;
+    let mut held = Vec::new();
+    for protocol in [BLOCKS, STATUS, MESH] {
+        for _ in 0..60 {
+            held.extend(raw.stream(protocol).await);
+        }
+    }
+    for _ in 0..200 {
+        let Some(mut stream) = raw.open().await else {
+            break;
+        };
+        // Half of a line of the negotiation.
+        let _ = stream.write_all(&[19, b'/']).await;
+        let _ = stream.flush().await;
+        held.push(stream);
+    }
+    assert!(held.len() > 180, "{}", held.len());
+    field.keeps_pace(12).await;
+    let stats = field.stats();
+    assert!(stats.requests_refused > 0, "{stats:?}");
+    assert_eq!(stats.bans, 0, "being slow alone bans nobody");
+    drop(held);
+    field.ends(Height::new(13)).await;
+}
+
+/// The claim of four GiB is neither believed nor waited for; who makes it often is banned, though it
+/// is a peer of the configuration, and is let in again when the ban is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_that_claim_four_gib_ban_who_sends_them_for_a_time() {
+    let mut field = Field::start_with(|config| Config {
+        ban_time: Duration::from_secs(2),
+        ..config
+    })
+    .await;
+    let node = field.nodes[0].gossip.clone();
+    let nowhere = format!("/ip4/127.0.0.1/tcp/1/p2p/{}", enemy());
+    node.add_peer(nowhere.parse().unwrap()).await.unwrap();
+    let raw = Raw::connect(ENEMY, &field.address(), None).await;
+    for protocol in [MESH, STATUS] {
+        let mut stream = raw.stream(protocol).await.unwrap();
+        let claim = match protocol {
+            MESH => rpc::varint(u64::from(u32::MAX)),
+            _ => vec![4, 255, 255, 255, 255],
+        };
+        let _ = stream.write_all(&claim).await;
+        let _ = stream.flush().await;
+    }
+    field.keeps_pace(2).await;
+    let claiming = async {
+        for _ in 0..20 {
+            let Some(mut stream) = raw.stream(BLOCKS).await else {
+                break;
+            };
+            let _ = stream.write_all(&[1, 255, 255, 255, 255, 0]).await;
+            let _ = stream.flush().await;
+        }
+        raw.hung_up_on().await;
+    };
+    let ((), ()) = tokio::join!(claiming, field.keeps_pace(4));
+    let mut bans = node.bans();
+    let reason = bans.borrow().get(&enemy()).map(|ban| ban.reason);
+    assert_eq!(reason, Some(Offence::Malformed));
+    let over = bans.wait_for(|bans| bans.is_empty());
+    block_api::testing::within("the end of the ban", over)
+        .await
+        .unwrap();
+    assert!(is_taken(ENEMY, &field.address()).await);
+    assert_eq!(node.stats().bans, 1);
+    field.keeps_pace(2).await;
+    field.ends(Height::new(9)).await;
+}
+
+/// Opening streams as fast as can be, each with a request.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_requests_is_limited() {
+    let mut field = Field::start_with(|config| Config {
+        max_requests_per_second: 10.try_into().unwrap(),
+        ..config
+    })
+    .await;
+    let raw = Raw::connect(ENEMY, &field.address(), None).await;
+    let request = rpc::request(&field.topic, 0, 0);
+    let asking = async {
+        for _ in 0..300 {
+            let Some(mut stream) = raw.stream(BLOCKS).await else {
+                break;
+            };
+            let _ = stream.write_all(&request).await;
+            let _ = stream.close().await;
+        }
+    };
+    let ((), ()) = tokio::join!(asking, field.keeps_pace(8));
+    field
+        .until("the limit", |stats| stats.requests_limited >= 200)
+        .await;
+    field.ends(Height::new(9)).await;
+}
+
+/// What is answered to a request for a block that was announced.
+fn answering(answer: impl Fn(usize) -> Vec<(Duration, Vec<u8>)> + Send + Sync + 'static) -> Script {
+    Arc::new(answer)
+}
+
+/// The enemy announces a true block before anybody else has it, and gives this in its place.
+async fn gives(
+    field: &mut Field,
+    answer: impl Fn(&Block) -> Vec<(Duration, Vec<u8>)> + Send + Sync + 'static,
+) -> (Raw, Block) {
+    let block = field.chain.data(100_000);
+    let asked_for = block.clone();
+    let script = answering(move |_| answer(&asked_for));
+    let raw = Raw::connect(ENEMY, &field.address(), Some((BLOCKS, script))).await;
+    let mut stream = raw.stream(MESH).await.unwrap();
+    let announcement = rpc::publish(&field.topic, &rpc::announced(&block));
+    let sent = rpc::rpc(&[rpc::subscribe(&field.topic), announcement]);
+    stream.write_all(&sent).await.unwrap();
+    stream.flush().await.unwrap();
+    (raw, block)
+}
+
+/// Covers: NEW-11, GCH-16
+#[tokio::test(flavor = "multi_thread")]
+async fn a_false_body_of_a_true_header_is_not_stored_and_bans_who_gives_it() {
+    let mut field = Field::start().await;
+    let answer = |block: &Block| vec![(Duration::ZERO, rpc::frame(BLOCK, &with_other_data(block)))];
+    let (raw, block) = gives(&mut field, answer).await;
+    raw.hung_up_on().await;
+    let bans = field.nodes[0].gossip.bans();
+    let reason = bans.borrow().get(&enemy()).map(|ban| ban.reason);
+    assert_eq!(reason, Some(Offence::Invalid));
+    field.passes_on(&block, 1).await;
+    field.keeps_pace(4).await;
+    field.ends(Height::new(6)).await;
+}
+
+/// Covers: GCH-16
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_out_of_order_are_not_stored_and_ban_who_gives_them() {
+    let mut field = Field::start().await;
+    let mut later = field.chain.clone();
+    later.data(10);
+    let later = later.data(10);
+    let wrong = rpc::frame(BLOCK, &later.relay().to_bytes());
+    let answer = move |_: &Block| vec![(Duration::ZERO, wrong.clone())];
+    let (raw, block) = gives(&mut field, answer).await;
+    raw.hung_up_on().await;
+    let bans = field.nodes[0].gossip.bans();
+    let reason = bans.borrow().get(&enemy()).map(|ban| ban.reason);
+    assert_eq!(reason, Some(Offence::Invalid));
+    field.passes_on(&block, 1).await;
+    field.ends(Height::new(2)).await;
+}
+
+/// A body that trickles is given up, and fetched from another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_trickles_holds_nobody_up() {
+    let quick = |config| Config {
+        initial_timeout: Duration::from_millis(300),
+        idle_timeout: Duration::from_millis(300),
+        ..config
+    };
+    let mut field = Field::start_with(quick).await;
+    let answer = |block: &Block| {
+        let whole = rpc::frame(BLOCK, &block.relay().to_bytes());
+        let bytes = whole.into_iter().map(|byte| vec![byte]);
+        bytes
+            .map(|byte| (Duration::from_millis(50), byte))
+            .collect()
+    };
+    let (raw, block) = gives(&mut field, answer).await;
+    field
+        .until("giving it up", |stats| stats.offences > 0)
+        .await;
+    field.passes_on(&block, 1).await;
+    field.keeps_pace(4).await;
+    assert!(!raw.is_gone(), "being slow alone bans nobody");
+    field.ends(Height::new(6)).await;
+}
