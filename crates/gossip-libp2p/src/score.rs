@@ -12,7 +12,7 @@ use block_api::NodeId;
 pub(crate) use self::{
     allowance::Allowance,
     standing::{Banned, Standings},
-    topics::{application_score, params, thresholds, topic_params},
+    topics::{application_score, params, thresholds},
 };
 
 /// Who is banned.

@@ -10,7 +10,6 @@ use super::{EventLoop, Joined, Report, Room};
 use crate::{
     channels::{Channel, Heard, Outlook, Told},
     handle::backend,
-    score::topic_params,
     status::Entry,
     topic::TopicId,
 };
@@ -37,15 +36,6 @@ impl EventLoop {
             .gossipsub
             .subscribe(&topic.topic());
         if let Err(error) = subscribed {
-            self.access.leave(topic);
-            return Err(backend(&name, error));
-        }
-        if let Err(error) = self
-            .swarm
-            .behaviour_mut()
-            .gossipsub
-            .set_topic_params(topic.topic(), topic_params())
-        {
             self.access.leave(topic);
             return Err(backend(&name, error));
         }
