@@ -3,6 +3,7 @@
 //!
 //! Each rule is a plain function from texts to findings, so that its tests need no files.
 
+mod claims;
 mod code;
 mod covers;
 mod crates;
@@ -38,6 +39,7 @@ pub(crate) fn run(workspace: &Workspace, write: bool) -> anyhow::Result<()> {
     crates::check(workspace, &mut findings);
     check_layers(workspace, &mut findings);
     check_parity(workspace, &files, &mut findings)?;
+    findings.extend(claims::check(&workspace.read(claims::DOCUMENT)?, &files));
     findings.finish("tidy", FIX)
 }
 

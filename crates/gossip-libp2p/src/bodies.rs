@@ -1,6 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The bodies of announced blocks: who may have them, and how they come.
 
+mod assembly;
+mod bits;
+mod entries;
+mod fetch;
+mod hedges;
+mod hints;
 mod holders;
+mod link;
+mod making;
+mod scheduler;
+mod serve;
+mod shelf;
 
-pub(crate) use self::holders::Holders;
+pub(crate) use self::{
+    bits::Bits,
+    fetch::Fetcher,
+    hints::{BodyId, Hints, Manifest},
+    holders::Holders,
+    serve::Server,
+    shelf::Bodies,
+};
+
+/// The most that one requester is sent without asking again.
+pub(crate) const LARGEST_PROMISE: usize = hints::WHOLE;

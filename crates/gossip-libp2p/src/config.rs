@@ -8,6 +8,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use crate::{
     access::Others,
+    bodies,
     discovery::{MAX_ADDRESSES, check_told},
     error::ConfigError,
     identity::{Keypair, peer_address, peer_id},
@@ -128,6 +129,18 @@ pub struct Config {
     pub max_serving: NonZeroUsize,
     /// How many of them may be of one peer. Default: 8.
     pub max_serving_per_peer: NonZeroUsize,
+
+    /// How many bytes bodies of announced blocks may take that are in the making or kept for others;
+    /// what comes on top waits for room, and blocks of the store are not served without. Default:
+    /// 208 MiB, two blocks of the longest kind.
+    pub max_body_bytes: NonZeroUsize,
+    /// How many bytes of bodies may be promised to one peer and not yet sent; who asks for more is
+    /// told to come back. Default: 16 MiB.
+    pub serve_bytes_per_peer: NonZeroUsize,
+    /// The same for all peers together. Default: 256 MiB.
+    pub serve_bytes: NonZeroUsize,
+    /// How many bodies one peer may be pulling at a time; more are told to come back. Default: 64.
+    pub max_body_streams_per_peer: NonZeroUsize,
 
     /// The longest wait before the first attempt to dial a static peer again; it doubles with each
     /// attempt, and the wait is a random part of it. Default: 200 ms.
@@ -260,6 +273,10 @@ impl Config {
             max_requests_per_second: size(200),
             max_serving: size(32),
             max_serving_per_peer: size(8),
+            max_body_bytes: size(208 * 1024 * 1024),
+            serve_bytes_per_peer: size(16 * 1024 * 1024),
+            serve_bytes: size(256 * 1024 * 1024),
+            max_body_streams_per_peer: size(64),
             redial_base: Duration::from_millis(200),
             redial_cap: Duration::from_secs(10),
             stop_timeout: Duration::from_secs(5),
@@ -350,6 +367,27 @@ impl Config {
                 "inline_limit",
                 &self.inline_limit,
                 "it must be at most 16 MiB: bigger blocks are pulled",
+            );
+        }
+        if self.max_body_bytes < self.max_block {
+            return wrong(
+                "max_body_bytes",
+                &self.max_body_bytes,
+                "it must not be smaller than max_block",
+            );
+        }
+        if self.serve_bytes_per_peer.get() < bodies::LARGEST_PROMISE {
+            return wrong(
+                "serve_bytes_per_peer",
+                &self.serve_bytes_per_peer,
+                "it must be at least 4 MiB, which one peer may be sent at once",
+            );
+        }
+        if self.serve_bytes < self.serve_bytes_per_peer {
+            return wrong(
+                "serve_bytes",
+                &self.serve_bytes,
+                "it must not be smaller than serve_bytes_per_peer",
             );
         }
         if self.max_topics.get() > 65536 {
@@ -506,7 +544,8 @@ mod tests {
              status_interval: 1s, silence_limit: 3s, ping_interval: 2s, ping_timeout: 5s, connect_timeout: 10s, \
              open_timeout: 5s, initial_timeout: 10s, idle_timeout: 10s, serve_timeout: 30s, \
              ban_time: 600s, max_messages_per_second: 1000, max_requests_per_second: 200, \
-             max_serving: 32, max_serving_per_peer: 8, redial_base: 200ms, redial_cap: 10s, \
+             max_serving: 32, max_serving_per_peer: 8, max_body_bytes: 218103808, \
+             serve_bytes_per_peer: 16777216, serve_bytes: 268435456, max_body_streams_per_peer: 64, redial_base: 200ms, redial_cap: 10s, \
              stop_timeout: 5s }"
         );
     }

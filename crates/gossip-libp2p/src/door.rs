@@ -2,7 +2,7 @@
 //! The first protocol of a connection: it exists when its node has proven who it is.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     convert::Infallible,
     num::NonZeroUsize,
     task::{Context, Poll},
@@ -13,7 +13,9 @@ use libp2p::{
     core::{Endpoint, transport::PortUse},
     swarm::{
         ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
-        THandlerOutEvent, ToSwarm, dummy,
+        THandlerOutEvent, ToSwarm,
+        behaviour::{DialFailure, ListenFailure},
+        dummy,
     },
 };
 
@@ -26,7 +28,7 @@ pub(crate) struct Behaviour {
     access: Access,
     max_per_organisation: NonZeroUsize,
     /// Connections that the other behaviours may still refuse.
-    claimed: HashMap<ConnectionId, (PeerId, Known)>,
+    claimed: BTreeMap<ConnectionId, (PeerId, Known)>,
 }
 
 /// A connection is refused, though its handshakes went well.
@@ -46,7 +48,7 @@ impl Behaviour {
         Self {
             access,
             max_per_organisation,
-            claimed: HashMap::new(),
+            claimed: BTreeMap::new(),
         }
     }
 
@@ -98,22 +100,18 @@ impl NetworkBehaviour for Behaviour {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
-        match event {
-            FromSwarm::ConnectionEstablished(there) => {
-                if let Some((peer, known)) = self.claimed.remove(&there.connection_id) {
-                    self.access.connected(peer, known);
-                }
+        if let FromSwarm::ConnectionEstablished(there) = event {
+            if let Some((peer, known)) = self.claimed.remove(&there.connection_id) {
+                self.access.connected(peer, known);
             }
-            FromSwarm::ConnectionClosed(gone) if gone.remaining_established == 0 => {
+        } else if let FromSwarm::ConnectionClosed(gone) = event {
+            if gone.remaining_established == 0 {
                 self.access.disconnected(&gone.peer_id);
             }
-            FromSwarm::ListenFailure(failed) => {
-                self.claimed.remove(&failed.connection_id);
-            }
-            FromSwarm::DialFailure(failed) => {
-                self.claimed.remove(&failed.connection_id);
-            }
-            _ => {}
+        } else if let FromSwarm::ListenFailure(ListenFailure { connection_id, .. })
+        | FromSwarm::DialFailure(DialFailure { connection_id, .. }) = event
+        {
+            self.claimed.remove(&connection_id);
         }
     }
 

@@ -34,6 +34,7 @@ use self::peers::Peer;
 use crate::{
     access::Access,
     behaviour::{Behaviour, BehaviourEvent},
+    bodies::Bodies,
     channels::{Channel, Shared, Told},
     config::Config,
     dialer::Dialer,
@@ -128,6 +129,7 @@ pub(crate) enum Report {
 
 /// What handles see of the event loop without asking.
 pub(crate) struct Views {
+    pub(crate) bodies: Arc<Bodies>,
     pub(crate) peers: watch::Receiver<BTreeSet<NodeId>>,
     pub(crate) addresses: watch::Receiver<Vec<Multiaddr>>,
     pub(crate) bans: watch::Receiver<Bans>,
@@ -154,6 +156,9 @@ pub(crate) struct EventLoop {
     channels: BTreeMap<TopicId, Channel>,
     library: watch::Sender<Library>,
     access: Access,
+    bodies: Arc<Bodies>,
+    /// What may be promised of bodies to all peers, in KiB.
+    serving_bytes: Arc<Semaphore>,
     seen: Seen,
     standings: Standings,
     bans: watch::Sender<Bans>,
@@ -308,6 +313,10 @@ impl EventLoop {
         self.hang_up_on_the_dead();
         self.tell_scores();
         self.check_rights();
+        self.bodies.sweep(Instant::now(), |topic| {
+            let channel = self.channels.get(topic)?;
+            Some(channel.request.reader.info().height)
+        });
         self.keep_records();
         let topics: Vec<TopicId> = self.channels.keys().copied().collect();
         for topic in topics {

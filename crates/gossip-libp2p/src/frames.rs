@@ -29,6 +29,18 @@ pub(crate) const HELLO: u8 = 6;
 /// An identity, and a signature of its holder.
 pub(crate) const PROOF: u8 = 7;
 
+/// A question for a body.
+pub(crate) const BODY_ASK: u8 = 10;
+/// Chunks that are wanted of it.
+pub(crate) const BODY_WANT: u8 = 11;
+/// What it is, and what of it is there.
+pub(crate) const BODY_OFFER: u8 = 12;
+/// Chunks that came to the one who is asked.
+pub(crate) const BODY_HAVE: u8 = 13;
+/// A piece of it.
+pub(crate) const BODY_PIECE: u8 = 14;
+/// It is expected and not there. It has no payload.
+pub(crate) const BODY_NOT_YET: u8 = 15;
 /// Records of nodes.
 pub(crate) const RECORDS: u8 = 20;
 
@@ -126,6 +138,46 @@ where
     }))
 }
 
+/// Writes what begins a frame, whose payload of `length` bytes is written after it.
+pub(crate) async fn write_head<W>(
+    stream: &mut W,
+    kind: u8,
+    length: usize,
+    patience: Duration,
+) -> Result<(), FrameError>
+where
+    W: AsyncWrite + Unpin,
+{
+    let claimed = u32::try_from(length).map_err(|_| FrameError::TooLong {
+        claimed: length,
+        limit: u32::MAX as usize,
+    })?;
+    let [a, b, c, d] = claimed.to_be_bytes();
+    write_part(stream, &[kind, a, b, c, d], patience).await
+}
+
+/// Writes a part of a payload.
+pub(crate) async fn write_part<W>(
+    stream: &mut W,
+    mut part: &[u8],
+    patience: Duration,
+) -> Result<(), FrameError>
+where
+    W: AsyncWrite + Unpin,
+{
+    // Whoever takes bytes, however few, is given time for the next ones.
+    while !part.is_empty() {
+        let taken = timeout(patience, stream.write(part))
+            .await
+            .map_err(|_| FrameError::NotTaken { after: patience })??;
+        if taken == 0 {
+            return Err(io::Error::from(io::ErrorKind::WriteZero).into());
+        }
+        part = part.get(taken..).unwrap_or_default();
+    }
+    Ok(())
+}
+
 /// Writes a frame whose payload is these parts, one after the other, without putting them together.
 pub(crate) async fn write_frame<W>(
     stream: &mut W,
@@ -136,24 +188,10 @@ pub(crate) async fn write_frame<W>(
 where
     W: AsyncWrite + Unpin,
 {
-    let claimed = parts.iter().map(|part| part.len()).sum();
-    let length = u32::try_from(claimed).map_err(|_| FrameError::TooLong {
-        claimed,
-        limit: u32::MAX as usize,
-    })?;
-    let [a, b, c, d] = length.to_be_bytes();
-    let head = [kind, a, b, c, d];
-    for mut part in std::iter::once(head.as_slice()).chain(parts.iter().copied()) {
-        // Whoever takes bytes, however few, is given time for the next ones.
-        while !part.is_empty() {
-            let taken = timeout(patience, stream.write(part))
-                .await
-                .map_err(|_| FrameError::NotTaken { after: patience })??;
-            if taken == 0 {
-                return Err(io::Error::from(io::ErrorKind::WriteZero).into());
-            }
-            part = part.get(taken..).unwrap_or_default();
-        }
+    let length = parts.iter().map(|part| part.len()).sum();
+    write_head(stream, kind, length, patience).await?;
+    for part in parts {
+        write_part(stream, part, patience).await?;
     }
     Ok(())
 }

@@ -260,24 +260,20 @@ impl NetworkBehaviour for Behaviour {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
-        match &event {
+        if let FromSwarm::ConnectionEstablished(there) = &event {
             // One connection per node, as the limits have it.
-            FromSwarm::ConnectionEstablished(there) => {
-                let peer = Peer {
-                    connection: there.connection_id,
-                    endpoint: there.endpoint.clone(),
-                    held: BTreeSet::new(),
-                    is_cut: false,
-                };
-                self.peers.insert(there.peer_id, peer);
+            let peer = Peer {
+                connection: there.connection_id,
+                endpoint: there.endpoint.clone(),
+                held: BTreeSet::new(),
+                is_cut: false,
+            };
+            self.peers.insert(there.peer_id, peer);
+        } else if let FromSwarm::ConnectionClosed(gone) = &event {
+            let peer = self.peers.remove(&gone.peer_id);
+            if peer.is_some_and(|peer| peer.is_cut) {
+                return;
             }
-            FromSwarm::ConnectionClosed(gone) => {
-                let peer = self.peers.remove(&gone.peer_id);
-                if peer.is_some_and(|peer| peer.is_cut) {
-                    return;
-                }
-            }
-            _ => {}
         }
         self.inner.on_swarm_event(event);
     }

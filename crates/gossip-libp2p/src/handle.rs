@@ -10,16 +10,14 @@ use std::{
 
 use async_trait::async_trait;
 use block_api::{
-    Block, BlockSource, BoxError, Capabilities, ChannelId, Delivery, Endpoint, Fault, FetchError,
-    Gossip, GossipChannel, GossipError, JoinRequest, Membership, NodeId, StreamRequest,
-    VerifiedBlock,
+    Block, BlockSource, BoxError, Capabilities, ChannelId, Fault, FetchError, Gossip,
+    GossipChannel, GossipError, JoinRequest, Membership, NodeId, VerifiedBlock,
 };
-use futures::StreamExt as _;
 use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol, metrics::Registry};
 use tokio::{
     sync::{Mutex, mpsc, oneshot, watch},
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -28,11 +26,12 @@ use tokio_util::{
 use tracing::warn;
 
 use crate::{
+    bodies::{Bodies, BodyId, Fetcher},
     channels::Shared,
     config::{Config, INLINE_CONFIG},
     error::{AddPeerError, OpenError, StartError},
     event_loop::{Command, EventLoop, Published},
-    identity::{node_id, peer_address, peer_id},
+    identity::{peer_address, peer_id},
     score::{Ban, Bans, Offence},
     source::PeerSource,
     stats::{Counters, Stats},
@@ -59,6 +58,7 @@ struct Inner {
     node: NodeId,
     config: Arc<Config>,
     commands: mpsc::Sender<Command>,
+    bodies: Arc<Bodies>,
     peers: watch::Receiver<BTreeSet<NodeId>>,
     addresses: watch::Receiver<Vec<Multiaddr>>,
     bans: watch::Receiver<Bans>,
@@ -143,6 +143,7 @@ impl Libp2pGossip {
             node: config.identity.node_id(),
             config,
             commands,
+            bodies: views.bodies,
             peers: views.peers,
             addresses: views.addresses,
             bans: views.bans,
@@ -278,6 +279,13 @@ impl GossipChannel for JoinedChannel {
         let (mut message, limit) = if whole.len() <= inline_limit {
             (encode(Form::Whole, whole.len(), &whole), self.max_message)
         } else {
+            let id = BodyId {
+                topic: self.shared.topic,
+                number: block.number(),
+                hash: block.header_hash(),
+            };
+            // Those who hear of it come for it at once.
+            self.inner.bodies.keep(id, block.block());
             let announcement = encode(Form::Announcement, whole.len(), &attestation.relay());
             (announcement, MAX_ANNOUNCEMENT)
         };
@@ -305,20 +313,14 @@ impl GossipChannel for JoinedChannel {
     }
 
     async fn fetch(&self, announcement: &Block) -> Result<Block, FetchError> {
-        let mut pause = Duration::from_millis(10);
-        loop {
-            let members = self.shared.members.borrow().clone();
-            for peer in self.shared.holders.of(announcement, &members) {
-                if let Some(block) = self.fetch_from(&peer, announcement).await {
-                    return Ok(block);
-                }
-            }
-            tokio::select! {
-                biased;
-                () = self.shared.left.cancelled() => return Err(FetchError::Closed),
-                () = sleep(pause) => pause = (pause * 2).min(Duration::from_millis(250)),
-            }
-        }
+        let fetcher = Fetcher {
+            bodies: &self.inner.bodies,
+            shared: &self.shared,
+            opener: &self.inner.opener(),
+            config: &self.inner.config,
+            counters: &self.inner.counters,
+        };
+        fetcher.fetch(announcement).await
     }
 
     fn set_pulling(&self, pulling: bool) {
@@ -373,22 +375,6 @@ impl GossipChannel for JoinedChannel {
         {
             let _ = left.await;
         }
-    }
-}
-
-impl JoinedChannel {
-    async fn fetch_from(&self, peer: &PeerId, announcement: &Block) -> Option<Block> {
-        let holder = node_id(peer);
-        let (source, number) = (self.source(&holder)?, announcement.number());
-        let request = StreamRequest::range(self.channel.clone(), number, number);
-        let opened = source.open(&Endpoint::of_node(&holder), &request).await;
-        let Delivery::Block(given) = opened.ok()?.next().await?.ok()? else {
-            return None;
-        };
-        let data = given.data_bytes()?;
-        let (head, tail) = announcement.around_data(data.len());
-        let block = Block::parse([head.as_slice(), &data, &tail].concat().into()).ok()?;
-        block.has_claimed_data().then_some(block)
     }
 }
 

@@ -93,7 +93,12 @@ where
     end(stream, DeliverStatus::Unavailable, patience).await
 }
 
-async fn end<S>(stream: &mut S, status: DeliverStatus, patience: Duration) -> Result<(), FrameError>
+/// Says how an answer ended, and closes the stream.
+pub(crate) async fn end<S>(
+    stream: &mut S,
+    status: DeliverStatus,
+    patience: Duration,
+) -> Result<(), FrameError>
 where
     S: AsyncWrite + Unpin,
 {

@@ -51,6 +51,12 @@ pub struct Stats {
     pub offences: u64,
     /// Peers that were banned.
     pub bans: u64,
+    /// Bodies of announced blocks that were fetched.
+    pub bodies_fetched: u64,
+    /// Bytes of bodies that were sent on request.
+    pub body_bytes_served: u64,
+    /// Bytes of bodies that came, be they of use or not.
+    pub body_bytes_came: u64,
 }
 
 macro_rules! counters {
@@ -95,6 +101,9 @@ counters!(
     requests_limited,
     offences,
     bans,
+    bodies_fetched,
+    body_bytes_served,
+    body_bytes_came,
 );
 
 impl Counter {

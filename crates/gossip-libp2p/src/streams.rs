@@ -40,6 +40,8 @@ pub(crate) const BLOCKS: StreamProtocol = StreamProtocol::new("/blockcast/blocks
 /// One status after the other, from who opened the stream.
 pub(crate) const STATUS: StreamProtocol = StreamProtocol::new("/blockcast/status/1");
 
+/// The body of one block, in chunks, also from those that do not have all of it yet.
+pub(crate) const BODIES: StreamProtocol = StreamProtocol::new("/blockcast/bodies/1");
 /// Where other nodes are, from who opened the stream.
 pub(crate) const PEERS: StreamProtocol = StreamProtocol::new("/blockcast/peers/1");
 
@@ -165,7 +167,8 @@ impl ConnectionHandler for Handler {
     type OutboundOpenInfo = Opened;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Offer> {
-        SubstreamProtocol::new(Offer(vec![BLOCKS, STATUS, PEERS]), ()).with_timeout(self.patience)
+        SubstreamProtocol::new(Offer(vec![BLOCKS, BODIES, STATUS, PEERS]), ())
+            .with_timeout(self.patience)
     }
 
     fn poll(

@@ -2,6 +2,7 @@
 //! The bytes that travel between nodes. Every form begins with a version; what a reader does not
 //! know in a form of its own version, it skips.
 
+mod body;
 mod message;
 mod range;
 mod status;
@@ -10,6 +11,7 @@ mod status;
 use crate::discovery::parse_records;
 
 pub(crate) use self::{
+    body::{Ask, Offer, PIECE_HEAD, Want, parse_have, parse_piece, put_have},
     message::{COPY_AT, Form, MAX_ANNOUNCEMENT, encode, parse},
     range::{RangeRequest, UnreadableRange, parse_end, put_end},
     status::{StatusMessage, UnreadableStatus},
@@ -26,6 +28,10 @@ pub fn fuzz_wire(data: &[u8]) {
     drop(RangeRequest::parse(data));
     drop(StatusMessage::parse(&bytes));
     let _ = parse_end(data);
+    drop(Ask::parse(data));
+    drop(Want::parse(data));
+    drop(Offer::parse(data));
+    let _ = parse_piece(data);
     drop(parse_records(&bytes));
     crate::membership::fuzz(data);
 }

@@ -4,6 +4,7 @@
 
 mod channel;
 mod config;
+mod joined;
 mod network;
 mod node;
 mod source;

@@ -8,21 +8,19 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use block_api::{
-    Answer, Block, BlockNumber, BlockSource, Candidate, Capabilities, ChannelId, ChannelStatus,
-    Delivery, Endpoint, Fault, FetchError, Gossip, GossipChannel, GossipError, JoinRequest,
-    Membership, NodeId, StreamRequest, VerifiedBlock,
+    Answer, Block, BlockNumber, Candidate, Capabilities, ChannelId, ChannelStatus, Fault, Gossip,
+    GossipError, JoinRequest, Membership, NodeId,
 };
 use bytes::Bytes;
-use futures::StreamExt as _;
 use tokio::{
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, trace};
@@ -30,16 +28,12 @@ use tracing::{debug, trace};
 use crate::{
     MemoryNetwork, NodeConfig,
     channel::{Channel, Parked, Topic, unpark},
+    joined::Joined,
     network::Kind,
-    source::PeerSource,
 };
 
 /// How many faults are kept; of further ones nothing is.
 const BLAMES: usize = 1024;
-/// How long to wait before the holders of an announced block are asked again; it doubles each time.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
-/// What the wait never exceeds.
-const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// A node of a [`MemoryNetwork`]. Cloning gives another handle to the same node.
 #[derive(Debug, Clone)]
@@ -67,7 +61,7 @@ struct State {
 }
 
 #[derive(Debug, Clone)]
-enum Message {
+pub(crate) enum Message {
     Block {
         topic: Topic,
         number: BlockNumber,
@@ -86,14 +80,6 @@ struct Arrival {
     from: Arc<Node>,
     takes: Duration,
     message: Message,
-}
-
-/// The handle of a joined channel.
-#[derive(Debug)]
-struct Joined {
-    network: MemoryNetwork,
-    node: Arc<Node>,
-    channel: Arc<Channel>,
 }
 
 impl MemoryGossip {
@@ -192,106 +178,6 @@ impl Gossip for MemoryGossip {
     }
 }
 
-#[async_trait]
-impl GossipChannel for Joined {
-    async fn publish(&self, block: &VerifiedBlock) -> Result<(), GossipError> {
-        if self.channel.left.is_cancelled() {
-            return Err(GossipError::Closed);
-        }
-        // Everyone needs a config block at once, to judge what comes after it.
-        let (is_config, number, block) = (block.is_config(), block.number(), block.block());
-        let is_inline = is_config || block.raw().len() <= self.node.config.inline_limit;
-        let relay = if is_inline {
-            block.relay()
-        } else {
-            block.without_data().relay()
-        };
-        let bytes = relay.to_bytes();
-        self.channel
-            .remember(&bytes, self.node.config.seen_messages.get());
-        self.node.send_to_all(
-            &self.network,
-            &Message::Block {
-                topic: self.channel.topic.clone(),
-                number,
-                bytes,
-            },
-            None,
-        );
-        Ok(())
-    }
-
-    async fn fetch(&self, announcement: &Block) -> Result<Block, FetchError> {
-        let mut pause = SHORTEST_PAUSE;
-        loop {
-            if self.channel.left.is_cancelled() {
-                return Err(FetchError::Closed);
-            }
-            for holder in self.channel.holders(announcement) {
-                if let Some(block) = self.fetch_from(&holder, announcement).await {
-                    return Ok(block);
-                }
-            }
-            tokio::select! {
-                biased;
-                () = self.channel.left.cancelled() => {}
-                () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
-            }
-        }
-    }
-
-    fn set_pulling(&self, pulling: bool) {
-        if self.channel.pulling.swap(pulling, Ordering::SeqCst) != pulling {
-            self.channel.status_changed.notify_one();
-        }
-    }
-
-    fn source(&self, node: &NodeId) -> Option<Arc<dyn BlockSource>> {
-        let peer = self.network.neighbour(&self.node.id, node)?;
-        peer.channel(&self.channel.topic)?;
-        let topic = self.channel.topic.clone();
-        Some(Arc::new(PeerSource::new(
-            self.network.clone(),
-            self.node.clone(),
-            peer,
-            topic,
-        )))
-    }
-
-    fn blame(&self, node: &NodeId, fault: Fault) {
-        let mut state = self.node.state();
-        if state.blamed.len() < BLAMES {
-            state.blamed.push((node.clone(), fault));
-        }
-    }
-
-    async fn leave(&self) {
-        {
-            let mut state = self.node.state();
-            // The channel may have been joined again under a newer handle.
-            let current = state.channels.get(&self.channel.topic);
-            if current.is_some_and(|current| Arc::ptr_eq(current, &self.channel)) {
-                state.channels.remove(&self.channel.topic);
-            }
-        }
-        self.channel.close();
-    }
-}
-
-impl Joined {
-    async fn fetch_from(&self, holder: &NodeId, announcement: &Block) -> Option<Block> {
-        let source = self.source(holder)?;
-        let (channel, number) = (&self.channel.topic.0, announcement.number());
-        let request = StreamRequest::range(channel.clone(), number, number);
-        let endpoint = Endpoint::of_node(holder);
-        let mut stream = source.open(&endpoint, &request).await.ok()?;
-        match stream.next().await? {
-            Ok(Delivery::Block(block)) => body_of(announcement, &block),
-            Ok(Delivery::Status(_)) | Err(_) => None,
-        }
-    }
-}
-
 impl Node {
     pub(crate) fn id(&self) -> &NodeId {
         &self.id
@@ -299,6 +185,26 @@ impl Node {
 
     pub(crate) fn channel(&self, topic: &Topic) -> Option<Arc<Channel>> {
         self.state().channels.get(topic).cloned()
+    }
+
+    pub(crate) fn config(&self) -> &NodeConfig {
+        &self.config
+    }
+
+    /// Forgets a channel, unless it was joined again under a newer handle.
+    pub(crate) fn forget(&self, channel: &Arc<Channel>) {
+        let mut state = self.state();
+        let current = state.channels.get(&channel.topic);
+        if current.is_some_and(|current| Arc::ptr_eq(current, channel)) {
+            state.channels.remove(&channel.topic);
+        }
+    }
+
+    pub(crate) fn note_blame(&self, node: &NodeId, fault: Fault) {
+        let mut state = self.state();
+        if state.blamed.len() < BLAMES {
+            state.blamed.push((node.clone(), fault));
+        }
     }
 
     /// The identity that it proves in a channel.
@@ -321,7 +227,7 @@ impl Node {
         }
     }
 
-    fn send_to_all(
+    pub(crate) fn send_to_all(
         self: &Arc<Self>,
         network: &MemoryNetwork,
         message: &Message,
@@ -451,14 +357,6 @@ impl Message {
             Self::Status { .. } => Kind::Status,
         }
     }
-}
-
-/// An announced block with the data of a block that a neighbour gave; `None` when it is not its data.
-fn body_of(announcement: &Block, given: &Block) -> Option<Block> {
-    let data = given.data_bytes()?;
-    let (head, tail) = announcement.around_data(data.len());
-    let block = Block::parse([head.as_slice(), &data, &tail].concat().into()).ok()?;
-    block.has_claimed_data().then_some(block)
 }
 
 /// Tells the neighbours how this node stands, regularly: a link may lose a status.

@@ -195,6 +195,14 @@ pub(crate) const TABLE: &[Row] = &[
             ],
         )
     },
+    Row {
+        // It is the proof that a gossip backend needs nothing but the seam.
+        layer: None,
+        // A node runs on it.
+        tests_may_use: &["block-api[testing]", "blockcast", "dev-orderer"],
+        without: LIBP2P_AND_TONIC,
+        ..row("tcp-gossip", "tcp-gossip", 0, &["block-api"])
+    },
     tool("xtask"),
     tool("xtask-codegen"),
 ];

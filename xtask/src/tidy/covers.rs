@@ -89,7 +89,7 @@ fn comment(line: &str) -> Option<&str> {
 }
 
 /// The name of the function that begins in this line.
-fn function(line: &str) -> Option<&str> {
+pub(super) fn function(line: &str) -> Option<&str> {
     let mut rest = line.trim_start();
     for word in ["pub(crate) ", "pub(super) ", "pub ", "async "] {
         rest = rest.strip_prefix(word).unwrap_or(rest);
@@ -101,12 +101,15 @@ fn function(line: &str) -> Option<&str> {
 }
 
 /// The crate of a file by the name of its directory; tooling covers no behaviour of the product.
-fn crate_of(path: &str) -> Option<&str> {
+pub(super) fn crate_of(path: &str) -> Option<&str> {
     if let Some(rest) = path.strip_prefix("crates/") {
         return rest.split('/').next();
     }
     if path.starts_with("tests/consumer/") {
         return Some("standalone-consumer");
+    }
+    if path.starts_with("tests/tcp-gossip/") {
+        return Some("tcp-gossip");
     }
     path.starts_with("tests/").then_some("e2e-tests")
 }
@@ -156,6 +159,10 @@ mod tests {
         assert_eq!(
             crate_of("tests/consumer/src/main.rs"),
             Some("standalone-consumer")
+        );
+        assert_eq!(
+            crate_of("tests/tcp-gossip/tests/conformance.rs"),
+            Some("tcp-gossip")
         );
         assert_eq!(crate_of("xtask/src/main.rs"), None);
     }

@@ -120,9 +120,11 @@ impl Readers for MemberReaders {
         now: SystemTime,
     ) -> Result<(), ReadersDenied> {
         let rules = self.rules();
-        let organisation = Fields::new(identity).find_map(|field| match field.ok()?.value {
-            Value::Bytes(name, _) => Some(String::from_utf8_lossy(name).into_owned()),
-            _ => None,
+        let organisation = Fields::new(identity).find_map(|field| {
+            let Value::Bytes(name, _) = field.ok()?.value else {
+                return None;
+            };
+            Some(String::from_utf8_lossy(name).into_owned())
         });
         if made != signature(identity, message) {
             return Err(ReadersDenied::new("the signature is not by this identity"));

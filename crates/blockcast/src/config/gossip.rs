@@ -82,11 +82,11 @@ pub struct GossipSection {
     /// The addresses at which nodes of its own organisation reach it. They are told to no other.
     /// Default: none.
     pub internal_addrs: Vec<String>,
-    /// With how many nodes it connects by itself, of those that others tell it of. The nodes of
-    /// `peers` come beside them. Default: 16.
+    /// While fewer nodes than that are connected, ones are dialled that others told of; 0 dials those
+    /// of `peers` alone. Default: 16.
     pub target_peers: usize,
-    /// Whether nodes in the local network are found by multicast DNS, for development.
-    /// Default: `false`.
+    /// Whether nodes in the local network are found by multicast DNS, for development. It takes the
+    /// feature `mdns`. Default: `false`.
     pub mdns: bool,
     /// Blocks up to this size go on the topic whole; bigger ones are announced and pulled, but for
     /// config blocks of up to 1 MiB. Default: 64 KiB.
@@ -98,7 +98,7 @@ pub struct GossipSection {
     /// How many of them may be of one organisation; those of `peers` may be more. Default: half of
     /// `max_peers`.
     pub max_peers_per_org: Option<usize>,
-    /// When the process has so much memory, further connections are refused. Default: no limit.
+    /// When the process uses so much memory, no connection is made or taken. Default: no limit.
     pub max_memory: Option<ByteSize>,
     /// How long a node is kept out that broke the rules again and again. Default: 10 min.
     pub ban_time: HumanDuration,
@@ -218,6 +218,15 @@ impl NodeConfig {
             "write a multiaddress with the id of the peer, as in /ip4/192.0.2.7/tcp/7100/p2p/12D3Koo…",
         )?;
         config.admission = gossip.admission()?;
+        let reason = "write a multiaddress without an id, as in /dns4/node1.example.com/tcp/7100";
+        config.external_addrs = addresses("gossip.external_addrs", &gossip.external_addrs, reason)?;
+        config.internal_addrs = addresses("gossip.internal_addrs", &gossip.internal_addrs, reason)?;
+        config.target_peers = gossip.target_peers;
+        config.mdns = gossip.mdns;
+        let memory = gossip.max_memory;
+        config.max_memory = memory
+            .map(|memory| size("gossip.max_memory", memory))
+            .transpose()?;
         config.inline_limit = size("gossip.inline_limit", gossip.inline_limit)?;
         config.max_block = size("gossip.max_block", gossip.max_block)?;
         config.max_peers = number("gossip.max_peers", gossip.max_peers)?;
@@ -225,6 +234,7 @@ impl NodeConfig {
         config.max_peers_per_org = per_org
             .map(|peers| number("gossip.max_peers_per_org", peers))
             .transpose()?;
+        config.ban_time = gossip.ban_time.get();
         config.status_interval = gossip.status_interval.get();
         config.silence_limit = self.delivery.takeover.get();
         Ok(config)
@@ -268,6 +278,49 @@ readers = \"own-organisation\"
         let config = NodeConfig::from_toml(&format!("[gossip]\n{gossip}\n{CHANNELS}")).unwrap();
         config.validate().unwrap();
         config
+    }
+
+    /// What the network of a configuration is told.
+    fn libp2p(gossip: &str) -> gossip_libp2p::Config {
+        let key = Keypair::from_seed([7; 32]);
+        config(gossip).libp2p(key, Arc::new(Unasked)).unwrap()
+    }
+
+    #[test]
+    fn who_may_connect_and_how_nodes_are_found_reaches_the_network() {
+        let told = libp2p(
+            "network = \"test\"
+            external_addrs = [\"/dns4/node1.example.com/tcp/7100\"]
+            internal_addrs = [\"/ip4/10.1.2.3/tcp/7100\", \"/ip4/10.1.2.3/udp/7100/quic-v1\"]
+            target_peers = 0
+            max_peers_per_org = 5
+            max_memory = \"1GiB\"
+            ban_time = \"3min\"",
+        );
+        assert_eq!(told.network, "test");
+        assert_eq!(told.ban_time.as_secs(), 180);
+        let addresses = (told.external_addrs.len(), told.internal_addrs.len());
+        assert_eq!((addresses, told.target_peers), ((1, 2), 0));
+        let limits = (told.max_peers_per_org, told.max_memory);
+        assert_eq!(limits, (NonZeroUsize::new(5), NonZeroUsize::new(1 << 30)));
+        assert_eq!(told.admission, Admission::Members);
+
+        let id = Keypair::from_seed([8; 32]).node_id();
+        let told = libp2p(&format!("admission = \"list\"\nallow = [\"{id}\"]"));
+        assert_eq!(told.admission, Admission::AllowList([id].into()));
+        let told = libp2p("admission = \"list\"");
+        assert_eq!(told.admission, Admission::AllowList(BTreeSet::new()));
+    }
+
+    /// What a build cannot do is an error, and no key without effect.
+    #[test]
+    fn mdns_is_on_where_it_was_built_in() {
+        let text = format!("[gossip]\nmdns = true\n{CHANNELS}");
+        let verdict = NodeConfig::from_toml(&text).unwrap().validate();
+        assert_eq!(verdict.is_ok(), cfg!(feature = "mdns"));
+        let error = verdict.err().map(|error| error.to_string());
+        assert!(error.is_none_or(|error| error.contains("without the feature mdns")));
+        assert!(!libp2p("").mdns);
     }
 
     #[test]

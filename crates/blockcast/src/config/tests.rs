@@ -350,6 +350,18 @@ fn mistakes_are_named_with_their_remedy() {
             &["gossip.max_peers_per_org", "1 at least"],
         ),
         (
+            "[gossip]\nexternal_addrs = [\"node1:7100\"]",
+            &["gossip.external_addrs", "node1:7100", "/dns4/"],
+        ),
+        (
+            "[gossip]\ninternal_addrs = [\"/ip4/10.0.0.1/tcp/80\"]",
+            &["gossip: internal_addrs", "80"],
+        ),
+        (
+            "[gossip]\nmax_memory = 0",
+            &["gossip.max_memory", "1 byte at least"],
+        ),
+        (
             "[gossip]\ninline_limit = \"64k\"",
             &["\"64k\"", "\"64MiB\""],
         ),

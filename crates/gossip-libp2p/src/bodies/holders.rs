@@ -8,7 +8,7 @@ use std::{
 
 use block_api::{Block, BlockNumber, HeaderHash, Height};
 use libp2p::PeerId;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, futures::Notified};
 
 /// Of how many blocks of a channel it is remembered who announced them.
 const ANNOUNCED: usize = 256;
@@ -59,6 +59,11 @@ impl Holders {
     /// A node takes part no longer.
     pub(crate) fn left(&self, peer: &PeerId) {
         self.known().heights.remove(peer);
+    }
+
+    /// Waits until any of it changed.
+    pub(crate) fn changed(&self) -> Notified<'_> {
+        self.shared.changed.notified()
     }
 
     /// Which of the members may have the body of a block, the likeliest first: who announced it, who

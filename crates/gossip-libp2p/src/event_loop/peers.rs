@@ -24,12 +24,13 @@ use tracing::{Instrument, debug, debug_span, info, warn};
 
 use super::{EventLoop, Report};
 use crate::{
+    bodies::Server,
     channels::Heard,
     discovery::{Link, is_here},
     score::{Allowance, Offence},
     serve::{refuse, serve},
     status::{Outbox, Rhythm, hear, tell},
-    streams::{Incoming, PEERS, STATUS},
+    streams::{BODIES, Incoming, PEERS, STATUS},
     topic::TopicId,
     wire::StatusMessage,
 };
@@ -64,6 +65,9 @@ pub(super) struct Peer {
     /// How many candidates of it wait for an answer.
     pub(super) waiting: usize,
     serving: Arc<Semaphore>,
+    /// Streams for bodies, and what may be promised on them, in KiB.
+    serving_bodies: Arc<Semaphore>,
+    serving_bytes: Arc<Semaphore>,
     /// How it is told of others, and tells of them.
     pub(super) link: Link,
     /// Ends every task that is about this peer.
@@ -111,6 +115,10 @@ impl EventLoop {
             requests: Allowance::new(now),
             waiting: 0,
             serving: Arc::new(Semaphore::new(self.config.max_serving_per_peer.get())),
+            serving_bodies: Arc::new(Semaphore::new(self.config.max_body_streams_per_peer.get())),
+            serving_bytes: Arc::new(Semaphore::new(
+                self.config.serve_bytes_per_peer.get() / 1024,
+            )),
             link: self.begin_telling(peer, is_here(address)),
             gone,
         };
@@ -220,11 +228,38 @@ impl EventLoop {
         let patience = self.config.serve_timeout;
         let gone = state.gone.clone();
         let span = debug_span!("serve", %peer);
+        if protocol == BODIES
+            && let Ok(permit) = state.serving_bodies.clone().try_acquire_owned()
+        {
+            let budgets = [state.serving_bytes.clone(), self.serving_bytes.clone()];
+            let (bodies, library) = (self.bodies.clone(), self.library.subscribe());
+            let access = self.access.clone();
+            let served = async move {
+                let server = Server {
+                    bodies: &bodies,
+                    library: &library,
+                    access: &access,
+                    peer,
+                    patience,
+                    budgets,
+                    counters: &counters,
+                };
+                if let Err(error) = server.serve(stream).await {
+                    debug!(%error, "request for a body broke off");
+                }
+                drop(permit);
+            };
+            self.tasks
+                .spawn(gone.run_until_cancelled_owned(served).instrument(span));
+            return;
+        }
         let permits = (
             state.serving.clone().try_acquire_owned(),
             self.serving.clone().try_acquire_owned(),
         );
-        if let (Ok(of_peer), Ok(of_all)) = permits {
+        if let (Ok(of_peer), Ok(of_all)) = permits
+            && protocol != BODIES
+        {
             let library = self.library.subscribe();
             let reporting = self.reporting.clone();
             let access = self.access.clone();

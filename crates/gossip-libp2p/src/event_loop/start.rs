@@ -26,6 +26,7 @@ use super::{Command, EventLoop, Views};
 use crate::{
     access::Access,
     behaviour::swarm,
+    bodies::Bodies,
     config::ValidConfig,
     dialer::Dialer,
     discovery::{Directory, Own},
@@ -82,7 +83,9 @@ impl EventLoop {
         let (reporting, reports) = mpsc::channel(REPORTS);
         let (connected, addresses) = (watch::Sender::default(), watch::Sender::default());
         let bans = watch::Sender::default();
+        let bodies = Bodies::new(config.identity.clone(), config.max_body_bytes.get());
         let views = Views {
+            bodies: bodies.clone(),
             peers: connected.subscribe(),
             addresses: addresses.subscribe(),
             bans: bans.subscribe(),
@@ -116,6 +119,8 @@ impl EventLoop {
             room: FuturesUnordered::new(),
             serving: Arc::new(Semaphore::new(config.max_serving.get())),
             refusing: Arc::new(Semaphore::new(config.max_serving.get())),
+            bodies,
+            serving_bytes: Arc::new(Semaphore::new(config.serve_bytes.get() / 1024)),
             version: 0,
             config,
         };

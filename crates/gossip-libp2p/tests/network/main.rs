@@ -3,6 +3,7 @@
 
 mod access;
 mod blocks;
+mod bodies;
 #[cfg(test)]
 mod discovery;
 #[cfg(test)]
@@ -14,8 +15,11 @@ mod member;
 #[cfg(all(test, feature = "mdns"))]
 mod nearby;
 #[cfg(test)]
-#[path = "../support/raw.rs"]
 mod raw;
+mod rights;
+#[cfg(test)]
+mod session;
+mod strangers;
 #[path = "../support/mod.rs"]
 #[cfg(test)]
 mod support;

@@ -90,6 +90,15 @@ impl Member {
 
 /// Joins all nodes of a line to one channel, and waits until each has heard its neighbours.
 pub(crate) async fn line(nodes: &[Libp2pGossip]) -> (Vec<Member>, TestChain) {
+    let links: Vec<(usize, usize)> = (1..nodes.len()).map(|place| (place - 1, place)).collect();
+    joined(nodes, &links).await
+}
+
+/// The same for nodes that are linked otherwise.
+pub(crate) async fn joined(
+    nodes: &[Libp2pGossip],
+    links: &[(usize, usize)],
+) -> (Vec<Member>, TestChain) {
     let mut chain = TestChain::new("ch");
     let genesis = chain.config();
     let mut members = Vec::new();
@@ -97,9 +106,12 @@ pub(crate) async fn line(nodes: &[Libp2pGossip]) -> (Vec<Member>, TestChain) {
         members.push(Member::join(node, "ch", &genesis).await);
     }
     for (place, member) in members.iter_mut().enumerate() {
-        let before = place.checked_sub(1).and_then(|before| nodes.get(before));
-        let neighbours: Vec<&Libp2pGossip> =
-            before.into_iter().chain(nodes.get(place + 1)).collect();
+        let neighbours = links.iter().filter_map(|(one, other)| match place {
+            here if here == *one => nodes.get(*other),
+            here if here == *other => nodes.get(*one),
+            _ => None,
+        });
+        let neighbours: Vec<&Libp2pGossip> = neighbours.collect();
         member.hears(&neighbours).await;
     }
     (members, chain)

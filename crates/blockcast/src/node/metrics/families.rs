@@ -234,6 +234,7 @@ pub(super) const FAMILIES: &[Family] = &[
                     ("stored", stored.into_iter().sum()),
                     ("rejected", stats.rejected),
                     ("ignored", stats.ignored),
+                    ("limited", stats.limited),
                     ("unlinked", stats.unlinked),
                 ] {
                     samples.add(channel, [("verdict", verdict)], count(number));
@@ -384,6 +385,17 @@ pub(super) const FAMILIES: &[Family] = &[
         },
     },
     Family {
+        name: "gossip_banned",
+        help: "Nodes that are kept out for a time, because they broke the rules again and again",
+        unit: None,
+        kind: Gauge,
+        read: |scrape, samples| {
+            if let Some(gossip) = &scrape.view.gossip {
+                samples.put([], count(gossip.bans().borrow().len() as u64));
+            }
+        },
+    },
+    Family {
         name: "gossip_events",
         help: "What the network among nodes counted",
         unit: None,
@@ -404,12 +416,18 @@ fn gossip_events(scrape: &Scrape<'_>, samples: &mut Samples) {
         ("rejected", stats.rejected),
         ("malformed", stats.malformed),
         ("status", stats.statuses),
+        ("record", stats.records),
+        ("record-refused", stats.records_refused),
         ("connection-refused", stats.connections_refused),
         ("proof-refused", stats.proofs_refused),
         ("not-entitled", stats.not_entitled),
         ("request-served", stats.requests_served),
         ("request-refused", stats.requests_refused),
         ("block-served", stats.blocks_served),
+        ("message-limited", stats.messages_limited),
+        ("stream-limited", stats.requests_limited),
+        ("offence", stats.offences),
+        ("ban", stats.bans),
     ] {
         samples.put([("event", event)], count(number));
     }

@@ -119,6 +119,10 @@ impl ChannelRepair {
         let config = gossip_libp2p::Config {
             // It asks those that it dials, and nobody needs to find it.
             listen: Vec::new(),
+            external_addrs: Vec::new(),
+            internal_addrs: Vec::new(),
+            target_peers: 0,
+            mdns: false,
             ..self.config.libp2p(key, identity.signer.clone())?
         };
         let request = JoinRequest {

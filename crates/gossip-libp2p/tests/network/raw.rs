@@ -3,6 +3,7 @@
 
 use std::{future::poll_fn, io, pin::pin, sync::Arc, task::Poll};
 
+use block_api::testing::MemberKey;
 use blockcast_gossip_libp2p::PeerId;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::{
@@ -14,7 +15,6 @@ use libp2p::{
     },
     identity, noise, tcp, yamux,
 };
-use sha2::{Digest, Sha256};
 
 /// The kinds of the frames of the proof.
 const HELLO: u8 = 6;
@@ -62,18 +62,9 @@ pub(crate) fn proof(identity: &[u8], signature: &[u8]) -> Vec<u8> {
     payload
 }
 
-/// What the holder of an identity signs with in these tests.
-pub(crate) fn signature(identity: &[u8], message: &[u8]) -> Vec<u8> {
-    let hash = Sha256::new()
-        .chain_update(b"the key of ")
-        .chain_update(identity)
-        .chain_update(message);
-    hash.finalize().to_vec()
-}
-
-/// An honest proof of this identity.
-pub(crate) fn honest(identity: &'static [u8]) -> Prove {
-    Arc::new(move |talk| proof(identity, &signature(identity, &talk.signed())))
+/// An honest proof of this member.
+pub(crate) fn honest(member: MemberKey) -> Prove {
+    Arc::new(move |talk| proof(&member.serialized(), &member.signature(&talk.signed())))
 }
 
 /// Connections over TCP, and over QUIC where it is compiled in. Without `prove` nothing is proven:

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A body in the making, as those see it who want it from this node.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use libp2p::PeerId;
+use tokio::sync::watch;
+
+use crate::bodies::{
+    Bits, Hints,
+    assembly::{Assembly, False},
+    shelf::Held,
+};
+
+/// A body that comes.
+#[derive(Debug, Default)]
+pub(crate) struct Making {
+    stage: Mutex<Stage>,
+    /// Grows with whatever comes.
+    changed: watch::Sender<u64>,
+}
+
+/// What can be given of a body that comes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Givable {
+    /// Nothing yet.
+    Nothing,
+    /// These chunks, by these hints.
+    Chunks(Hints, Bits),
+    /// It is whole.
+    Whole,
+    /// It does not come any more.
+    Gone,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Nodes were asked for it that gave no hints yet.
+    Asking(BTreeSet<PeerId>),
+    Coming(Box<Assembly>),
+    Whole(Arc<Held>),
+    Gone,
+}
+
+impl Making {
+    /// Begins to put it together.
+    pub(crate) fn assemble(&self, assembly: Assembly) {
+        self.turn(Stage::Coming(Box::new(assembly)));
+    }
+
+    /// These nodes are asked, and what came until then is thrown away.
+    pub(crate) fn ask(&self, nodes: BTreeSet<PeerId>) {
+        let is_same = matches!(&*self.stage(), Stage::Asking(asked) if *asked == nodes);
+        if !is_same {
+            self.turn(Stage::Asking(nodes));
+        }
+    }
+
+    /// Works on what is there; `None` when nothing is.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Assembly) -> T) -> Option<T> {
+        let mut stage = self.stage();
+        let Stage::Coming(assembly) = &mut *stage else {
+            return None;
+        };
+        let done = work(assembly);
+        drop(stage);
+        self.notify();
+        Some(done)
+    }
+
+    /// Whether all of it came.
+    pub(crate) fn is_whole(&self) -> bool {
+        matches!(&*self.stage(), Stage::Coming(assembly) if assembly.is_whole())
+    }
+
+    /// Makes of what came what is held, without a moment in which others find neither; `None` when
+    /// nothing came, and nothing of it is left when it was false.
+    pub(crate) fn finish(
+        &self,
+        finish: impl FnOnce(Assembly) -> Result<Arc<Held>, False>,
+    ) -> Option<Result<Arc<Held>, False>> {
+        let mut stage = self.stage();
+        let finished = match std::mem::take(&mut *stage) {
+            Stage::Coming(assembly) => finish(*assembly),
+            other @ (Stage::Asking(_) | Stage::Whole(_) | Stage::Gone) => {
+                *stage = other;
+                return None;
+            }
+        };
+        if let Ok(held) = &finished {
+            *stage = Stage::Whole(held.clone());
+        }
+        drop(stage);
+        self.notify();
+        Some(finished)
+    }
+
+    pub(crate) fn give_up(&self) {
+        if !matches!(&*self.stage(), Stage::Whole(_)) {
+            self.turn(Stage::Gone);
+        }
+    }
+
+    /// To hear of changes.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    pub(crate) fn givable(&self) -> Givable {
+        match &*self.stage() {
+            Stage::Asking(_) => Givable::Nothing,
+            // Without a manifest nothing is known to be true before all of it is there.
+            Stage::Coming(assembly) if assembly.hints().manifest.is_none() => Givable::Nothing,
+            Stage::Coming(assembly) => {
+                Givable::Chunks(assembly.hints().clone(), assembly.done().clone())
+            }
+            Stage::Whole(_) => Givable::Whole,
+            Stage::Gone => Givable::Gone,
+        }
+    }
+
+    pub(crate) fn held(&self) -> Option<Arc<Held>> {
+        match &*self.stage() {
+            Stage::Whole(held) => Some(held.clone()),
+            Stage::Asking(_) | Stage::Coming(_) | Stage::Gone => None,
+        }
+    }
+
+    /// Whether this node waits for the word of that one, which must not wait for this one then.
+    pub(crate) fn waits_for(&self, peer: &PeerId) -> bool {
+        matches!(&*self.stage(), Stage::Asking(asked) if asked.contains(peer))
+    }
+
+    /// Copies data of a chunk that is there. `false` when it is there no longer.
+    pub(crate) fn copy(&self, at: usize, length: usize, out: &mut Vec<u8>) -> bool {
+        let stage = self.stage();
+        let data = match &*stage {
+            Stage::Coming(assembly) => assembly.data(at, length),
+            Stage::Whole(held) => held.data().get(at..at.saturating_add(length)),
+            Stage::Asking(_) | Stage::Gone => None,
+        };
+        out.clear();
+        data.map(|data| out.extend_from_slice(data)).is_some()
+    }
+
+    fn turn(&self, stage: Stage) {
+        *self.stage() = stage;
+        self.notify();
+    }
+
+    fn notify(&self) {
+        self.changed.send_modify(|version| *version += 1);
+    }
+
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        // A body that a panic left half written does not have its hash.
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        Self::Asking(BTreeSet::new())
+    }
+}

@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The bodies that this node has at hand: those in the making, recent ones, and those that are
+//! being read from the store.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use block_api::{Block, BlockReader, DataHashing, Height, ReadLimits};
+use bytes::Bytes;
+use tokio::{
+    sync::{OnceCell, OwnedSemaphorePermit, Semaphore, watch},
+    task::spawn_blocking,
+    time::Instant,
+};
+
+use crate::{
+    Keypair,
+    bodies::{BodyId, Hints, assembly::False, hedges::Hedges, making::Making},
+    topic::TopicId,
+};
+
+/// For how long a body is kept that is in the store: those who pull it come at once.
+const RECENT: Duration = Duration::from_secs(5);
+
+/// How many bytes of such bodies are kept.
+const RECENT_BYTES: usize = 32 * 1024 * 1024;
+
+/// What bodies take of the room for them is counted in units of so many bytes.
+const UNIT: usize = 1024;
+
+/// The bodies of all channels of a node.
+#[derive(Debug)]
+pub(crate) struct Bodies {
+    key: Keypair,
+    state: Mutex<State>,
+    /// Grows whenever a body begins to come, came, or was given up.
+    changed: watch::Sender<u64>,
+    room: Arc<Semaphore>,
+    /// One block at a time is read from the stores.
+    loading: tokio::sync::Mutex<()>,
+    pub(crate) hedges: Arc<Hedges>,
+}
+
+/// A body that is whole.
+#[derive(Debug)]
+pub(crate) struct Held {
+    block: Block,
+    data: Bytes,
+    hints: OnceCell<Hints>,
+    /// What it takes of the room; nothing where somebody else keeps it anyhow.
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+/// A call to fetch a body.
+pub(crate) enum Begun {
+    /// It is here.
+    Held(Arc<Held>),
+    /// It is for the caller to bring it.
+    Mine(Guard),
+    /// Another caller brings it.
+    Others,
+}
+
+/// What there is of a body.
+pub(crate) enum Found {
+    Held(Arc<Held>),
+    Making(Arc<Making>),
+    Nothing,
+}
+
+/// The right to bring a body; who drops it gives the body up.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    bodies: Arc<Bodies>,
+    id: BodyId,
+    making: Arc<Making>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    making: BTreeMap<BodyId, Arc<Making>>,
+    recent: BTreeMap<BodyId, Recent>,
+    /// Every body that somebody still works with.
+    known: BTreeMap<BodyId, Weak<Held>>,
+    /// By which rule the data of a channel is hashed, where it is not the usual one.
+    hashing: BTreeMap<TopicId, DataHashing>,
+}
+
+#[derive(Debug)]
+struct Recent {
+    held: Arc<Held>,
+    since: Instant,
+}
+
+impl Bodies {
+    /// With room for so many bytes.
+    pub(crate) fn new(key: Keypair, max_bytes: usize) -> Arc<Self> {
+        let room = (max_bytes / UNIT).min(Semaphore::MAX_PERMITS);
+        Arc::new(Self {
+            key,
+            state: Mutex::default(),
+            changed: watch::Sender::new(0),
+            room: Arc::new(Semaphore::new(room)),
+            loading: tokio::sync::Mutex::default(),
+            hedges: Arc::default(),
+        })
+    }
+
+    /// Takes on bringing a body, if nobody has.
+    pub(crate) fn begin(self: &Arc<Self>, id: BodyId) -> Begun {
+        let mut state = self.state();
+        if let Some(held) = state.held(&id) {
+            return Begun::Held(held);
+        }
+        if state.making.contains_key(&id) {
+            return Begun::Others;
+        }
+        let making = Arc::new(Making::default());
+        state.making.insert(id, making.clone());
+        drop(state);
+        self.notify();
+        Begun::Mine(Guard {
+            bodies: self.clone(),
+            id,
+            making,
+        })
+    }
+
+    /// What there is of a body.
+    pub(crate) fn find(&self, id: &BodyId) -> Found {
+        let state = self.state();
+        if let Some(held) = state.held(id) {
+            return Found::Held(held);
+        }
+        match state.making.get(id) {
+            Some(making) => Found::Making(making.clone()),
+            None => Found::Nothing,
+        }
+    }
+
+    /// To hear of changes.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Keeps a block that others are about to pull.
+    pub(crate) fn keep(&self, id: BodyId, block: &Block) {
+        let Some(data) = block.data_bytes() else {
+            return;
+        };
+        if self.state().held(&id).is_some() {
+            return;
+        }
+        // Without room it is read from the store.
+        let Some(room) = self.try_room(data.len()) else {
+            return;
+        };
+        self.insert(id, Arc::new(Held::new(block.clone(), data, Some(room))));
+    }
+
+    /// Reads a block from the store, once for all who want it at that time. `None` when it is not
+    /// there, or there is no room for it.
+    pub(crate) async fn load(&self, id: &BodyId, reader: &dyn BlockReader) -> Option<Arc<Held>> {
+        let _one = self.loading.lock().await;
+        if let Some(held) = self.state().held(id) {
+            return Some(held);
+        }
+        let blocks = reader.read(id.number, ReadLimits::one()).await.ok()?;
+        let block = Block::parse(blocks.into_iter().next()?).ok()?;
+        if block.header_hash() != id.hash {
+            return None;
+        }
+        let data = block.data_bytes()?;
+        let room = self.try_room(data.len())?;
+        let held = Arc::new(Held::new(block, data, Some(room)));
+        self.state().know(*id, &held);
+        Some(held)
+    }
+
+    /// By which rule the data of a channel is hashed.
+    pub(crate) fn hashing(&self, topic: &TopicId) -> DataHashing {
+        let hashing = self.state().hashing.get(topic).copied();
+        hashing.unwrap_or_default()
+    }
+
+    /// The hints for a body that is here.
+    pub(crate) async fn hints(&self, id: &BodyId, held: &Held) -> Hints {
+        let make = || async {
+            let (id, data, key) = (*id, held.data.clone(), self.key.clone());
+            // Hashing a long body takes longer than a task may.
+            let made = spawn_blocking(move || Hints::make(&id, &data, &key)).await;
+            made.unwrap_or(Hints {
+                size: 0,
+                manifest: None,
+            })
+        };
+        held.hints.get_or_init(make).await.clone()
+    }
+
+    /// Lets go of what is in the stores of the channels and was not just published.
+    pub(crate) fn sweep(&self, now: Instant, height: impl Fn(&TopicId) -> Option<Height>) {
+        let mut state = self.state();
+        let mut stored: Vec<(Instant, BodyId, usize)> = state
+            .recent
+            .iter()
+            .filter(|(id, _)| {
+                height(&id.topic).is_none_or(|height| height.next_block() > id.number)
+            })
+            .map(|(id, recent)| (recent.since, *id, recent.held.data.len()))
+            .collect();
+        stored.sort_unstable();
+        let mut bytes: usize = stored.iter().map(|(.., bytes)| bytes).sum();
+        for (since, id, size) in stored {
+            if now - since >= RECENT || bytes > RECENT_BYTES {
+                state.recent.remove(&id);
+                bytes -= size;
+            }
+        }
+    }
+
+    /// Waits for room; kept bodies make it.
+    async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        if let Some(room) = self.try_room(bytes) {
+            return Some(room);
+        }
+        self.room
+            .clone()
+            .acquire_many_owned(units(bytes))
+            .await
+            .ok()
+    }
+
+    fn try_room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        loop {
+            if let Ok(room) = self.room.clone().try_acquire_many_owned(units(bytes)) {
+                return Some(room);
+            }
+            let mut state = self.state();
+            let oldest = state.recent.iter().min_by_key(|(_, recent)| recent.since);
+            let oldest = oldest.map(|(id, _)| *id)?;
+            state.recent.remove(&oldest);
+        }
+    }
+
+    fn insert(&self, id: BodyId, held: Arc<Held>) {
+        let since = Instant::now();
+        let mut state = self.state();
+        state.know(id, &held);
+        state.recent.insert(id, Recent { held, since });
+        drop(state);
+        self.notify();
+    }
+
+    fn notify(&self) {
+        self.changed.send_modify(|version| *version += 1);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Whatever a panic left behind is only what is at hand.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn held(&self, id: &BodyId) -> Option<Arc<Held>> {
+        self.known.get(id).and_then(Weak::upgrade)
+    }
+
+    fn know(&mut self, id: BodyId, held: &Arc<Held>) {
+        self.known.retain(|_, held| held.strong_count() > 0);
+        self.known.insert(id, Arc::downgrade(held));
+    }
+}
+
+impl Guard {
+    pub(crate) fn making(&self) -> &Making {
+        &self.making
+    }
+
+    /// Waits for room for a body.
+    pub(crate) async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.bodies.room(bytes).await
+    }
+
+    /// Makes a block of what came, if it is true; `None` when nothing came.
+    pub(crate) fn finish(
+        &self,
+        hints: Hints,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> Option<Result<Block, False>> {
+        let topic = self.id.topic;
+        let hashing = self.bodies.hashing(&topic);
+        let finished = self.making.finish(|assembly| {
+            let (block, by) = assembly.finish(hashing)?;
+            if by != hashing {
+                self.bodies.state().hashing.insert(topic, by);
+            }
+            let data = block.data_bytes().unwrap_or_default();
+            Ok(Arc::new(Held {
+                hints: OnceCell::new_with(Some(hints)),
+                ..Held::new(block, data, room)
+            }))
+        });
+        Some(finished?.map(|held| {
+            self.bodies.insert(self.id, held.clone());
+            held.block.clone()
+        }))
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.bodies.state().making.remove(&self.id);
+        self.making.give_up();
+        self.bodies.notify();
+    }
+}
+
+impl Held {
+    fn new(block: Block, data: Bytes, room: Option<OwnedSemaphorePermit>) -> Self {
+        Self {
+            block,
+            data,
+            hints: OnceCell::new(),
+            _room: room,
+        }
+    }
+
+    pub(crate) fn data(&self) -> &Bytes {
+        &self.data
+    }
+
+    /// The block with the header and the signatures of this announcement.
+    pub(crate) fn block_of(&self, announcement: &Block) -> Option<Block> {
+        if self.block.signatures_slot() == announcement.signatures_slot() {
+            return Some(self.block.without_extras());
+        }
+        let (head, tail) = announcement.around_data(self.data.len());
+        Block::parse([head.as_slice(), &self.data, &tail].concat().into()).ok()
+    }
+}
+
+fn units(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT).max(1)).unwrap_or(u32::MAX)
+}
