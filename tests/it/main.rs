@@ -11,6 +11,7 @@ mod harness;
 mod hostile;
 mod leadership;
 mod live;
+mod rights;
 mod trust;
 mod watched;
 mod whole_way;

@@ -7,9 +7,10 @@ use block_api::BoxError;
 #[cfg(feature = "mdns")]
 use libp2p::mdns;
 use libp2p::{
-    Swarm, allow_block_list,
-    allow_block_list::BlockedPeers,
+    Swarm,
+    allow_block_list::{self, BlockedPeers},
     connection_limits::{self, ConnectionLimits},
+    core::upgrade,
     gossipsub, identify, memory_connection_limits,
     metrics::Registry,
     ping,
@@ -26,7 +27,7 @@ use crate::{
     error::StartError,
     gate,
     membership::Member,
-    score,
+    score::{self, Callers},
     stats::Counters,
     streams,
     topic::{TopicId, id_of},
@@ -42,7 +43,7 @@ pub(crate) type Gossipsub = gossipsub::Behaviour<
     gossipsub::MaxCountSubscriptionFilter<OwnNames>,
 >;
 
-/// The protocols of a node. Who may not connect is refused by the transport and by the first three,
+/// The protocols of a node. Who may not connect is refused by the transport and by the first four,
 /// before the others hear of the connection: gossipsub would keep what it notes of a connection that
 /// is refused after it.
 #[derive(NetworkBehaviour)]
@@ -85,6 +86,7 @@ impl swarm::Executor for Tasks {
 pub(crate) fn swarm(
     valid: &ValidConfig,
     access: &Access,
+    callers: Callers,
     counters: &Arc<Counters>,
     tasks: TaskTracker,
     registry: Option<&mut Registry>,
@@ -98,11 +100,13 @@ pub(crate) fn swarm(
         access: access.clone(),
         patience: config.prove_timeout,
     };
-    let transport = transport(config, member, counters.clone())?;
+    let transport = transport(config, member, callers, counters.clone())?;
     let behaviour = behaviour(valid, access, counters, registry).map_err(setup("a protocol"))?;
     let settings = swarm::Config::with_executor(Tasks(tasks))
         // A connection is kept however quiet it is; ping finds out when it is dead.
-        .with_idle_connection_timeout(Duration::MAX);
+        .with_idle_connection_timeout(Duration::MAX)
+        // What is asked goes with the proposal of the protocol, which saves each stream a round trip.
+        .with_substream_upgrade_protocol_override(upgrade::Version::V1Lazy);
     let peer = config.identity.peer_id();
     Ok(Swarm::new(transport, behaviour, peer, settings))
 }

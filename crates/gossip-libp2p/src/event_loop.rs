@@ -42,7 +42,7 @@ use crate::{
     error::OpenError,
     handle::Opener,
     identity::node_id,
-    score::{Bans, Offence, Standings},
+    score::{Bans, Callers, Offence, Standings},
     seen::Seen,
     serve::Library,
     stats::Counters,
@@ -161,6 +161,7 @@ pub(crate) struct EventLoop {
     serving_bytes: Arc<Semaphore>,
     seen: Seen,
     standings: Standings,
+    callers: Callers,
     bans: watch::Sender<Bans>,
     /// Peers that this node was told to keep a connection to.
     wanted: BTreeSet<PeerId>,

@@ -10,6 +10,7 @@
 use std::{io, time::Duration};
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use libp2p::core::upgrade::NegotiationError;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::score::Offence;
@@ -83,8 +84,21 @@ pub(crate) enum FrameError {
     /// It was answered so.
     #[error("the request is not understood")]
     NotUnderstood,
+    /// Shows with the first bytes that come: nobody waits for the answer to a proposal.
+    #[error("the node does not speak this protocol")]
+    Unsupported,
     #[error(transparent)]
-    Io(#[from] io::Error),
+    Io(io::Error),
+}
+
+impl From<io::Error> for FrameError {
+    fn from(error: io::Error) -> Self {
+        let negotiation = error.get_ref().and_then(|inner| inner.downcast_ref());
+        match negotiation {
+            Some(NegotiationError::Failed) => Self::Unsupported,
+            Some(NegotiationError::ProtocolError(_)) | None => Self::Io(error),
+        }
+    }
 }
 
 impl FrameError {
@@ -95,7 +109,7 @@ impl FrameError {
             Self::NothingCame { .. } | Self::Stalled { .. } | Self::NotTaken { .. } => {
                 Some(Offence::Stalled)
             }
-            Self::Io(_) => None,
+            Self::Unsupported | Self::Io(_) => None,
         }
     }
 }
@@ -216,13 +230,14 @@ where
 {
     let deadline = Instant::now() + patience + Duration::from_secs(length as u64 / SLOWEST);
     let mut payload: Vec<u8> = Vec::new();
-    while payload.len() < length {
-        let have = payload.len();
-        if have == payload.capacity() {
+    let mut have = 0;
+    while have < length {
+        if have == payload.len() {
             // Doubled as it fills, and never beyond what is to come: the last buffer fits exactly.
-            payload.reserve_exact(have.max(CHUNK).min(length - have));
+            let more = have.max(CHUNK).min(length - have);
+            payload.reserve_exact(more);
+            payload.resize(have + more, 0);
         }
-        payload.resize((have + CHUNK).min(payload.capacity()).min(length), 0);
         let free = payload.get_mut(have..).unwrap_or_default();
         let limit = deadline.min(Instant::now() + patience);
         let count = timeout_at(limit, stream.read(free))
@@ -231,7 +246,7 @@ where
         if count == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
-        payload.truncate(have + count);
+        have += count;
     }
     Ok(payload)
 }

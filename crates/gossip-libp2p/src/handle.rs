@@ -347,10 +347,10 @@ impl GossipChannel for JoinedChannel {
     }
 
     fn blame(&self, node: &NodeId, fault: Fault) {
-        let offence = match fault {
-            Fault::Stalled => Offence::Stalled,
-            // Whatever else there is was done, and not left undone.
-            _ => Offence::Invalid,
+        // Whatever else there is was done, and not left undone.
+        let offence = match fault == Fault::Stalled {
+            true => Offence::Stalled,
+            false => Offence::Invalid,
         };
         if let Some(peer) = peer_id(node) {
             self.inner.opener().blame(peer, offence);

@@ -2,6 +2,7 @@
 //! The standing of peers: what is held against them, and when they are banned for it.
 
 mod allowance;
+mod callers;
 mod standing;
 mod topics;
 
@@ -11,6 +12,7 @@ use block_api::NodeId;
 
 pub(crate) use self::{
     allowance::Allowance,
+    callers::{Callers, TurnedAway},
     standing::{Banned, Standings},
     topics::{application_score, params, thresholds},
 };

@@ -234,6 +234,10 @@ fn failed(endpoint: &Endpoint, phase: Phase, error: FrameError) -> SourceError {
             endpoint,
             source: error.into(),
         },
+        FrameError::Unsupported => SourceError::Connect {
+            endpoint,
+            source: error.into(),
+        },
         FrameError::Io(source) => SourceError::Broken {
             endpoint,
             source: source.into(),

@@ -22,13 +22,14 @@ use libp2p::{
     dns, noise, tcp, yamux,
 };
 use multistream_select::{dialer_select_proto, listener_select_proto};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 use crate::{
     config::Config,
     error::StartError,
     membership::{HandshakeError, MEMBER, Member},
+    score::{Callers, TurnedAway},
     stats::Counters,
 };
 
@@ -44,12 +45,15 @@ enum Unproven {
     Protocol(#[from] NegotiationError),
     #[error("the connection broke: {0}")]
     Broken(#[from] io::Error),
+    #[error(transparent)]
+    TurnedAway(#[from] TurnedAway),
 }
 
 /// TCP, and QUIC where it is compiled in, with names resolved and all handshakes done.
 pub(crate) fn transport(
     config: &Config,
     member: Member,
+    callers: Callers,
     counters: Arc<Counters>,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, StartError> {
     let setup = |part| move |source: BoxError| StartError::Setup { part, source };
@@ -72,7 +76,7 @@ pub(crate) fn transport(
     let transport = dns::tokio::Transport::system(transport)
         .map_err(|error| setup("DNS")(error.into()))?
         .and_then(move |(peer, mut muxer), point| async move {
-            match meet(&member, peer, &mut muxer, &point).await {
+            match hear(&member, &callers, peer, &mut muxer, &point).await {
                 Ok(()) => Ok((peer, muxer)),
                 Err(error) => {
                     counters.proofs_refused.increment();
@@ -90,6 +94,26 @@ pub(crate) fn transport(
             }
         });
     Ok(TransportTimeout::new(transport, config.connect_timeout).boxed())
+}
+
+/// Has both sides prove who they are, unless who called is turned away before.
+async fn hear(
+    member: &Member,
+    callers: &Callers,
+    peer: PeerId,
+    muxer: &mut StreamMuxerBox,
+    point: &ConnectedPoint,
+) -> Result<(), Unproven> {
+    if point.is_dialer() {
+        return meet(member, peer, muxer, point).await;
+    }
+    let address = point.get_remote_address();
+    callers.hear(peer, address, Instant::now())?;
+    let met = meet(member, peer, muxer, point).await;
+    if let Err(Unproven::Handshake(HandshakeError::Refused(_))) = &met {
+        callers.refused(address, Instant::now());
+    }
+    met
 }
 
 /// Has both sides of a fresh connection prove who they are.

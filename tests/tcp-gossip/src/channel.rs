@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A channel: what its task hears of other nodes, hands out, and passes on.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use block_api::{
-    Answer, Block, BlockReader, BlockSource, Candidate, ChannelStatus, FetchError, GossipChannel,
-    GossipError, GossipEvent, NodeId, ReadLimits, VerifiedBlock,
+    Answer, Block, BlockReader, BlockSource, Candidate, ChannelStatus, Clock as _, FetchError,
+    GossipChannel, GossipError, GossipEvent, NodeId, ReadLimits, SystemClock, VerifiedBlock,
 };
 use bytes::Bytes;
 use tokio::{
@@ -19,7 +23,7 @@ use tracing::debug;
 
 use crate::{
     link::Link,
-    node::{Channel, Node, name},
+    node::{Channel, Node},
     seen::Seen,
     source::PeerSource,
     wire::{Frame, Topic},
@@ -59,11 +63,18 @@ pub(crate) struct Task {
     parked: BTreeMap<NodeId, GossipEvent>,
     /// When each node told its status last.
     heard: BTreeMap<NodeId, Instant>,
-    /// Who may read, by the readers of one generation.
-    rights: Vec<(Arc<Link>, u64, bool)>,
+    rights: Vec<Right>,
     seen: Seen,
     /// The messages that wait for an answer: as many as candidates are queued or being judged.
     judged: JoinSet<(Answer, NodeId, Bytes)>,
+}
+
+/// Whether a node may read, as it was judged last.
+struct Right {
+    link: Arc<Link>,
+    generation: u64,
+    until: Option<SystemTime>,
+    may_read: bool,
 }
 
 #[async_trait]
@@ -224,7 +235,7 @@ impl Task {
         let block = match Block::parse(bytes.clone()) {
             Ok(block) => block,
             Err(error) => {
-                debug!(channel = %name(&self.topic), %from, %error, "malformed message");
+                debug!(channel = %self.topic.0, %from, %error, "malformed message");
                 return;
             }
         };
@@ -258,18 +269,31 @@ impl Task {
         }
     }
 
-    /// Whether a node may read the channel: judged anew for each connection and generation of readers.
+    /// Whether a node may read the channel: judged anew for each connection, for each generation of
+    /// readers, and when its identity has expired.
     fn may_read(&mut self, link: &Arc<Link>) -> bool {
-        let generation = self.channel.readers.generation();
-        self.rights
-            .retain(|(link, judged, _)| !link.closed.is_cancelled() && *judged == generation);
+        let (generation, now) = (self.channel.readers.generation(), SystemClock.now());
+        self.rights.retain(|right| {
+            let ended = right.until.is_some_and(|until| until < now);
+            !right.link.closed.is_cancelled() && right.generation == generation && !ended
+        });
         let mut known = self.rights.iter();
-        if let Some((.., right)) = known.find(|(known, ..)| Arc::ptr_eq(known, link)) {
-            return *right;
+        if let Some(known) = known.find(|known| Arc::ptr_eq(&known.link, link)) {
+            return known.may_read;
         }
-        let right = self.channel.lets_read(&link.peer);
-        self.rights.push((link.clone(), generation, right));
-        right
+        let may_read = self.channel.lets_read(&link.peer);
+        self.rights.push(Right {
+            link: link.clone(),
+            generation,
+            // One that has expired is refused until the readers change.
+            until: self
+                .channel
+                .readers
+                .expires(&link.peer.identity)
+                .filter(|_| may_read),
+            may_read,
+        });
+        may_read
     }
 
     fn send_to_all(&mut self, frame: &Bytes, except: Option<&NodeId>) {

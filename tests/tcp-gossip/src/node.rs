@@ -9,8 +9,8 @@ use std::{
 
 use async_trait::async_trait;
 use block_api::{
-    BlockReader, Capabilities, ChannelId, Clock, Gossip, GossipError, JoinRequest, Membership,
-    NodeId, Readers, Signer, SystemClock,
+    BlockReader, Capabilities, Clock, Gossip, GossipError, JoinRequest, Membership, NodeId,
+    Readers, Signer, SystemClock,
 };
 use tokio::{
     net::TcpListener,
@@ -21,6 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Config,
     channel::{Input, JoinedChannel, Task},
+    handshake::Peer,
     link::{Link, accept_all, keep_linked},
     wire::Topic,
 };
@@ -212,8 +213,8 @@ impl Node {
 
 impl Channel {
     /// Whether who is at the other end of a connection may have what there is in the channel.
-    pub(crate) fn lets_read(&self, link: &crate::handshake::Peer) -> bool {
-        link.may_read(&*self.readers, SystemClock.now()).is_ok()
+    pub(crate) fn lets_read(&self, peer: &Peer) -> bool {
+        peer.may_read(&*self.readers, SystemClock.now()).is_ok()
     }
 }
 
@@ -223,9 +224,4 @@ impl fmt::Debug for Node {
             .field("node", &self.config.node)
             .finish_non_exhaustive()
     }
-}
-
-/// The name of a channel, for a log.
-pub(crate) fn name(topic: &Topic) -> &ChannelId {
-    &topic.0
 }

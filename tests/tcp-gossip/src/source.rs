@@ -5,8 +5,8 @@ use std::{net::SocketAddr, sync::Arc};
 
 use async_trait::async_trait;
 use block_api::{
-    Block, BlockNumber, BlockSource, BlockStream, Content, DeliverStatus, Delivery, Endpoint,
-    NodeId, Phase, ReadLimits, SourceError, Start, Stop, StreamRequest, WhenMissing,
+    Block, BlockNumber, BlockReader, BlockSource, BlockStream, Content, DeliverStatus, Delivery,
+    Endpoint, NodeId, Phase, ReadLimits, SourceError, Start, Stop, StreamRequest, WhenMissing,
 };
 use futures::{StreamExt as _, stream};
 use tokio::{io::BufReader, net::TcpStream, time::timeout};
@@ -177,7 +177,7 @@ pub(crate) async fn serve(node: &Node, peer: &Peer, stream: TcpStream) {
 
 async fn serve_range(
     node: &Node,
-    reader: &dyn block_api::BlockReader,
+    reader: &dyn BlockReader,
     (first, last, headers): (BlockNumber, BlockNumber, bool),
     to: &mut BufReader<TcpStream>,
 ) -> Result<(), WireError> {

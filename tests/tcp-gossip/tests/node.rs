@@ -42,7 +42,7 @@ async fn a_node_has_over_tcp_what_another_one_pulls() {
         let gossip = TcpGossip::start(config, listener, signer.clone());
         nodes.push(node(&orderer, dir.path(), Arc::new(gossip), pull).await);
     }
-    have_the_same_blocks(&orderer, nodes).await;
+    have_the_same_blocks(orderer, nodes).await;
 }
 
 /// Nodes that know of nobody all pull, and what the broker brings is judged like all else.
@@ -57,7 +57,7 @@ async fn nodes_of_a_broker_pull_each_for_itself() {
         let gossip = BrokerGossip::connect(id, address).await.unwrap();
         nodes.push(node(&orderer, dir.path(), Arc::new(gossip), Pull::Elected).await);
     }
-    have_the_same_blocks(&orderer, nodes).await;
+    have_the_same_blocks(orderer, nodes).await;
     broker.stop().await;
 }
 
@@ -87,7 +87,7 @@ async fn node(orderer: &DevOrderer, dir: &Path, gossip: Arc<dyn Gossip>, pull: P
     Box::pin(builder.start()).await.unwrap()
 }
 
-async fn have_the_same_blocks(orderer: &DevOrderer, nodes: Vec<Node>) {
+async fn have_the_same_blocks(orderer: DevOrderer, nodes: Vec<Node>) {
     orderer
         .generate(BLOCKS, 2000, Pace::AllAtOnce)
         .await

@@ -28,6 +28,7 @@ use crate::{
     channels::Shared,
     config::Config,
     error::OpenError,
+    frames::FrameError,
     handle::Opener,
     score::Offence,
     stats::Counters,
@@ -335,6 +336,9 @@ impl<'a> Fetch<'a> {
                 self.ended(&peer, why, is_false.then_some(Offence::WrongBody));
             }
             Heard::Nonsense => self.ended(&peer, Ended::ForGood, Some(Offence::WrongBody)),
+            Heard::Broke(FrameError::Unsupported) => {
+                self.heard(peer, not_opened(OpenError::Unsupported));
+            }
             Heard::Broke(error) => {
                 debug!(%peer, %error, "stream for a body broke off");
                 self.ended(&peer, Ended::Later, None);

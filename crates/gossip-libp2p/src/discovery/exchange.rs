@@ -152,6 +152,10 @@ pub(crate) async fn tell_records(
         let error = match opener.open(peer, PEERS).await {
             Ok(mut stream) => match tell_on(&mut stream, &mut outbox, patience, &mut pause).await {
                 Ok(()) => return,
+                Err(error @ FrameError::Unsupported) => {
+                    debug!(%peer, %error, "not told of other nodes");
+                    return;
+                }
                 Err(error) => error.to_string(),
             },
             Err(error @ OpenError::Unsupported) => {

@@ -44,6 +44,7 @@ impl EventLoop {
             false => warn!(%peer, ?reason, seconds, "peer banned"),
         }
         self.counters.bans.increment();
+        self.callers.ban(peer);
         // Its connections are closed with the next turn of the swarm.
         self.swarm.behaviour_mut().bans.block_peer(peer);
         let since = self.config.clock.now();
@@ -61,6 +62,7 @@ impl EventLoop {
     pub(super) fn end_bans(&mut self) {
         for peer in self.standings.end_bans(Instant::now()) {
             info!(%peer, "the ban of a peer is over");
+            self.callers.end_ban(&peer);
             self.swarm.behaviour_mut().bans.unblock_peer(peer);
             self.bans.send_modify(|bans| {
                 bans.remove(&node_id(&peer));

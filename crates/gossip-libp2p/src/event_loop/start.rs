@@ -32,7 +32,7 @@ use crate::{
     discovery::{Directory, Own},
     error::StartError,
     handle::Opener,
-    score::Standings,
+    score::{Callers, Standings},
     seen::Seen,
     stats::Counters,
 };
@@ -66,7 +66,15 @@ impl EventLoop {
             valid.others,
             valid.config.clock.clone(),
         );
-        let swarm = swarm(&valid, &access, &counters, tasks.clone(), registry)?;
+        let callers = Callers::default();
+        let swarm = swarm(
+            &valid,
+            &access,
+            callers.clone(),
+            &counters,
+            tasks.clone(),
+            registry,
+        )?;
         let config = Arc::new(valid.config);
         let mut dialer = Dialer::new(config.redial_base, config.redial_cap, seeded()?);
         let wanted = valid.peers.iter().map(|(peer, _)| *peer).collect();
@@ -112,6 +120,7 @@ impl EventLoop {
             access,
             seen: Seen::new(SEEN),
             standings: Standings::new(config.ban_time),
+            callers,
             bans,
             wanted,
             validations: FuturesUnordered::new(),

@@ -30,12 +30,8 @@ impl EventLoop {
         self.access.join(topic, request.readers.clone());
         // Who subscribed when this node was in the channel before may have lost the right since.
         self.check_rights();
-        let subscribed = self
-            .swarm
-            .behaviour_mut()
-            .gossipsub
-            .subscribe(&topic.topic());
-        if let Err(error) = subscribed {
+        let gossipsub = &mut self.swarm.behaviour_mut().gossipsub;
+        if let Err(error) = gossipsub.subscribe(&topic.topic()) {
             self.access.leave(topic);
             return Err(backend(&name, error));
         }

@@ -22,12 +22,26 @@ impl Allowance {
 
     /// Takes one of those of which there are `rate` in a second; `false` when nothing is in hand.
     pub(crate) fn take(&mut self, rate: usize, now: Instant) -> bool {
-        let whole_at = self.whole_at.max(now) + each(rate);
-        if whole_at > now + IN_HAND {
-            return false;
+        let has = self.has(rate, now);
+        if has {
+            self.owe(rate, now);
         }
-        self.whole_at = whole_at;
-        true
+        has
+    }
+
+    /// Whether one is in hand.
+    pub(crate) fn has(&self, rate: usize, now: Instant) -> bool {
+        self.whole_at.max(now) + each(rate) <= now + IN_HAND
+    }
+
+    /// Takes one, though it may not be in hand.
+    pub(crate) fn owe(&mut self, rate: usize, now: Instant) {
+        self.whole_at = self.whole_at.max(now) + each(rate);
+    }
+
+    /// Whether all is in hand.
+    pub(crate) fn is_whole(&self, now: Instant) -> bool {
+        self.whole_at <= now
     }
 
     /// Whether more than a sixteenth of what one may have in hand is used up.

@@ -13,7 +13,7 @@ use block_api::{
     Answer, Block, BlockNumber, BlockReader, BlockStore, BlockVerifier, Delivery, Endpoint, Fault,
     Gossip, GossipChannel, GossipEvent, Height, JoinRequest, NodeId, ReadLimits, SourceError,
     Standing, StreamRequest, Verdict, VerifiedBlock,
-    testing::{MemoryStore, OpenReaders, TestChain, TestVerifier, within},
+    testing::{MemoryStore, OpenReaders, TestChain, TestSigner, TestVerifier, within},
 };
 use blockcast_gossip_libp2p::{Config, Keypair, Libp2pGossip, Multiaddr, Stats};
 use futures::StreamExt;
@@ -23,7 +23,7 @@ use crate::rpc;
 
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "another test binary needs the rest of it")]
-mod support;
+pub(crate) mod support;
 
 /// How far above its height a node looks at blocks.
 const WINDOW: u64 = 1024;
@@ -72,7 +72,11 @@ impl Field {
         let admitted: Vec<&Keypair> = keys.iter().collect();
         let mut gossips = Vec::new();
         for key in &keys[..2] {
-            let config = settings(support::config(key.clone(), &admitted));
+            let config = Config {
+                signer: Arc::new(TestSigner("insider")),
+                ..support::config(key.clone(), &admitted)
+            };
+            let config = settings(config);
             gossips.push(Libp2pGossip::start(config).await.unwrap());
         }
         support::connect(&gossips[0], &gossips[1]).await;
@@ -244,7 +248,9 @@ async fn run(judge: Judge, mut events: mpsc::Receiver<GossipEvent>, meeting: mps
                 let judge = judge.clone();
                 fetching.spawn(async move { judge.fetch(&announcement, from).await });
             }
-            _ => drop(candidate.answer(Answer::Reject)),
+            Verdict::Rejected(_) | Verdict::AwaitsConfig(_) | Verdict::AwaitsLink => {
+                candidate.answer(Answer::Reject);
+            }
         }
     }
 }

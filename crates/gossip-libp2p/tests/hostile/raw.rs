@@ -27,40 +27,69 @@ use tokio::{
     task::JoinSet,
 };
 
+use crate::rpc;
+
+/// Who the enemy is, as far as identities go.
+pub(crate) const OUTSIDER: &[u8] = b"outsider";
+
 /// A connection to one node.
 pub(crate) struct Raw {
     opening: mpsc::Sender<oneshot::Sender<SubstreamBox>>,
-    /// What the node sent on streams that it opened: the protocol, and the bytes until now.
-    heard: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    heard: Heard,
     /// Whether the connection is gone.
     gone: watch::Receiver<bool>,
     _tasks: JoinSet<()>,
 }
 
+/// What a node sent on streams that it opened: the protocol, and the bytes until now.
+type Heard = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+
 /// What the client answers on streams of one protocol that the node opens, once something came.
 pub(crate) type Script = Arc<dyn Fn(usize) -> Vec<(Duration, Vec<u8>)> + Send + Sync>;
 
 impl Raw {
-    /// Connects with the key of this seed. Streams of the protocol that the node opens are answered by
-    /// the script, whose argument counts them; others are heard.
+    /// Connects with the key of this seed, and proves this identity. Streams of the protocol that the
+    /// node opens are answered by the script, whose argument counts them; others are heard.
     pub(crate) async fn connect(
         seed: [u8; 32],
         address: &Multiaddr,
         script: Option<(&'static str, Script)>,
     ) -> Self {
-        let muxer = within("the connection", dial(seed, address)).await;
-        let (_, muxer) = muxer.unwrap();
+        Self::proving(seed, address, script, OUTSIDER).await
+    }
+
+    /// The same with this identity.
+    pub(crate) async fn proving(
+        seed: [u8; 32],
+        address: &Multiaddr,
+        script: Option<(&'static str, Script)>,
+        identity: &[u8],
+    ) -> Self {
+        let (raw, peer) = Self::unproven(seed, address, script).await.unwrap();
+        let proven = within("the proof", prove(&raw, seed, peer, identity)).await;
+        assert!(proven.is_some(), "the node does not take the proof");
+        raw
+    }
+
+    /// Connects, and proves nothing.
+    pub(crate) async fn unproven(
+        seed: [u8; 32],
+        address: &Multiaddr,
+        script: Option<(&'static str, Script)>,
+    ) -> Option<(Self, PeerId)> {
+        let (peer, muxer) = within("the connection", dial(seed, address)).await?;
         let (opening, wanted) = mpsc::channel(1024);
         let (is_gone, gone) = watch::channel(false);
-        let heard = Arc::default();
+        let heard = Heard::default();
         let mut tasks = JoinSet::new();
-        tasks.spawn(drive(muxer, wanted, Arc::clone(&heard), script, is_gone));
-        Self {
+        tasks.spawn(drive(muxer, wanted, heard.clone(), script, is_gone));
+        let raw = Self {
             opening,
             heard,
             gone,
             _tasks: tasks,
-        }
+        };
+        Some((raw, peer))
     }
 
     /// A stream on which nothing was said yet; `None` when the node takes no more of them.
@@ -103,27 +132,71 @@ impl Raw {
     }
 }
 
-/// Whether a node takes a connection of this key, and keeps it for long enough to say anything.
+/// Whether a node takes a connection of this key, which proves itself, and keeps it for long enough to
+/// say anything.
 pub(crate) async fn is_taken(seed: [u8; 32], address: &Multiaddr) -> bool {
-    let Some((_, muxer)) = within("the answer", dial(seed, address)).await else {
+    is_taken_as(seed, address, OUTSIDER).await
+}
+
+/// The same with this identity.
+pub(crate) async fn is_taken_as(seed: [u8; 32], address: &Multiaddr, identity: &[u8]) -> bool {
+    let Some((raw, peer)) = Raw::unproven(seed, address, None).await else {
         return false;
     };
-    let (opening, wanted) = mpsc::channel(1);
-    let (is_gone, mut gone) = watch::channel(false);
-    let mut tasks = JoinSet::new();
-    tasks.spawn(drive(muxer, wanted, Arc::default(), None, is_gone));
-    let (reply, opened) = oneshot::channel();
     let asked = async {
-        opening.send(reply).await.ok()?;
-        let mut stream = opened.await.ok()?;
-        stream.write_all(&line("/multistream/1.0.0")).await.ok()?;
-        stream.flush().await.ok()?;
-        read_line(&mut stream).await
+        prove(&raw, seed, peer, identity).await?;
+        raw.stream("/ipfs/ping/1.0.0").await
     };
+    let mut gone = raw.gone.clone();
     tokio::select! {
         answer = within("a word or a hang-up", asked) => answer.is_some(),
         _ = gone.wait_for(|gone| *gone) => false,
     }
+}
+
+/// Does what the one who dials does to prove itself, and hears the other side's proof.
+async fn prove(raw: &Raw, seed: [u8; 32], peer: PeerId, identity: &[u8]) -> Option<()> {
+    const NETWORK: &[u8] = b"blockcast";
+    let own = identity::Keypair::ed25519_from_bytes(seed).ok()?;
+    let own = own.public().to_peer_id();
+    let short = |bytes: &[u8]| [&[bytes.len() as u8], bytes].concat();
+    let long = |bytes: &[u8]| [&(bytes.len() as u32).to_be_bytes(), bytes].concat();
+    let nonce = [9; 32];
+    let mut stream = raw.stream("/blockcast/member/1").await?;
+    let hello = [&[1], short(NETWORK).as_slice(), &nonce].concat();
+    stream.write_all(&rpc::frame(6, &hello)).await.ok()?;
+    stream.flush().await.ok()?;
+    let (kind, theirs) = read_frame(&mut stream).await?;
+    let their_nonce = (kind == 6).then(|| theirs.last_chunk::<32>()).flatten()?;
+    let signed = [
+        b"\0blockcast member 1\0".as_slice(),
+        &[1],
+        &short(NETWORK),
+        &short(&own.to_bytes()),
+        &short(&peer.to_bytes()),
+        &nonce,
+        their_nonce,
+    ];
+    let proof = [long(identity), long(&sign(identity, &signed.concat()))].concat();
+    stream.write_all(&rpc::frame(7, &proof)).await.ok()?;
+    stream.flush().await.ok()?;
+    let (kind, _) = read_frame(&mut stream).await?;
+    (kind == 7).then_some(())
+}
+
+/// The identities of these tests sign with their own names.
+fn sign(identity: &[u8], _: &[u8]) -> Vec<u8> {
+    identity.to_vec()
+}
+
+/// A frame of our streams.
+pub(crate) async fn read_frame(stream: &mut SubstreamBox) -> Option<(u8, Vec<u8>)> {
+    let mut head = [0; 5];
+    stream.read_exact(&mut head).await.ok()?;
+    let [kind, length @ ..] = head;
+    let mut payload = vec![0; u32::from_be_bytes(length) as usize];
+    stream.read_exact(&mut payload).await.ok()?;
+    Some((kind, payload))
 }
 
 async fn dial(seed: [u8; 32], address: &Multiaddr) -> Option<(PeerId, StreamMuxerBox)> {
@@ -146,7 +219,7 @@ async fn dial(seed: [u8; 32], address: &Multiaddr) -> Option<(PeerId, StreamMuxe
 async fn drive(
     mut muxer: StreamMuxerBox,
     mut wanted: mpsc::Receiver<oneshot::Sender<SubstreamBox>>,
-    heard: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    heard: Heard,
     script: Option<(&'static str, Script)>,
     gone: watch::Sender<bool>,
 ) {
@@ -196,7 +269,7 @@ async fn drive(
 /// Hears what the node says on a stream that it opened; a ping is answered, as it keeps the connection.
 async fn answer(
     mut stream: SubstreamBox,
-    heard: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    heard: Heard,
     script: Option<(&'static str, Script)>,
     count: usize,
 ) -> Option<()> {
@@ -240,7 +313,7 @@ async fn answer(
 
 /// A line of the negotiation: its length, itself, and a line feed.
 fn line(text: &str) -> Vec<u8> {
-    let mut line = super::rpc::varint(text.len() as u64 + 1);
+    let mut line = rpc::varint(text.len() as u64 + 1);
     line.extend_from_slice(text.as_bytes());
     line.push(b'\n');
     line

@@ -46,6 +46,15 @@ pub(crate) fn graft(topic: &str) -> Vec<u8> {
     field(3, &field(3, &field(1, topic.as_bytes())))
 }
 
+/// Asks for these messages of a topic.
+pub(crate) fn iwant(topic: &str, messages: &[Vec<u8>]) -> Vec<u8> {
+    let ids = messages.iter().map(|message| {
+        let hash = Sha256::new().chain_update(topic).chain_update(message);
+        field(1, &hash.finalize())
+    });
+    field(3, &field(2, &ids.collect::<Vec<_>>().concat()))
+}
+
 /// The name of a channel's topic.
 pub(crate) fn topic(channel: &ChannelId, genesis: &HeaderHash) -> String {
     let hash = Sha256::new()

@@ -101,7 +101,6 @@ async fn what_is_false_is_neither_stored_nor_passed_on_and_the_true_block_comes(
     field.ends(Height::new(number + 7)).await;
 }
 
-/// Covers: GOS-08
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_announcements_to_come_costs_no_verification_and_ends_in_a_ban() {
     const MANY: u64 = 100_000;

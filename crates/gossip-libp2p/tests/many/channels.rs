@@ -9,8 +9,8 @@ use futures::future::join_all;
 use tokio::time::timeout;
 
 use crate::{
-    member::Member,
-    support::{connect, network},
+    member::{Member, network},
+    support::connect,
 };
 
 const CHANNELS: usize = 2000;

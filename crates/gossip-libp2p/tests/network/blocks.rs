@@ -10,8 +10,8 @@ use blockcast_gossip_libp2p::{Config, Keypair, Libp2pGossip};
 use futures::StreamExt;
 
 use crate::{
-    member::{Member, line},
-    support::{config, connect, network, peers},
+    member::{Member, line, network},
+    support::{config, connect, peers},
 };
 
 const MIB: usize = 1024 * 1024;

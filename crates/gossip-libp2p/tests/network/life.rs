@@ -12,8 +12,8 @@ use futures::FutureExt;
 use tokio::{runtime::Handle, task::yield_now};
 
 use crate::{
-    member::{Member, line},
-    support::{config, network, peers},
+    member::{Member, line, network},
+    support::{config, peers},
 };
 
 /// Covers: GSV-01, GCH-20

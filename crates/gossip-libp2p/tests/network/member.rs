@@ -5,10 +5,12 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use block_api::{
     Block, BlockStore, Candidate, ChannelStatus, Gossip, GossipEvent, JoinRequest, Membership,
-    NodeId, Readers,
-    testing::{MemoryStore, OpenReaders, TestChain, within},
+    NodeId, Readers, Signer,
+    testing::{MemoryStore, OpenReaders, TestChain, TestSigner, within},
 };
 use blockcast_gossip_libp2p::Libp2pGossip;
+
+use crate::support::network_of;
 
 /// A node in a channel.
 pub(crate) struct Member {
@@ -115,4 +117,10 @@ pub(crate) async fn joined(
         member.hears(&neighbours).await;
     }
     (members, chain)
+}
+
+/// So many nodes of one identity, connected along these links and no others.
+pub(crate) async fn network(count: usize, links: &[(usize, usize)]) -> Vec<Libp2pGossip> {
+    let signer = |_| Arc::new(TestSigner("node")) as Arc<dyn Signer>;
+    network_of((0..count).map(signer).collect(), links).await
 }

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use block_api::{
-    Gossip, NodeId,
+    Gossip, NodeId, Signer,
     testing::{TestSigner, within},
 };
 use blockcast_gossip_libp2p::{Admission, Config, Keypair, Libp2pGossip};
@@ -21,17 +21,21 @@ pub(crate) fn config(identity: Keypair, admitted: &[&Keypair]) -> Config {
     }
 }
 
-/// So many nodes, connected along these links and no others.
-pub(crate) async fn network(count: usize, links: &[(usize, usize)]) -> Vec<Libp2pGossip> {
-    let keys: Vec<Keypair> = (0..count).map(|_| Keypair::generate()).collect();
+/// A node for each of these signers, connected along these links and no others.
+pub(crate) async fn network_of(
+    signers: Vec<Arc<dyn Signer>>,
+    links: &[(usize, usize)],
+) -> Vec<Libp2pGossip> {
+    let keys: Vec<Keypair> = signers.iter().map(|_| Keypair::generate()).collect();
     let admitted: Vec<&Keypair> = keys.iter().collect();
     let mut nodes = Vec::new();
-    for key in &keys {
-        nodes.push(
-            Libp2pGossip::start(config(key.clone(), &admitted))
-                .await
-                .unwrap(),
-        );
+    for (key, signer) in keys.iter().zip(signers) {
+        let config = Config {
+            signer,
+            target_peers: 0,
+            ..config(key.clone(), &admitted)
+        };
+        nodes.push(Libp2pGossip::start(config).await.unwrap());
     }
     for (dialer, listener) in links {
         connect(&nodes[*dialer], &nodes[*listener]).await;

@@ -405,9 +405,11 @@ fn a_configuration_takes_force_after_its_block() {
         "a newer one is known below it"
     );
     assert_eq!(attested(&behind), "last-config");
-    let in_good_faith = |block: &Block, standing| match verifier.verify(block, standing) {
-        Verdict::Rejected(rejection) => rejection.may_be_in_good_faith(),
-        other => panic!("{}", outcome(other)),
+    let in_good_faith = |block: &Block, standing| {
+        let Verdict::Rejected(rejection) = verifier.verify(block, standing) else {
+            panic!("accepted");
+        };
+        rejection.may_be_in_good_faith()
     };
     assert!(
         in_good_faith(&behind, Standing::Ahead),
