@@ -29,7 +29,7 @@ impl EventLoop {
         }
         self.access.join(topic, request.readers.clone());
         // Who subscribed when this node was in the channel before may have lost the right since.
-        self.check_rights();
+        self.check_right(topic);
         let gossipsub = &mut self.swarm.behaviour_mut().gossipsub;
         if let Err(error) = gossipsub.subscribe(&topic.topic()) {
             self.access.leave(topic);
@@ -52,7 +52,7 @@ impl EventLoop {
             self.add_member(peer, topic);
         }
         // Those that had subscribed before this node joined.
-        self.swarm.behaviour_mut().gossipsub.look_again();
+        self.swarm.behaviour_mut().gossipsub.look_again_at(topic);
         // The others hear of it at once, not with the next tick.
         self.look(topic);
         Ok((shared, events))

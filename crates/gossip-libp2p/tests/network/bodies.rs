@@ -8,10 +8,7 @@ use block_api::{Answer, Block, Gossip, testing::within};
 use blockcast_gossip_libp2p::Libp2pGossip;
 use tokio::time::timeout;
 
-use crate::{
-    member::{Member, line},
-    support::network,
-};
+use crate::member::{Member, line, network};
 
 const MIB: usize = 1024 * 1024;
 
