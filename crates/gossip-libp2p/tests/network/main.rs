@@ -13,6 +13,8 @@ mod life;
 mod many;
 #[cfg(test)]
 mod member;
+#[cfg(all(test, feature = "mdns"))]
+mod nearby;
 #[cfg(test)]
 mod raw;
 mod rights;
