@@ -3,6 +3,7 @@
 
 mod access;
 mod blocks;
+#[cfg(test)]
 mod bodies;
 #[cfg(test)]
 mod discovery;
@@ -14,9 +15,11 @@ mod life;
 mod member;
 #[cfg(test)]
 mod raw;
+#[cfg(test)]
 mod rights;
 #[cfg(test)]
 mod session;
+#[cfg(test)]
 mod strangers;
 #[path = "../support/mod.rs"]
 #[cfg(test)]
