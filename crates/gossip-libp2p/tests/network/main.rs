@@ -3,6 +3,7 @@
 
 mod access;
 mod blocks;
+#[cfg(test)]
 mod bodies;
 #[cfg(test)]
 mod discovery;
@@ -17,9 +18,11 @@ mod member;
 mod nearby;
 #[cfg(test)]
 mod raw;
+#[cfg(test)]
 mod rights;
 #[cfg(test)]
 mod session;
+#[cfg(test)]
 mod strangers;
 #[path = "../support/mod.rs"]
 #[cfg(test)]
