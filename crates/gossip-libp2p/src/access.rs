@@ -17,7 +17,7 @@ use block_api::{
 };
 use bytes::Bytes;
 use libp2p::PeerId;
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, task::yield_now, time::Instant};
 
 use crate::{membership::Proof, topic::TopicId};
 
@@ -27,6 +27,9 @@ const ARRIVAL: Duration = Duration::from_secs(30);
 /// How many nodes may have proven themselves and not be connected yet; of more the oldest is
 /// forgotten, and tries again.
 const ARRIVALS: usize = 256;
+
+/// How many nodes are judged at a time before they are let in; others wait.
+const JUDGING: usize = 2;
 
 /// Who is let in beside the nodes that are listed by their ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +72,8 @@ struct Inner {
     clock: Arc<dyn Clock>,
     others: Others,
     state: Mutex<State>,
+    /// Of those who are not in yet, so many are judged at a time.
+    judging: Semaphore,
 }
 
 #[derive(Default)]
@@ -106,6 +111,7 @@ impl Access {
             clock,
             others,
             state: Mutex::new(state),
+            judging: Semaphore::new(JUDGING),
         };
         Self {
             inner: Arc::new(inner),
@@ -188,7 +194,11 @@ impl Access {
     /// # Errors
     ///
     /// When it is not let in.
-    pub(crate) fn admit(&self, peer: PeerId, proof: Proof) -> Result<(), Refused> {
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is kept of a node that does not wait for the answer.
+    pub(crate) async fn admit(&self, peer: PeerId, proof: Proof) -> Result<(), Refused> {
         let (listed, channels) = {
             let state = self.state();
             (state.listed.contains(&peer), state.channels.clone())
@@ -202,6 +212,8 @@ impl Access {
             organisation: None,
             verdicts: BTreeMap::new(),
         };
+        // Whoever comes may bring false proofs, and each costs a look of each channel.
+        let judging = self.inner.judging.acquire().await;
         let mut reason = "no channel was joined yet".to_owned();
         for (topic, channel) in channels {
             let verdict = self.judge(&*channel.readers, &known.proof);
@@ -215,7 +227,9 @@ impl Access {
                 }
                 Some(why) => reason = why,
             }
+            yield_now().await;
         }
+        drop(judging);
         if !listed && self.inner.others == Others::Members && !known.is_proven {
             return Err(Refused::NoReader { peer, reason });
         }
@@ -442,8 +456,8 @@ mod tests {
         }
     }
 
-    fn connect(access: &Access, n: u8, key: &MemberKey) {
-        access.admit(peer(n), proof(key)).unwrap();
+    async fn connect(access: &Access, n: u8, key: &MemberKey) {
+        access.admit(peer(n), proof(key)).await.unwrap();
         let known = access.claim(&peer(n)).unwrap();
         access.connected(peer(n), known);
     }
@@ -453,11 +467,11 @@ mod tests {
     }
 
     /// Covers: GOS-09, GCH-09, GCH-10
-    #[test]
-    fn each_channel_says_for_itself_who_may_have_it() {
+    #[tokio::test]
+    async fn each_channel_says_for_itself_who_may_have_it() {
         let Fixture { access, .. } = fixture(Others::Members);
-        connect(&access, 1, &FIRST);
-        connect(&access, 2, &SECOND);
+        connect(&access, 1, &FIRST).await;
+        connect(&access, 2, &SECOND).await;
         assert_eq!(rights(&access, 1), [true, false]);
         assert_eq!(rights(&access, 2), [true, true]);
         assert_eq!(rights(&access, 3), [false, false], "nobody knows it");
@@ -474,45 +488,45 @@ mod tests {
         assert_eq!(rights(&access, 2), [false, false]);
     }
 
-    #[test]
-    fn who_is_listed_is_let_in_and_gets_no_right_by_that() {
+    #[tokio::test]
+    async fn who_is_listed_is_let_in_and_gets_no_right_by_that() {
         let stranger = MemberKey {
             organisation: "Org3MSP",
             name: "stranger",
         };
         for others in [Others::Members, Others::None] {
             let Fixture { access, .. } = fixture(others);
-            let refused = access.admit(peer(1), proof(&stranger)).unwrap_err();
+            let refused = access.admit(peer(1), proof(&stranger)).await.unwrap_err();
             assert!(
                 refused.to_string().contains(&peer(1).to_string()),
                 "{refused}"
             );
-            connect(&access, 9, &stranger);
+            connect(&access, 9, &stranger).await;
             assert_eq!(rights(&access, 9), [false, false]);
             assert_eq!(access.count_of(None), 1, "its organisation is not proven");
             access.list(peer(1));
-            connect(&access, 1, &stranger);
+            connect(&access, 1, &stranger).await;
         }
         let Fixture { access, .. } = fixture(Others::None);
-        assert!(access.admit(peer(1), proof(&FIRST)).is_err());
+        assert!(access.admit(peer(1), proof(&FIRST)).await.is_err());
         let Fixture { access, .. } = fixture(Others::All);
-        connect(&access, 1, &stranger);
+        connect(&access, 1, &stranger).await;
         assert_eq!(rights(&access, 1), [false, false]);
         // A proof that does not hold is worth nothing later, either.
         let mut bent = proof(&FIRST);
         bent.signed.push(0);
-        access.admit(peer(2), bent).unwrap();
+        access.admit(peer(2), bent).await.unwrap();
         access.connected(peer(2), access.claim(&peer(2)).unwrap());
         assert_eq!(rights(&access, 2), [false, false]);
     }
 
     /// Covers: GOS-12, GCH-21, GCH-22, GCH-23
-    #[test]
-    fn rights_change_with_the_configuration() {
+    #[tokio::test]
+    async fn rights_change_with_the_configuration() {
         let Fixture {
             access, readers, ..
         } = fixture(Others::Members);
-        connect(&access, 1, &FIRST);
+        connect(&access, 1, &FIRST).await;
         assert!(access.changed(), "channels were joined");
         assert!(!access.changed());
         assert_eq!(rights(&access, 1), [true, false]);
@@ -525,12 +539,12 @@ mod tests {
         assert!(access.changed());
         assert_eq!(rights(&access, 1), [false, false]);
         assert!(!access.is_welcome(&peer(1)));
-        assert!(access.admit(peer(1), proof(&FIRST)).is_err());
+        assert!(access.admit(peer(1), proof(&FIRST)).await.is_err());
     }
 
     /// Covers: STA-13
-    #[test]
-    fn a_right_ends_with_the_certificate() {
+    #[tokio::test]
+    async fn a_right_ends_with_the_certificate() {
         let Fixture {
             access,
             clock,
@@ -538,7 +552,7 @@ mod tests {
         } = fixture(Others::Members);
         let last = SystemTime::UNIX_EPOCH + Duration::from_secs(10);
         readers[0].set_expiry(&FIRST, last);
-        connect(&access, 1, &FIRST);
+        connect(&access, 1, &FIRST).await;
         assert_eq!(rights(&access, 1), [true, false]);
         *clock.0.lock().unwrap() = last;
         assert!(access.changed() && !access.changed());
@@ -554,11 +568,11 @@ mod tests {
         let Fixture { access, .. } = fixture(Others::Members);
         for n in 0..=ARRIVALS {
             let peer = Keypair::generate().peer_id();
-            access.admit(peer, proof(&FIRST)).unwrap();
+            access.admit(peer, proof(&FIRST)).await.unwrap();
             assert!(access.state().arriving.len() <= ARRIVALS, "{n}");
         }
         tokio::time::advance(ARRIVAL).await;
-        access.admit(peer(1), proof(&FIRST)).unwrap();
+        access.admit(peer(1), proof(&FIRST)).await.unwrap();
         assert_eq!(access.state().arriving.len(), 1);
     }
 }

@@ -96,7 +96,7 @@ impl Member {
         let proof = self
             .proof(stream, Role::Listener, &nonce, (&other, &theirs))
             .await?;
-        self.access.admit(other, proof)?;
+        self.access.admit(other, proof).await?;
         // The other side sees that nothing more is said here.
         Ok(self.close(stream).await?)
     }
@@ -116,7 +116,7 @@ impl Member {
         let proof = self
             .proof(stream, Role::Dialer, &nonce, (&other, &theirs))
             .await?;
-        if let Err(refused) = self.access.admit(other, proof) {
+        if let Err(refused) = self.access.admit(other, proof).await {
             let no = put_end(DeliverStatus::Forbidden);
             write_frame(stream, frames::END, &[&no], self.patience).await?;
             self.close(stream).await?;

@@ -3,6 +3,7 @@
 
 mod access;
 mod blocks;
+#[cfg(test)]
 mod bodies;
 #[cfg(test)]
 mod discovery;
@@ -10,6 +11,7 @@ mod discovery;
 mod hostile;
 mod identity;
 mod life;
+mod many;
 #[cfg(test)]
 mod member;
 #[cfg(test)]
