@@ -284,3 +284,25 @@ impl GossipError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_backend_says_may_be_another_thing_later() {
+        let number = BlockNumber::new(7);
+        let failed = FetchError::Backend {
+            number,
+            source: "a link broke".into(),
+        };
+        assert!(failed.is_retryable() && failed.to_string().contains("block 7"));
+        let (size, limit) = (9, 8);
+        let too_large = FetchError::TooLarge {
+            number,
+            size,
+            limit,
+        };
+        assert!(!too_large.is_retryable() && !FetchError::Closed.is_retryable());
+    }
+}

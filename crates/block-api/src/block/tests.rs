@@ -258,6 +258,36 @@ fn a_block_of_very_many_empty_entries_costs_no_more_than_its_bytes() {
     assert_eq!(block.data().count(), 500_000);
 }
 
+#[test]
+fn the_data_travels_by_itself_and_comes_back_between_header_and_signatures() {
+    let block = sample();
+    let data = block.data_bytes().unwrap();
+    assert!(
+        block.raw().as_ptr_range().contains(&data.as_ptr()),
+        "no copy"
+    );
+    let (head, tail) = block.without_data().around_data(data.len());
+    let again = parse(&[head, data.to_vec(), tail]).unwrap();
+    assert_eq!(again.raw(), block.without_extras().raw());
+    assert!(again.has_claimed_data() && !block.without_data().has_claimed_data());
+    assert_eq!(block.without_data().data_bytes(), None);
+
+    // In whatever form it came, every holder gives the same.
+    let header = block.without_data().relay().body.to_vec();
+    let entry = |n: usize| field(1, block.data().nth(n).unwrap());
+    let split = (0..block.entry_count()).map(|n| field(2, &entry(n)));
+    let mut parts = vec![header.clone()];
+    parts.extend(split);
+    assert_eq!(parse(&parts).unwrap().data_bytes(), Some(data.clone()));
+    let longer = [data.to_vec(), field(9, b"unknown")].concat();
+    let extra = parse(&[header.clone(), field(2, &longer)]).unwrap();
+    assert_eq!(extra.data_bytes(), Some(data.clone()));
+    let mut false_data = data.to_vec();
+    *false_data.last_mut().unwrap() ^= 1;
+    let forged = parse(&[header, field(2, &false_data)]).unwrap();
+    assert!(!forged.has_claimed_data());
+}
+
 /// What neither hashes nor signatures cover is dropped, and nothing else.
 #[test]
 fn extras_are_left_out() {

@@ -23,10 +23,10 @@ use crate::{
 };
 
 /// For how long a body is kept that is in the store: those who pull it come at once.
-const RECENT: Duration = Duration::from_secs(5);
+const RECENT: Duration = Duration::from_secs(3);
 
-/// How many bytes of such bodies are kept.
-const RECENT_BYTES: usize = 32 * 1024 * 1024;
+/// How many bytes of bodies are kept, the newest one aside.
+const RECENT_BYTES: usize = 16 * 1024 * 1024;
 
 /// What bodies take of the room for them is counted in units of so many bytes.
 const UNIT: usize = 1024;
@@ -203,22 +203,11 @@ impl Bodies {
     /// Lets go of what is in the stores of the channels and was not just published.
     pub(crate) fn sweep(&self, now: Instant, height: impl Fn(&TopicId) -> Option<Height>) {
         let mut state = self.state();
-        let mut stored: Vec<(Instant, BodyId, usize)> = state
+        let is_stored =
+            |id: &BodyId| height(&id.topic).is_none_or(|height| height.next_block() > id.number);
+        state
             .recent
-            .iter()
-            .filter(|(id, _)| {
-                height(&id.topic).is_none_or(|height| height.next_block() > id.number)
-            })
-            .map(|(id, recent)| (recent.since, *id, recent.held.data.len()))
-            .collect();
-        stored.sort_unstable();
-        let mut bytes: usize = stored.iter().map(|(.., bytes)| bytes).sum();
-        for (since, id, size) in stored {
-            if now - since >= RECENT || bytes > RECENT_BYTES {
-                state.recent.remove(&id);
-                bytes -= size;
-            }
-        }
+            .retain(|id, recent| now - recent.since < RECENT || !is_stored(id));
     }
 
     /// Waits for room; kept bodies make it.
@@ -244,8 +233,7 @@ impl Bodies {
                 return Some(room);
             }
             let mut state = self.state();
-            let oldest = state.recent.iter().min_by_key(|(_, recent)| recent.since);
-            let oldest = oldest.map(|(id, _)| *id)?;
+            let oldest = state.oldest()?;
             state.recent.remove(&oldest);
         }
     }
@@ -254,6 +242,11 @@ impl Bodies {
         let since = Instant::now();
         let mut state = self.state();
         state.know(id, &held);
+        while state.recent_bytes() > RECENT_BYTES
+            && let Some(oldest) = state.oldest()
+        {
+            state.recent.remove(&oldest);
+        }
         state.recent.insert(id, Recent { held, since });
         drop(state);
         self.notify();
@@ -272,6 +265,16 @@ impl Bodies {
 impl State {
     fn held(&self, id: &BodyId) -> Option<Arc<Held>> {
         self.known.get(id).and_then(Weak::upgrade)
+    }
+
+    fn oldest(&self) -> Option<BodyId> {
+        let oldest = self.recent.iter().min_by_key(|(_, recent)| recent.since);
+        oldest.map(|(id, _)| *id)
+    }
+
+    fn recent_bytes(&self) -> usize {
+        let bytes = self.recent.values().map(|recent| recent.held.data.len());
+        bytes.sum()
     }
 
     fn know(&mut self, id: BodyId, held: &Arc<Held>) {

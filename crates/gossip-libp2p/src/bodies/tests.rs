@@ -341,7 +341,7 @@ async fn a_long_body_comes_from_several_nodes_at_the_same_time_and_once() {
     ));
 }
 
-/// Covers: NEW-11
+/// Covers: GCH-16, NEW-11
 #[tokio::test(start_paused = true)]
 async fn a_false_body_is_its_senders_fault_and_hides_nothing() {
     for size in [200_000, 3 * MIB] {
@@ -382,6 +382,7 @@ async fn a_false_manifest_is_its_makers_fault_and_not_of_who_passes_it_on() {
     assert_eq!(blamed, [maker].into());
 }
 
+/// Covers: GCH-16
 #[tokio::test(start_paused = true)]
 async fn a_false_chunk_is_its_senders_fault() {
     let (mut world, nodes) = World::of(2);

@@ -65,11 +65,17 @@ impl<N: Network> Fetch<'_, N> {
                         self.too_large = self.too_large.or(Some(self.max_size() + 1));
                         Ended::ForGood
                     }
-                    _ => Ended::Later,
+                    DeliverStatus::Success
+                    | DeliverStatus::BadRequest
+                    | DeliverStatus::InternalError
+                    | DeliverStatus::NotImplemented
+                    | DeliverStatus::Unavailable
+                    | DeliverStatus::Other(_)
+                    | _ => Ended::Later,
                 };
                 self.ended(&peer, why, is_false.then_some(Offence::WrongBody));
             }
-            Heard::Nonsense => self.ended(&peer, Ended::ForGood, Some(Offence::Malformed)),
+            Heard::Nonsense => self.ended(&peer, Ended::ForGood, Some(Offence::WrongBody)),
             Heard::Broke(FrameError::Unsupported) => {
                 self.heard(peer, not_opened(OpenError::Unsupported));
             }

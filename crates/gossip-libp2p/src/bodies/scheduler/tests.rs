@@ -97,7 +97,9 @@ impl World {
     fn hints_of(&self, peer: &PeerId) -> HintsId {
         match self.manner(peer) {
             Manner::False => hints(2),
-            _ => hints(1),
+            Manner::Gives { .. } | Manner::Silent | Manner::Stalls | Manner::Late { .. } => {
+                hints(1)
+            }
         }
     }
 
@@ -154,7 +156,7 @@ impl World {
                     let actions = self.scheduler.ended(&peer, Ended::Later, self.now);
                     self.act(actions);
                 }
-                _ => {
+                Manner::Gives { .. } | Manner::Stalls | Manner::Late { .. } | Manner::False => {
                     let have = Bits::all(self.chunks);
                     let first = match (eager, self.has_manifest) {
                         (false, _) => Vec::new(),

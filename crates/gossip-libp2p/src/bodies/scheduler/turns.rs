@@ -188,7 +188,7 @@ impl Scheduler {
                 State::Ready(ready) if ready.hints == hints => {
                     turns.push((node.slowness, node.rank, peer, ready));
                 }
-                _ => {}
+                State::Ready(_) | State::Resting { .. } | State::Asked { .. } | State::Out => {}
             }
         }
         turns.sort_unstable_by_key(|(slowness, rank, ..)| (*slowness, *rank));
@@ -246,7 +246,9 @@ impl Scheduler {
                     {
                         Some((node.slowness, *peer, ready))
                     }
-                    _ => None,
+                    State::Ready(_) | State::Resting { .. } | State::Asked { .. } | State::Out => {
+                        None
+                    }
                 });
             let idle = idle.min_by_key(|(slowness, ..)| *slowness);
             if let Some((_, peer, ready)) = idle
