@@ -21,6 +21,7 @@ use crate::{
     event_loop::Report,
     frames::{FrameError, Patience, RECORDS, flush, read_frame, write_frame},
     handle::Opener,
+    score::Offence,
     stats::Counters,
     streams::PEERS,
 };
@@ -208,10 +209,10 @@ pub(crate) async fn hear_records<S>(
             Ok(Some(frame)) => frame,
             Ok(None) => return,
             Err(error) => {
-                if matches!(error, FrameError::TooLong { .. }) {
-                    counters.malformed.increment();
-                }
                 debug!(%peer, %error, "stream with other nodes broke");
+                if matches!(error, FrameError::TooLong { .. }) {
+                    malformed(peer, &reports, counters).await;
+                }
                 return;
             }
         };
@@ -230,14 +231,22 @@ pub(crate) async fn hear_records<S>(
                     warn!(%peer, %error, "nodes of another release skipped");
                 }
                 Err(error) => {
-                    counters.malformed.increment();
                     debug!(%peer, %error, "stream with other nodes closed");
+                    malformed(peer, &reports, counters).await;
                     return;
                 }
             }
         }
         sleep(PACE).await;
     }
+}
+
+/// Counts what is not understood, and holds it against its sender.
+async fn malformed(peer: PeerId, reports: &mpsc::Sender<Report>, counters: &Counters) {
+    counters.malformed.increment();
+    let offence = Offence::Malformed;
+    // The event loop is gone when the node stops.
+    let _ = reports.send(Report::Offence { peer, offence }).await;
 }
 
 #[cfg(test)]
@@ -329,6 +338,13 @@ mod tests {
         let counters = Counters::default();
         let stream = Cursor::new(frames.into_inner());
         hear_records(peer(), stream, Instant::now(), reports, SECOND, &counters).await;
+        assert!(matches!(
+            reported.recv().await,
+            Some(Report::Offence {
+                offence: Offence::Malformed,
+                ..
+            })
+        ));
         assert!(reported.recv().await.is_none());
         assert_eq!(counters.snapshot().malformed, 1);
     }
