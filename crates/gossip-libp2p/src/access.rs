@@ -128,6 +128,26 @@ impl Access {
         self.inner.others != Others::None || self.is_listed(peer)
     }
 
+    /// Whether a connected node is of this organisation, by an identity that may read a channel.
+    pub(crate) fn is_of(&self, peer: &PeerId, organisation: &str) -> bool {
+        let topics: Vec<TopicId> = {
+            let state = self.state();
+            let Some(known) = state.connected.get(peer) else {
+                return false;
+            };
+            if known.organisation() != Some(organisation) {
+                return false;
+            }
+            let granted = known
+                .verdicts
+                .iter()
+                .filter(|(_, one)| one.denied.is_none());
+            granted.map(|(topic, _)| *topic).collect()
+        };
+        // The name is as good as an identity that still holds.
+        topics.into_iter().any(|topic| self.may_have(peer, topic))
+    }
+
     /// Whether a node is listed by its id.
     pub(crate) fn is_listed(&self, peer: &PeerId) -> bool {
         self.state().listed.contains(peer)
@@ -260,12 +280,6 @@ impl Access {
     /// A node is connected no longer.
     pub(crate) fn disconnected(&self, peer: &PeerId) {
         self.state().connected.remove(peer);
-    }
-
-    /// The MSP id of a connected node, where a channel has found that its identity holds.
-    pub(crate) fn organisation(&self, peer: &PeerId) -> Option<String> {
-        let state = self.state();
-        state.connected.get(peer)?.organisation.clone()
     }
 
     /// How many nodes of an organisation are connected; those together of whom none is proven.

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use block_api::{Clock, NodeId, Signer, SystemClock};
-use libp2p::{Multiaddr, PeerId};
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
 use crate::{
     access::Others,
@@ -41,8 +41,8 @@ pub struct Config {
     /// static peers alone. Default: 16.
     pub target_peers: usize,
     /// Whether nodes are looked for on the local network, by multicast DNS, and told there where this
-    /// one listens. For development: anybody on the network can answer. It takes the feature `mdns`.
-    /// Default: false.
+    /// one listens. For development: anybody on the network can answer, and what looks for nodes ends
+    /// with the runtime, not with the node. It takes the feature `mdns`. Default: false.
     pub mdns: bool,
     /// With more bytes of memory in use by the process, no connection is made or taken. Default:
     /// no limit.
@@ -412,6 +412,12 @@ impl Config {
         if self.mdns && !cfg!(feature = "mdns") {
             return wrong("mdns", &self.mdns, "this build is without the feature mdns");
         }
+        for (field, addresses) in [("listen", &self.listen), ("peers", &self.peers)] {
+            let quic = addresses.iter().find(|address| is_quic(address));
+            if let (Some(address), false) = (quic, cfg!(feature = "quic")) {
+                return wrong(field, address, "this build is without the feature quic");
+            }
+        }
 
         let own = self.identity.peer_id();
         let mut peers = Vec::new();
@@ -445,6 +451,10 @@ impl Config {
             limits,
         })
     }
+}
+
+fn is_quic(address: &Multiaddr) -> bool {
+    address.iter().any(|part| part == Protocol::QuicV1)
 }
 
 impl Default for MeshSize {
@@ -582,6 +592,37 @@ mod tests {
         assert_eq!(valid.peers, vec![(other, address(other))]);
         assert_eq!(valid.listed, [other, third.peer_id()].into());
         assert_eq!(valid.others, Others::None);
+    }
+
+    #[test]
+    fn what_this_build_cannot_do_is_said_at_once() {
+        let peer = Keypair::from_seed([2; 32]).peer_id();
+        let quic = format!("/ip4/127.0.0.1/udp/1/quic-v1/p2p/{peer}");
+        let peers = Config {
+            peers: vec![quic.parse().unwrap()],
+            ..config()
+        };
+        let listen = Config {
+            listen: vec!["/ip4/127.0.0.1/udp/0/quic-v1".parse().unwrap()],
+            ..config()
+        };
+        let mdns = Config {
+            mdns: true,
+            ..config()
+        };
+        for (config, built_in, named) in [
+            (peers, cfg!(feature = "quic"), "feature quic"),
+            (listen, cfg!(feature = "quic"), "feature quic"),
+            (mdns, cfg!(feature = "mdns"), "feature mdns"),
+        ] {
+            let verdict = config.validate();
+            assert_eq!(verdict.is_ok(), built_in, "{named}");
+            assert!(
+                verdict
+                    .err()
+                    .is_none_or(|error| error.to_string().contains(named))
+            );
+        }
     }
 
     #[test]

@@ -226,8 +226,9 @@ impl EventLoop {
         self.channels.clear();
         self.peers.clear();
         self.connected.send_replace(BTreeSet::new());
+        let mut listening = 0;
         for listener in &self.listeners {
-            self.swarm.remove_listener(*listener);
+            listening += usize::from(self.swarm.remove_listener(*listener));
         }
         let connected: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
         for peer in connected {
@@ -235,8 +236,11 @@ impl EventLoop {
             let _ = self.swarm.disconnect_peer_id(peer);
         }
         let closed = async {
-            while self.swarm.network_info().num_peers() > 0 {
-                self.swarm.select_next_some().await;
+            // What looks for nodes nearby is to hear that this one listens no longer.
+            while self.swarm.network_info().num_peers() > 0 || listening > 0 {
+                if let SwarmEvent::ListenerClosed { .. } = self.swarm.select_next_some().await {
+                    listening -= 1;
+                }
             }
         };
         if timeout(CLOSE_TIMEOUT, closed).await.is_err() {

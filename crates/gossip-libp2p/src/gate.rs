@@ -108,6 +108,20 @@ impl Behaviour {
                 }
             }
         }
+        self.hear(due);
+    }
+
+    /// The same for one topic, which was joined.
+    pub(crate) fn look_again_at(&mut self, topic: TopicId) {
+        let held = self.peers.iter().filter(|(peer, state)| {
+            state.held.contains(&topic) && self.access.may_have(peer, topic)
+        });
+        let due = held.map(|(peer, state)| (*peer, state.connection, topic));
+        let due = due.collect();
+        self.hear(due);
+    }
+
+    fn hear(&mut self, due: Vec<(PeerId, ConnectionId, TopicId)>) {
         for (peer, connection, topic) in due {
             let Some(subscription) = self.subscription(topic) else {
                 continue;

@@ -14,7 +14,7 @@ pub(crate) use self::{
     allowance::Allowance,
     callers::{Callers, TurnedAway},
     standing::{Banned, Standings},
-    topics::{application_score, params, thresholds, topic_params},
+    topics::{application_score, params, thresholds},
 };
 
 /// Who is banned.

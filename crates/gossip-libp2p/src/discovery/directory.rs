@@ -29,11 +29,12 @@ const MAX_DIALLING: usize = 4;
 /// After so many attempts that failed a node is not dialled until it says that it is elsewhere.
 const HOPELESS: u32 = 10;
 
-/// How much later than the one before a record must be issued: each is told on to others.
-const MIN_UPDATE: u64 = 1000;
-
 /// How long a node that was just heard of may wait for its first dial. Many hear of it at once.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
+
+/// How much longer the one with the greater id waits: of two that are told of each other at once,
+/// the attempts would refuse each other.
+const GIVE_WAY: Duration = Duration::from_millis(1000);
 
 /// The nodes that others told of.
 #[derive(Debug)]
@@ -55,6 +56,17 @@ pub(crate) struct Told {
     pub(crate) here: bool,
     /// Whether the node that the record is about is connected.
     pub(crate) connected: bool,
+}
+
+/// What a record said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum News {
+    /// Nothing new, or there is no room for it.
+    None,
+    /// Where a node is of whom there was no such record.
+    First,
+    /// That it is elsewhere, or still there.
+    Newer,
 }
 
 #[derive(Debug)]
@@ -99,31 +111,34 @@ impl Directory {
         }
     }
 
-    /// Takes a record; `false` when it says nothing new, or there is no room for it.
-    pub(crate) fn learn(&mut self, record: Record, told: Told, now: Instant, unix: u64) -> bool {
+    /// Takes a record.
+    pub(crate) fn learn(&mut self, record: Record, told: Told, now: Instant, unix: u64) -> News {
         let Told {
             teller,
             here,
             connected,
         } = told;
         if record.node == self.own || !record.holds_at(unix) {
-            return false;
+            return News::None;
         }
         let node = record.node;
         if let Some(known) = self.nodes.get_mut(&node) {
             if let Some(before) = known.records.get(&record.scope)
-                && record.issued < before.issued.saturating_add(MIN_UPDATE)
+                && record.issued <= before.issued
             {
                 if known.attempts > 0 {
                     // What failed on the word of the one is tried on that of the other.
                     known.teller = teller;
                 }
-                return false;
+                return News::None;
             }
         } else if !self.has_room(&node, teller) {
-            return false;
+            return News::None;
         }
-        let wait = FIRST_WAIT.mul_f64(self.rng.random_range(0.0..=1.0));
+        let mut wait = FIRST_WAIT.mul_f64(self.rng.random_range(0.0..=1.0));
+        if node < self.own {
+            wait += GIVE_WAY;
+        }
         let state = if connected {
             State::Connected(now)
         } else {
@@ -134,9 +149,12 @@ impl Directory {
             .entry(node)
             .or_insert_with(|| Known::new(teller, state));
         known.teller = teller;
-        known.records.insert(record.scope, record);
+        let before = known.records.insert(record.scope, record);
         known.place(here, now + wait);
-        true
+        match before {
+            None => News::First,
+            Some(_) => News::Newer,
+        }
     }
 
     /// A node was found on the local network.
@@ -370,6 +388,7 @@ mod tests {
     const UNIX: u64 = 1_700_000_000_000;
     const BASE: Duration = Duration::from_secs(1);
     const CAP: Duration = Duration::from_secs(300);
+    const LONGEST: Duration = FIRST_WAIT.saturating_add(GIVE_WAY);
 
     fn key(seed: u16) -> Keypair {
         let mut bytes = [0; 32];
@@ -412,15 +431,32 @@ mod tests {
     #[test]
     fn a_node_that_was_told_of_is_dialled_soon_and_once() {
         let (mut directory, now) = (directory(16), Instant::now());
-        assert!(directory.learn(record(1, UNIX, &address(1)), told(2), now, UNIX));
-        assert!(!directory.learn(record(1, UNIX, &address(1)), told(3), now, UNIX));
-        assert!(!directory.learn(record(1, UNIX + 999, &address(9)), told(3), now, UNIX));
-        assert!(
-            !directory.learn(record(0, UNIX, &address(1)), told(2), now, UNIX),
+        let first = directory.learn(record(1, UNIX, &address(1)), told(2), now, UNIX);
+        assert_eq!(first, News::First);
+        assert_eq!(
+            directory.learn(record(1, UNIX, &address(1)), told(3), now, UNIX),
+            News::None
+        );
+        assert_eq!(
+            directory.learn(record(1, UNIX - 1, &address(9)), told(3), now, UNIX),
+            News::None
+        );
+        assert_eq!(
+            directory.learn(record(0, UNIX, &address(1)), told(2), now, UNIX),
+            News::None,
             "itself"
         );
         let due = directory.next(0).unwrap();
-        assert!(due <= now + FIRST_WAIT);
+        assert!(due <= now + LONGEST);
+        let gives_way = key(1).peer_id() < key(0).peer_id();
+        assert_eq!(due > now + FIRST_WAIT, gives_way);
+        let mut other = self::directory(16);
+        other.own = key(1).peer_id();
+        assert_ne!(
+            other.learn(record(0, UNIX, &address(0)), told(2), now, UNIX),
+            News::None
+        );
+        assert_eq!(other.next(0).unwrap() > now + FIRST_WAIT, !gives_way);
         let (node, addresses) = directory.take_due(0, &[], due, |_| true).unwrap();
         assert_eq!(node, key(1).peer_id());
         assert_eq!(addresses, [address(1).parse().unwrap()]);
@@ -437,9 +473,12 @@ mod tests {
     fn who_has_enough_peers_dials_no_more_and_few_at_a_time() {
         let (mut directory, now) = (directory(16), Instant::now());
         for seed in 1..=40 {
-            assert!(directory.learn(record(seed, UNIX, &address(seed)), told(99), now, UNIX));
+            assert_ne!(
+                directory.learn(record(seed, UNIX, &address(seed)), told(99), now, UNIX),
+                News::None
+            );
         }
-        let later = now + FIRST_WAIT;
+        let later = now + LONGEST;
         assert_eq!(take(&mut directory, 16, later), None);
         assert_eq!(directory.next(16), None);
         let first: Vec<PeerId> = std::iter::from_fn(|| take(&mut directory, 14, later)).collect();
@@ -468,10 +507,14 @@ mod tests {
             attempts += 1;
         }
         assert_eq!(attempts, HOPELESS);
-        assert!(directory.learn(record(1, UNIX + 2000, &address(1)), told(2), now, UNIX));
+        let newer = directory.learn(record(1, UNIX + 1, &address(1)), told(2), now, UNIX);
+        assert_eq!(newer, News::Newer);
         assert_eq!(directory.next(0), None, "it is where it was");
-        assert!(directory.learn(record(1, UNIX + 4000, &address(2)), told(2), now, UNIX));
-        let node = take(&mut directory, 0, now + FIRST_WAIT).unwrap();
+        assert_ne!(
+            directory.learn(record(1, UNIX + 4000, &address(2)), told(2), now, UNIX),
+            News::None
+        );
+        let node = take(&mut directory, 0, now + LONGEST).unwrap();
         directory.failed(&node, now);
         assert_eq!(directory.next(0), None, "one attempt for each change");
         directory.connected(&node, now);
@@ -487,7 +530,10 @@ mod tests {
         let (mut directory, now) = (directory(16), Instant::now());
         for seed in 1..=200 {
             let victim = format!("/ip4/10.9.9.9/tcp/{}", 7000 + seed);
-            assert!(directory.learn(record(seed, UNIX, &victim), told(999), now, UNIX));
+            assert_ne!(
+                directory.learn(record(seed, UNIX, &victim), told(999), now, UNIX),
+                News::None
+            );
         }
         directory.learn(
             record(300, UNIX, "/ip4/10.9.9.9/tcp/7000"),
@@ -495,7 +541,7 @@ mod tests {
             now,
             UNIX,
         );
-        let (later, mut dials) = (now + FIRST_WAIT, 0);
+        let (later, mut dials) = (now + LONGEST, 0);
         let honest = key(300).peer_id();
         let mut reached = false;
         while let Some(node) = take(&mut directory, 0, later) {
@@ -532,7 +578,10 @@ mod tests {
             assert_eq!(fill(&mut directory, 60000 + teller), MAX_TOLD);
         }
         assert_eq!(fill(&mut directory, 61000), 0);
-        assert!(directory.learn(record(61000, UNIX, &address(1)), told(61000), now, UNIX));
+        assert_ne!(
+            directory.learn(record(61000, UNIX, &address(1)), told(61000), now, UNIX),
+            News::None
+        );
         assert_eq!(directory.nodes.len(), MAX_KNOWN);
     }
 
@@ -541,7 +590,7 @@ mod tests {
         let (mut directory, now) = (directory(16), Instant::now());
         directory.learn(record(1, UNIX, &address(1)), told(2), now, UNIX);
         let own = [address(1).parse().unwrap()];
-        let later = now + FIRST_WAIT;
+        let later = now + LONGEST;
         assert_eq!(directory.take_due(0, &own, later, |_| true), None);
         assert_eq!(directory.take_due(0, &[], later + WINDOW, |_| false), None);
         assert!(take(&mut directory, 0, later + 2 * WINDOW).is_some());
@@ -562,7 +611,10 @@ mod tests {
         directory.expire(late);
         assert_eq!(directory.nodes.len(), 1);
         assert_eq!(directory.record(&key(3).peer_id(), Scope::External), None);
-        assert!(!directory.learn(record(1, UNIX, &address(1)), told(2), now, late));
+        assert_eq!(
+            directory.learn(record(1, UNIX, &address(1)), told(2), now, late),
+            News::None
+        );
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub(crate) struct Link {
     outbox: watch::Sender<Outbox>,
     /// Whether the peer is on this machine.
     pub(crate) here: bool,
+    /// Whether it was met as a node of the own organisation.
+    pub(crate) own_org: bool,
     /// Ends the task that hears its records.
     hearing: Option<CancellationToken>,
     /// When hearing began on the newest stream, or is going to.
@@ -73,6 +75,7 @@ impl Link {
         let link = Self {
             outbox,
             here,
+            own_org: false,
             hearing: None,
             hears_since: None,
         };
@@ -91,6 +94,17 @@ impl Link {
             }
             new
         });
+    }
+
+    /// Has the peer told the newer record of a node that it was told of.
+    pub(crate) fn update(&self, record: &Record) {
+        let knows = self
+            .outbox
+            .borrow()
+            .contains_key(&(record.node, record.scope));
+        if knows {
+            self.offer(record);
+        }
     }
 
     /// A node is not connected any more, and nobody is told of it.
@@ -200,31 +214,44 @@ pub(crate) async fn hear_records<S>(
     S: AsyncRead + Unpin,
 {
     sleep_until(start).await;
+    if let Some(offence) = hear_on(peer, &mut stream, &reports, patience).await {
+        if offence == Offence::Malformed {
+            counters.malformed.increment();
+        }
+        // The event loop is gone when the node stops.
+        let _ = reports.send(Report::Offence { peer, offence }).await;
+    }
+}
+
+/// The same; returns what the peer did wrong, when the stream is heard no longer for it.
+async fn hear_on<S>(
+    peer: PeerId,
+    stream: &mut S,
+    reports: &mpsc::Sender<Report>,
+    patience: Duration,
+) -> Option<Offence>
+where
+    S: AsyncRead + Unpin,
+{
     let patience = Patience {
         first: None,
         next: patience,
     };
     loop {
-        let frame = match read_frame(&mut stream, MAX_MESSAGE, patience).await {
+        let frame = match read_frame(stream, MAX_MESSAGE, patience).await {
             Ok(Some(frame)) => frame,
-            Ok(None) => return,
+            Ok(None) => return None,
             Err(error) => {
                 debug!(%peer, %error, "stream with other nodes broke");
-                if matches!(error, FrameError::TooLong { .. }) {
-                    malformed(peer, &reports, counters).await;
-                }
-                return;
+                return error.offence();
             }
         };
         if frame.kind == RECORDS {
             match parse_records(&frame.payload.into()) {
                 Ok(records) => {
-                    if reports
-                        .send(Report::Records { peer, records })
-                        .await
-                        .is_err()
-                    {
-                        return;
+                    let told = Report::Records { peer, records };
+                    if reports.send(told).await.is_err() {
+                        return None;
                     }
                 }
                 Err(error @ UnreadableRecord::Version(_)) => {
@@ -232,21 +259,12 @@ pub(crate) async fn hear_records<S>(
                 }
                 Err(error) => {
                     debug!(%peer, %error, "stream with other nodes closed");
-                    malformed(peer, &reports, counters).await;
-                    return;
+                    return Some(Offence::Malformed);
                 }
             }
         }
         sleep(PACE).await;
     }
-}
-
-/// Counts what is not understood, and holds it against its sender.
-async fn malformed(peer: PeerId, reports: &mpsc::Sender<Report>, counters: &Counters) {
-    counters.malformed.increment();
-    let offence = Offence::Malformed;
-    // The event loop is gone when the node stops.
-    let _ = reports.send(Report::Offence { peer, offence }).await;
 }
 
 #[cfg(test)]
@@ -338,13 +356,17 @@ mod tests {
         let counters = Counters::default();
         let stream = Cursor::new(frames.into_inner());
         hear_records(peer(), stream, Instant::now(), reports, SECOND, &counters).await;
-        assert!(matches!(
-            reported.recv().await,
-            Some(Report::Offence {
-                offence: Offence::Malformed,
-                ..
-            })
-        ));
+        let offence = reported.recv().await;
+        assert!(
+            matches!(
+                offence,
+                Some(Report::Offence {
+                    offence: Offence::Malformed,
+                    ..
+                })
+            ),
+            "{offence:?}"
+        );
         assert!(reported.recv().await.is_none());
         assert_eq!(counters.snapshot().malformed, 1);
     }

@@ -44,7 +44,7 @@ impl Own {
             return false;
         }
         // Each record is later than the one before, whatever the clock does.
-        let issued = issued.map_or(unix, |issued| unix.max(issued.saturating_add(1000)));
+        let issued = issued.map_or(unix, |issued| unix.max(issued.saturating_add(1)));
         let mut records = Vec::new();
         for (scope, addresses) in [
             (Scope::External, &self.external),

@@ -295,6 +295,7 @@ mod tests {
         }
     }
 
+    /// Covers: GOS-08
     #[test]
     fn the_signature_of_another_node_is_none() {
         let (own, other) = (record(Scope::External, 1), Keypair::from_seed([2; 32]));

@@ -5,15 +5,14 @@
 //! node's organisation; of the internal addresses only in the second case. Nobody is told of a node
 //! that is not connected: its record may be of an id that never proved anything.
 
-use libp2p::{Multiaddr, PeerId};
+use libp2p::{Multiaddr, PeerId, Stream};
 use tokio::time::Instant;
 use tracing::{Instrument, debug_span, trace};
 
 use super::EventLoop;
 use crate::{
     access::msp_id,
-    discovery::{Link, Record, Scope, Told, hear_records, tell_records, unix_millis},
-    streams::Incoming,
+    discovery::{Link, News, Record, Scope, Told, hear_records, tell_records, unix_millis},
     topic::TopicId,
 };
 
@@ -39,8 +38,7 @@ impl EventLoop {
     }
 
     /// A peer opened a stream to tell of nodes.
-    pub(super) fn hear_nodes(&mut self, incoming: Incoming) {
-        let Incoming { peer, stream, .. } = incoming;
+    pub(super) fn hear_nodes(&mut self, peer: PeerId, stream: Stream) {
         let Some(state) = self.peers.get_mut(&peer) else {
             return;
         };
@@ -55,11 +53,16 @@ impl EventLoop {
             .spawn(heard.instrument(debug_span!("hear nodes", %peer)));
     }
 
-    /// A peer connected: where it is of the own organisation, it and the others of it are told of
-    /// each other.
-    pub(super) fn meet(&mut self, peer: PeerId) {
-        self.directory.connected(&peer, Instant::now());
+    /// A channel found out who a peer is: where it is of the own organisation, it and the others of
+    /// it are told of each other. That waits for a channel of both, because the peer cannot know
+    /// sooner who this node is, and would not listen.
+    fn meet(&mut self, peer: PeerId) {
         if self.relation(&peer) != Relation::OwnOrg {
+            return;
+        }
+        if let Some(state) = self.peers.get_mut(&peer)
+            && std::mem::replace(&mut state.link.own_org, true)
+        {
             return;
         }
         let others: Vec<PeerId> = self.peers.keys().copied().collect();
@@ -78,6 +81,17 @@ impl EventLoop {
 
     /// A peer takes part in a channel of this node: it and the others in it are told of each other.
     pub(super) fn introduce(&mut self, peer: PeerId, topic: TopicId) {
+        // Asking is what finds out of which organisation it is, too.
+        if !self.access.may_have(&peer, topic) {
+            return;
+        }
+        let known = self
+            .peers
+            .get(&peer)
+            .is_some_and(|state| state.link.own_org);
+        if !known {
+            self.meet(peer);
+        }
         let Some(channel) = self.channels.get(&topic) else {
             return;
         };
@@ -108,10 +122,11 @@ impl EventLoop {
                 here,
                 connected: self.peers.contains_key(&node),
             };
-            if self.directory.learn(record, told, now, unix) {
+            let news = self.directory.learn(record, told, now, unix);
+            if news != News::None {
                 trace!(%node, ?scope, %teller, "told of a node");
                 self.counters.records.increment();
-                self.pass_on(&node, scope);
+                self.pass_on(&node, scope, news);
             }
         }
     }
@@ -158,7 +173,10 @@ impl EventLoop {
             .collect();
         while self.peers.len() < self.config.target_peers {
             let (access, dialer) = (&self.access, &self.dialer);
-            let may_dial = |node: &PeerId| access.may_come(node) && !dialer.keeps(node);
+            let standings = &self.standings;
+            let may_dial = |node: &PeerId| {
+                access.may_come(node) && !dialer.keeps(node) && !standings.is_banned(node)
+            };
             let due = self
                 .directory
                 .take_due(self.peers.len(), &own, Instant::now(), may_dial);
@@ -169,9 +187,13 @@ impl EventLoop {
         }
     }
 
-    /// A record of a connected node came: whoever may know of it is told.
-    fn pass_on(&self, node: &PeerId, scope: Scope) {
-        let Some(state) = self.peers.get(node) else {
+    /// A record of a connected node came: whoever may know of it is told. Where it is not the first
+    /// one, that is who was told of the node before: to find out who has a channel in common with it
+    /// takes its time, and records may come often.
+    fn pass_on(&self, node: &PeerId, scope: Scope, news: News) {
+        let (Some(state), Some(record)) =
+            (self.peers.get(node), self.directory.record(node, scope))
+        else {
             return;
         };
         let own_org = self.relation(node) == Relation::OwnOrg;
@@ -182,8 +204,12 @@ impl EventLoop {
                 })
             };
             let both_own = own_org && self.relation(peer) == Relation::OwnOrg;
-            if both_own || (scope == Scope::External && together()) {
-                self.tell_of(node, peer, scope);
+            if both_own {
+                other.link.offer(record);
+            } else if scope == Scope::External && news == News::Newer {
+                other.link.update(record);
+            } else if scope == Scope::External && together() {
+                other.link.offer(record);
             }
         }
     }
@@ -221,9 +247,9 @@ impl EventLoop {
     /// How a connected node stands to this one.
     fn relation(&self, peer: &PeerId) -> Relation {
         let own = msp_id(&self.config.signer.identity());
-        match self.access.organisation(peer) {
-            Some(organisation) if Some(&organisation) == own.as_ref() => Relation::OwnOrg,
-            _ => Relation::Other,
+        match own {
+            Some(own) if self.access.is_of(peer, &own) => Relation::OwnOrg,
+            Some(_) | None => Relation::Other,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use block_api::ChannelStatus;
 use libp2p::{
-    Multiaddr, PeerId,
+    Multiaddr, PeerId, Swarm,
     swarm::{
         ConnectionId,
         dial_opts::{DialOpts, PeerCondition},
@@ -24,6 +24,7 @@ use tracing::{Instrument, debug, debug_span, info, warn};
 
 use super::{EventLoop, Report};
 use crate::{
+    behaviour::Behaviour,
     bodies::Server,
     channels::Heard,
     discovery::{Link, is_here},
@@ -125,7 +126,7 @@ impl EventLoop {
         self.peers.insert(peer, state);
         self.tell_score(&peer);
         self.show_peers();
-        self.meet(peer);
+        self.directory.connected(&peer, now);
     }
 
     pub(super) fn disconnected(&mut self, peer: PeerId) {
@@ -175,22 +176,24 @@ impl EventLoop {
             let mut topics = state.topics.iter().filter(joined);
             let lost = topics.find(|topic| !self.access.may_have(peer, **topic));
             if lost.is_some() || !self.access.is_welcome(peer) {
-                let topic = lost.map(tracing::field::display);
-                info!(%peer, topic, "peer lost a right, connection closed");
-                // What is published from here on does not go to it, however long closing takes.
-                self.swarm.behaviour_mut().gossipsub.cut(peer);
-                state.gone.cancel();
-                self.swarm.close_connection(state.connection);
+                hang_up(&mut self.swarm, peer, state, lost);
             }
         }
         self.swarm.behaviour_mut().gossipsub.look_again();
     }
 
+    /// The same for one channel, which was joined: with thousands of them, to look at all for each
+    /// would take seconds.
+    pub(super) fn check_right(&mut self, topic: TopicId) {
+        for (peer, state) in &self.peers {
+            if state.topics.contains(&topic) && !self.access.may_have(peer, topic) {
+                hang_up(&mut self.swarm, peer, state, Some(&topic));
+            }
+        }
+    }
+
     /// A peer opened a stream.
     pub(super) fn incoming(&mut self, incoming: Incoming) {
-        if incoming.protocol == PEERS {
-            return self.hear_nodes(incoming);
-        }
         let Incoming {
             peer,
             protocol,
@@ -199,6 +202,9 @@ impl EventLoop {
         if !self.takes_request(&peer) {
             self.counters.requests_limited.increment();
             return self.offends(peer, Offence::Flood);
+        }
+        if protocol == PEERS {
+            return self.hear_nodes(peer, stream);
         }
         let rhythm = self.rhythm();
         // Its connection closed meanwhile.
@@ -348,6 +354,16 @@ impl EventLoop {
             silence: self.config.silence_limit,
         }
     }
+}
+
+/// Closes the connection of a peer that lost a right.
+fn hang_up(swarm: &mut Swarm<Behaviour>, peer: &PeerId, state: &Peer, lost: Option<&TopicId>) {
+    let topic = lost.map(tracing::field::display);
+    info!(%peer, topic, "peer lost a right, connection closed");
+    // What is published from here on does not go to it, however long closing takes.
+    swarm.behaviour_mut().gossipsub.cut(peer);
+    state.gone.cancel();
+    swarm.close_connection(state.connection);
 }
 
 impl Drop for Peer {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The channels of a node: who takes part in them, and what others are told of them.
 
-use block_api::{Block, BlockNumber, BlockReader, BoxError, GossipError, JoinRequest, ReadLimits};
+use block_api::{Block, BlockNumber, BlockReader, GossipError, JoinRequest, ReadLimits};
 use futures::FutureExt;
 use libp2p::PeerId;
 use tracing::{Instrument, debug, debug_span};
@@ -10,7 +10,6 @@ use super::{EventLoop, Joined, Report, Room};
 use crate::{
     channels::{Channel, Heard, Outlook, Told},
     handle::backend,
-    score::topic_params,
     status::Entry,
     topic::TopicId,
 };
@@ -30,14 +29,9 @@ impl EventLoop {
         }
         self.access.join(topic, request.readers.clone());
         // Who subscribed when this node was in the channel before may have lost the right since.
-        self.check_rights();
+        self.check_right(topic);
         let gossipsub = &mut self.swarm.behaviour_mut().gossipsub;
-        let scored = gossipsub.set_topic_params(topic.topic(), topic_params());
-        let subscribed = scored.map_err(BoxError::from).and_then(|()| {
-            let subscribed = gossipsub.subscribe(&topic.topic());
-            subscribed.map_err(BoxError::from)
-        });
-        if let Err(error) = subscribed {
+        if let Err(error) = gossipsub.subscribe(&topic.topic()) {
             self.access.leave(topic);
             return Err(backend(&name, error));
         }
@@ -58,7 +52,7 @@ impl EventLoop {
             self.add_member(peer, topic);
         }
         // Those that had subscribed before this node joined.
-        self.swarm.behaviour_mut().gossipsub.look_again();
+        self.swarm.behaviour_mut().gossipsub.look_again_at(topic);
         // The others hear of it at once, not with the next tick.
         self.look(topic);
         Ok((shared, events))

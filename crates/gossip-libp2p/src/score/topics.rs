@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! gossipsub's own scoring, set for nodes that know each other.
 //!
+//! It keeps no score by topic. It would go through all of a peer's topics whenever it asks for a score,
+//! which it does for each topic at each heartbeat: with thousands of channels there is time for nothing
+//! else. What a peer sends that is refused is held against it over all channels, and told from here.
+//!
 //! Nothing earns credit, so that nobody saves any up for an attack: every member begins with the same
 //! and can only lose. Below zero a peer is no longer in the mesh of any topic, and hears by IHAVE.
 
 use std::time::Duration;
 
-use libp2p::gossipsub::{
-    PeerScoreParams, PeerScoreThresholds, TopicScoreParams, score_parameter_decay,
-};
+use libp2p::gossipsub::{PeerScoreParams, PeerScoreThresholds};
 
-/// What a member begins with: two messages of it may be refused before it leaves the mesh.
+/// What a member begins with: a few messages of it may be refused before it leaves the mesh.
 const CREDIT: f64 = 20.0;
-/// How fast what was refused is forgotten.
-const FORGOTTEN: Duration = Duration::from_secs(60);
 
 /// The scores of a node over all topics; `memory` is how long that of a node is kept which hung up.
 pub(crate) fn params(memory: Duration) -> PeerScoreParams {
@@ -48,22 +48,6 @@ pub(crate) fn thresholds() -> PeerScoreThresholds {
     }
 }
 
-/// The score of one channel: refused messages count, by the square of their number. That few or no
-/// messages come counts nothing: a quiet channel is a normal one, and so is a peer that is never the
-/// first to bring a block.
-pub(crate) fn topic_params() -> TopicScoreParams {
-    TopicScoreParams {
-        topic_weight: 1.0,
-        time_in_mesh_weight: 0.0,
-        first_message_deliveries_weight: 0.0,
-        mesh_message_deliveries_weight: 0.0,
-        mesh_failure_penalty_weight: 0.0,
-        invalid_message_deliveries_weight: -1.0,
-        invalid_message_deliveries_decay: score_parameter_decay(FORGOTTEN),
-        ..TopicScoreParams::default()
-    }
-}
-
 /// What a node against which so many points are held brings along.
 pub(crate) fn application_score(points: u32) -> f64 {
     CREDIT - f64::from(points)
@@ -79,15 +63,8 @@ mod tests {
         let params = params(Duration::from_secs(600));
         assert_eq!(params.validate(), Ok(()));
         assert_eq!(thresholds().validate(), Ok(()));
-        let topic = topic_params();
-        assert_eq!(topic.validate(), Ok(()));
-        let for_silence = [
-            topic.mesh_message_deliveries_weight,
-            topic.mesh_failure_penalty_weight,
-            params.ip_colocation_factor_weight,
-            params.slow_peer_weight,
-        ];
-        assert_eq!(for_silence, [0.0; 4]);
+        let for_silence = [params.ip_colocation_factor_weight, params.slow_peer_weight];
+        assert_eq!(for_silence, [0.0; 2]);
         assert!(application_score(0) > 0.0 && application_score(25) < 0.0);
     }
 
@@ -95,13 +72,9 @@ mod tests {
     /// is not listened to.
     #[test]
     fn the_steps_come_in_order() {
-        let score = |refused: u32| {
-            let square = f64::from(refused * refused);
-            topic_params().invalid_message_deliveries_weight * square
-                + application_score(refused * 5)
-        };
+        let score = |refused: u32| application_score(refused * 5);
         assert!(score(2) > 0.0, "a slip costs no place in a mesh");
-        assert!(score(3) < 0.0);
+        assert!(score(5) < 0.0);
         assert!(score(20) > thresholds().graylist_threshold);
     }
 }

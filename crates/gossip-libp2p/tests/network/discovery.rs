@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Nodes that find each other by way of a third, and nodes that must not.
 
+use std::sync::Arc;
+
 use block_api::{
-    Gossip,
-    testing::{TestChain, within},
+    Gossip, GossipEvent,
+    testing::{TestChain, TestSigner, within},
 };
 use blockcast_gossip_libp2p::{Admission, Config, Keypair, Libp2pGossip};
+use bytes::Bytes;
 
 use crate::{
     member::Member,
@@ -98,6 +101,125 @@ async fn who_tells_nothing_or_shares_no_channel_is_not_told_of() {
     drop((first, other, first_late, other_late));
     stop(vec![hub, here, there, quiet]).await;
     stop(late.into()).await;
+}
+
+/// The identities of nodes of three organisations, as far as a name goes.
+const ORGS: [&str; 3] = ["\n\u{4}Org1", "\n\u{4}Org2", "\n\u{4}Org3"];
+
+/// Covers: GCH-19, GOS-14, GOS-15
+#[tokio::test(flavor = "multi_thread")]
+async fn internal_addresses_stay_within_the_organisation() {
+    let of = |org: usize, config: Config| Config {
+        signer: Arc::new(TestSigner(ORGS[org])),
+        ..config
+    };
+    let inside = || Config {
+        internal_addrs: told().external_addrs,
+        ..silent()
+    };
+    let hub = Libp2pGossip::start(of(0, silent())).await.unwrap();
+    let mut members = join(&[&hub], "ch").await;
+    // All are in the channel, so that what keeps them apart is who they are.
+    let hidden = below(&hub, of(0, inside())).await;
+    members.extend(join(&[&hidden], "ch").await);
+    let stranger = below(&hub, of(1, silent())).await;
+    members.extend(join(&[&stranger], "ch").await);
+    let colleague = below(&hub, of(0, silent())).await;
+    members.extend(join(&[&colleague], "ch").await);
+    linked(&colleague, &hidden.node_id()).await;
+    // A foreign node has internal addresses too: nobody here is told of them.
+    let other = below(&hub, of(1, inside())).await;
+    members.extend(join(&[&other], "ch").await);
+    // One that everybody is told of, and that passes on of none of them what is inside: who has
+    // heard of it has heard all there is.
+    let known = below(&hub, of(2, told())).await;
+    members.extend(join(&[&known], "ch").await);
+    for node in [&stranger, &colleague, &other, &hidden] {
+        linked(node, &known.node_id()).await;
+    }
+    for (one, another) in [
+        (&stranger, &hidden),
+        (&other, &hidden),
+        (&colleague, &other),
+    ] {
+        assert!(!one.peers().borrow().contains(&another.node_id()));
+    }
+    assert_eq!((stranger.stats().records, other.stats().records), (1, 1));
+    let refused: u64 = [&hub, &hidden, &stranger, &colleague]
+        .map(|node| node.stats().records_refused)
+        .iter()
+        .sum();
+    assert_eq!(refused, 0, "nobody tells what is not for the other");
+    drop(members);
+    stop(vec![hub, hidden, stranger, colleague, other, known]).await;
+}
+
+/// Waits until each member hears from a node with this identity.
+async fn known_as(members: &mut [Member], node: &Libp2pGossip, identity: &'static str) {
+    let (node, identity) = (node.node_id(), Bytes::from_static(identity.as_bytes()));
+    for member in members {
+        loop {
+            if let GossipEvent::Status {
+                from,
+                identity: Some(proven),
+                ..
+            } = member.event("a status with its identity").await
+                && from == node
+                && proven == identity
+            {
+                break;
+            }
+        }
+    }
+}
+
+/// A node of the own organisation and one of another are stopped, and come back at other ports, each
+/// with a certificate that was renewed.
+///
+/// Covers: INT-06
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_back_elsewhere_and_with_a_new_certificate_is_found() {
+    let renewed = ["\n\u{4}Org1\u{12}\u{1}2", "\n\u{4}Org2\u{12}\u{1}2"];
+    let of = |identity: &'static str, config: Config| Config {
+        signer: Arc::new(TestSigner(identity)),
+        ..config
+    };
+    let hub = Libp2pGossip::start(of(ORGS[0], silent())).await.unwrap();
+    let mut members = join(&[&hub], "ch").await;
+    let watcher = below(&hub, of(ORGS[0], silent())).await;
+    members.extend(join(&[&watcher], "ch").await);
+    let inside = || Config {
+        internal_addrs: told().external_addrs,
+        ..silent()
+    };
+    for (org, config) in [inside(), told()].into_iter().enumerate() {
+        let node = below(&hub, of(ORGS[org], config.clone())).await;
+        let member = join(&[&node], "ch").await;
+        linked(&watcher, &node.node_id()).await;
+        known_as(&mut members, &node, ORGS[org]).await;
+        node.stop().await;
+        drop(member);
+        for member in &mut members {
+            loop {
+                if let GossipEvent::Left(left) = member.event("its leaving").await {
+                    assert_eq!(left, node.node_id());
+                    break;
+                }
+            }
+        }
+        let node = below(&hub, of(renewed[org], config)).await;
+        let member = join(&[&node], "ch").await;
+        linked(&watcher, &node.node_id()).await;
+        known_as(&mut members, &node, renewed[org]).await;
+        // Of the next round, it is not to be heard.
+        node.stop().await;
+        drop(member);
+        for member in &mut members {
+            while !matches!(member.event("its leaving").await, GossipEvent::Left(_)) {}
+        }
+    }
+    drop(members);
+    stop(vec![hub, watcher]).await;
 }
 
 /// Covers: GOS-03

@@ -3,6 +3,7 @@
 
 mod access;
 mod blocks;
+#[cfg(test)]
 mod bodies;
 #[cfg(test)]
 mod discovery;
@@ -13,11 +14,15 @@ mod life;
 mod many;
 #[cfg(test)]
 mod member;
+#[cfg(all(test, feature = "mdns"))]
+mod nearby;
 #[cfg(test)]
 mod raw;
+#[cfg(test)]
 mod rights;
 #[cfg(test)]
 mod session;
+#[cfg(test)]
 mod strangers;
 #[path = "../support/mod.rs"]
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use std::{collections::BTreeSet, future::poll_fn, io, pin::Pin, task::Poll};
 
 use block_api::{
+    Block,
     testing::within,
     wire::{Fields, Value, put_bytes, put_uint},
 };
@@ -192,6 +193,28 @@ impl Session {
         }
     }
 
+    /// Asks for the body of a block, and gives the kind and the payload of the first answer.
+    pub(crate) async fn body(&self, topic: &str, block: &Block) -> (u8, Vec<u8>) {
+        let mut stream = self.open("/blockcast/bodies/1").await.unwrap();
+        let mut ask = vec![1];
+        put_bytes(&mut ask, 1, &hex::decode(topic).unwrap());
+        put_uint(&mut ask, 2, block.number().get());
+        put_bytes(&mut ask, 3, block.header_hash().as_ref());
+        put_uint(&mut ask, 4, 1 << 20);
+        put_uint(&mut ask, 6, 1);
+        send(&mut stream, 10, &ask).await;
+        let mut head = [0; 5];
+        within("an answer", stream.read_exact(&mut head))
+            .await
+            .unwrap();
+        let [kind, length @ ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes(length) as usize];
+        within("its rest", stream.read_exact(&mut payload))
+            .await
+            .unwrap();
+        (kind, payload)
+    }
+
     /// Asks for every block of a channel, and gives the kinds of the frames that come, and the last
     /// byte of the last one, which ends the status.
     pub(crate) async fn range(&self, topic: &str) -> (Vec<u8>, Vec<u8>) {
@@ -201,9 +224,7 @@ impl Session {
         for (field, value) in [(2, 0), (3, 0), (4, 0), (5, 0), (6, 0), (7, 1 << 20)] {
             put_uint(&mut request, field, value);
         }
-        let head = [&[1][..], &(request.len() as u32).to_be_bytes()].concat();
-        stream.write_all(&[head, request].concat()).await.unwrap();
-        stream.flush().await.unwrap();
+        send(&mut stream, 1, &request).await;
         let (mut kinds, mut last) = (Vec::new(), Vec::new());
         let answer = async {
             let mut head = [0; 5];
@@ -226,7 +247,7 @@ pub(crate) fn id_of(topic: &str, data: &[u8]) -> Vec<u8> {
 }
 
 /// The name of the topic of a channel.
-pub(crate) fn topic(channel: &str, genesis: &block_api::Block) -> String {
+pub(crate) fn topic(channel: &str, genesis: &Block) -> String {
     let hash = Sha256::new()
         .chain_update(b"blockcast/topic/1")
         .chain_update(channel)
@@ -297,6 +318,12 @@ async fn listen(stream: SubstreamBox, hearing: mpsc::Sender<Heard>) {
             }
         }
     }
+}
+
+async fn send(stream: &mut Negotiated<SubstreamBox>, kind: u8, payload: &[u8]) {
+    let head = [&[kind][..], &(payload.len() as u32).to_be_bytes()].concat();
+    stream.write_all(&[&head, payload].concat()).await.unwrap();
+    stream.flush().await.unwrap();
 }
 
 async fn frame(stream: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {

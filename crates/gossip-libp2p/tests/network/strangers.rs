@@ -195,8 +195,9 @@ async fn a_member_of_another_channel_gets_nothing_of_this_one() {
         // The node has heard who it links with.
         insider.is_linked(&[private_topic, common_topic]).await;
         outsider.is_linked(&[common_topic]).await;
-        here.publish(&private.data(100)).await;
-        there.publish(&common.data(100)).await;
+        let blocks = [private.data(100), common.data(100)];
+        here.publish(&blocks[0]).await;
+        there.publish(&blocks[1]).await;
         let told = [insider.message().await, insider.message().await];
         let ids: Vec<Vec<u8>> = told
             .iter()
@@ -231,6 +232,16 @@ async fn a_member_of_another_channel_gets_nothing_of_this_one() {
             (vec![3], forbidden.to_vec())
         );
         assert!(outsider.range(common_topic).await.0.len() > 1);
+
+        // And so by body.
+        let forbidden = (3, forbidden.to_vec());
+        assert_eq!(outsider.body(private_topic, &blocks[0]).await, forbidden);
+        for (client, topic, block) in [
+            (&insider, private_topic, &blocks[0]),
+            (&outsider, common_topic, &blocks[1]),
+        ] {
+            assert_ne!(client.body(topic, block).await.0, 3);
+        }
 
         // What it says about it is heard by nobody.
         let before = node.stats().not_entitled;

@@ -22,6 +22,11 @@ const TLS_CA: &str = "tls-ca.pem";
 
 const NODE: &str = "node.toml";
 
+/// A recorded chain has members of its own.
+const REPLAY_NOTE: &str = "\
+# This identity is good for the orderer of the replay. Nodes that are to give each other blocks need identities\n\
+# that satisfy the recorded channel's Readers.\n";
+
 pub(super) struct Folder {
     dir: PathBuf,
 }
@@ -206,7 +211,7 @@ fn node_toml(
          [node]\n\
          data_dir = \"node\"\n\
          \n\
-         [identity]\n\
+         {note}[identity]\n\
          msp_id = \"{msp_id}\"\n\
          msp_dir = \"{member}/msp\"\n\
          \n\
@@ -224,5 +229,9 @@ fn node_toml(
          id = \"{channel}\"\n\
          genesis = \"{GENESIS}\"\n",
         channel = orderer.channel(),
+        note = match endpoints.is_empty() {
+            true => "",
+            false => REPLAY_NOTE,
+        },
     )
 }
