@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 pub(crate) const MESH: &str = "/meshsub/1.1.0";
 pub(crate) const BLOCKS: &str = "/blockcast/blocks/1";
 pub(crate) const BODIES: &str = "/blockcast/bodies/1";
+pub(crate) const PEERS: &str = "/blockcast/peers/1";
 pub(crate) const STATUS: &str = "/blockcast/status/1";
 
 pub(crate) fn varint(mut value: u64) -> Vec<u8> {

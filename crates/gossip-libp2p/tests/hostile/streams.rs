@@ -10,7 +10,7 @@ use futures::AsyncWriteExt;
 use crate::{
     honest::{ENEMY, Field},
     raw::{Raw, is_taken},
-    rpc::{self, BLOCKS, BODIES, MESH, STATUS},
+    rpc::{self, BLOCKS, BODIES, MESH, PEERS, STATUS},
     topics::enemy,
 };
 
@@ -20,7 +20,7 @@ async fn hundreds_of_half_open_streams_take_no_place_from_others() {
     let mut field = Field::start().await;
     let raw = Raw::connect(ENEMY, &field.address(), None).await;
     let mut held = Vec::new();
-    for protocol in [BLOCKS, BODIES, STATUS, MESH] {
+    for protocol in [BLOCKS, BODIES, PEERS, STATUS, MESH] {
         for _ in 0..60 {
             held.extend(raw.stream(protocol).await);
         }
@@ -56,15 +56,20 @@ async fn frames_that_claim_four_gib_ban_who_sends_them_for_a_time() {
     let nowhere = format!("/ip4/127.0.0.1/tcp/1/p2p/{}", enemy());
     node.add_peer(nowhere.parse().unwrap()).await.unwrap();
     let raw = Raw::connect(ENEMY, &field.address(), None).await;
-    for protocol in [MESH, STATUS] {
+    for protocol in [MESH, STATUS, PEERS] {
         let mut stream = raw.stream(protocol).await.unwrap();
         let claim = match protocol {
             MESH => rpc::varint(u64::from(u32::MAX)),
-            _ => vec![4, 255, 255, 255, 255],
+            STATUS => vec![4, 255, 255, 255, 255],
+            _ => vec![20, 255, 255, 255, 255],
         };
         let _ = stream.write_all(&claim).await;
         let _ = stream.flush().await;
     }
+    // None of them is waited for.
+    field
+        .until("the claims on our streams", |stats| stats.offences >= 2)
+        .await;
     field.keeps_pace(2).await;
     let claiming = async {
         for _ in 0..20 {
