@@ -210,8 +210,7 @@ fn behaviour() -> Result<Behaviour> {
         .mesh_n_low(4)
         .mesh_n(6)
         .mesh_n_high(12)
-        // Networks with thousands of nodes leave it off; with eleven others it was no slower, and the
-        // other side does it.
+        // Networks with thousands of nodes leave it off; the other side does it too.
         .flood_publish(true)
         // Announcements of what has been seen go to the others, for twelve heartbeats at most.
         .history_length(12)
