@@ -195,8 +195,8 @@ impl Loop {
     }
 }
 
-/// gossipsub as those set it up who push large blocks with it; where they differ, as it was faster
-/// here.
+/// gossipsub as those set it up who push blocks with it: anonymous messages named by their content,
+/// forwarded once judged, a dozen heartbeats of history, and IDONTWANT.
 fn behaviour() -> Result<Behaviour> {
     let config = ConfigBuilder::default()
         // Nobody signs messages or checks signatures: blocks prove themselves.
@@ -206,9 +206,11 @@ fn behaviour() -> Result<Behaviour> {
         .max_transmit_size(MAX_TRANSMIT)
         .heartbeat_interval(Duration::from_millis(700))
         .heartbeat_initial_delay(Duration::from_millis(700))
+        // The mesh that the other side has too, for the same topology.
         .mesh_n_low(4)
         .mesh_n(6)
         .mesh_n_high(12)
+        // Networks with thousands of nodes leave it off; the other side does it too.
         .flood_publish(true)
         // Announcements of what has been seen go to the others, for twelve heartbeats at most.
         .history_length(12)
