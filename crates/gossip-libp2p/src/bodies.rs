@@ -16,7 +16,7 @@ mod shelf;
 
 pub(crate) use self::{
     bits::Bits,
-    fetch::Fetcher,
+    fetch::{Fetcher, Network},
     hints::{BodyId, Hints, Manifest},
     holders::Holders,
     serve::Server,
@@ -25,3 +25,6 @@ pub(crate) use self::{
 
 /// The most that one requester is sent without asking again.
 pub(crate) const LARGEST_PROMISE: usize = hints::WHOLE;
+
+#[cfg(test)]
+mod tests;

@@ -26,7 +26,7 @@ use tokio_util::{
 use tracing::warn;
 
 use crate::{
-    bodies::{Bodies, BodyId, Fetcher},
+    bodies::{Bodies, BodyId, Fetcher, Network},
     channels::Shared,
     config::{Config, INLINE_CONFIG},
     error::{AddPeerError, OpenError, StartError},
@@ -35,7 +35,7 @@ use crate::{
     score::{Ban, Bans, Offence},
     source::PeerSource,
     stats::{Counters, Stats},
-    streams::Opened,
+    streams::{BODIES, Opened},
     wire::{Form, MAX_ANNOUNCEMENT, encode},
 };
 
@@ -316,7 +316,7 @@ impl GossipChannel for JoinedChannel {
         let fetcher = Fetcher {
             bodies: &self.inner.bodies,
             shared: &self.shared,
-            opener: &self.inner.opener(),
+            network: self.inner.opener(),
             config: &self.inner.config,
             counters: &self.inner.counters,
         };
@@ -427,6 +427,18 @@ impl Opener {
         timeout(self.patience, asked)
             .await
             .map_err(|_| OpenError::TimedOut)?
+    }
+}
+
+impl Network for Opener {
+    type Stream = Stream;
+
+    fn open(&self, peer: PeerId) -> impl Future<Output = Result<Stream, OpenError>> + Send {
+        Self::open(self, peer, BODIES)
+    }
+
+    fn blame(&self, peer: PeerId, offence: Offence) {
+        Self::blame(self, peer, offence);
     }
 }
 

@@ -11,7 +11,7 @@ mod status;
 use crate::discovery::parse_records;
 
 pub(crate) use self::{
-    body::{Ask, Offer, PIECE_HEAD, Want, parse_have, parse_piece, put_have},
+    body::{Ask, Offer, PIECE_HEAD, UnreadableBody, Want, parse_have, parse_piece, put_have},
     message::{COPY_AT, Form, MAX_ANNOUNCEMENT, encode, parse},
     range::{RangeRequest, UnreadableRange, parse_end, put_end},
     status::{StatusMessage, UnreadableStatus},

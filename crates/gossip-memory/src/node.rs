@@ -98,7 +98,8 @@ impl MemoryGossip {
         self.node.clone()
     }
 
-    /// What its channels held against others, by [`GossipChannel::blame`]. Nothing comes of it here.
+    /// What its channels held against others, by
+    /// [`GossipChannel::blame`](block_api::GossipChannel::blame). Nothing comes of it here.
     pub fn blamed(&self) -> Vec<(NodeId, Fault)> {
         self.node.state().blamed.clone()
     }

@@ -27,6 +27,9 @@ pub struct Config {
     /// How many messages of a channel are remembered, so that a second copy is not handed on.
     /// Default: 1024.
     pub seen_messages: NonZeroUsize,
+    /// How many connections may be about to prove themselves; further ones wait to be taken.
+    /// Default: 16.
+    pub max_unproven: NonZeroUsize,
     /// How many ranges are served at one time; further ones are told to ask later. Default: 16.
     pub max_serving: NonZeroUsize,
     /// How often the status is told beside every change. Default: one second.
@@ -51,6 +54,7 @@ impl Config {
             event_queue: count(256),
             link_queue: count(256),
             seen_messages: count(1024),
+            max_unproven: count(16),
             max_serving: count(16),
             status_interval: Duration::from_secs(1),
             silence_limit: Duration::from_secs(5),

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{OwnedSemaphorePermit, mpsc},
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -43,10 +43,12 @@ impl Link {
 pub(crate) async fn accept_all(node: Arc<Node>, listener: TcpListener) {
     let stopped = node.stopped.clone();
     let accept = async {
-        loop {
+        // It is never closed.
+        while let Ok(permit) = node.unproven.clone().acquire_owned().await {
             match listener.accept().await {
                 Ok((stream, address)) => {
-                    node.tasks.spawn(accept_one(node.clone(), stream, address));
+                    let accepted = accept_one(node.clone(), permit, stream, address);
+                    node.tasks.spawn(accepted);
                 }
                 Err(error) => {
                     debug!(%error, "a connection was not taken");
@@ -58,7 +60,12 @@ pub(crate) async fn accept_all(node: Arc<Node>, listener: TcpListener) {
     stopped.run_until_cancelled(accept).await;
 }
 
-async fn accept_one(node: Arc<Node>, mut stream: TcpStream, address: SocketAddr) {
+async fn accept_one(
+    node: Arc<Node>,
+    unproven: OwnedSemaphorePermit,
+    mut stream: TcpStream,
+    address: SocketAddr,
+) {
     let expected = |peer: &NodeId| node.config.peers.contains_key(peer);
     let own = (&node.config.node, &node.signer);
     let proven = async {
@@ -66,6 +73,7 @@ async fn accept_one(node: Arc<Node>, mut stream: TcpStream, address: SocketAddr)
         timeout(node.config.timeout, listened).await
     };
     let proven = node.stopped.clone().run_until_cancelled(proven).await;
+    drop(unproven);
     match proven {
         Some(Ok(Ok((peer, Purpose::Gossip)))) => talk(&node, peer, stream).await,
         Some(Ok(Ok((peer, Purpose::Range)))) => {

@@ -42,6 +42,8 @@ pub(crate) struct Node {
     pub(crate) signer: Arc<dyn Signer>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stopped: CancellationToken,
+    /// One for each connection that may be about to prove itself; further ones wait to be taken.
+    pub(crate) unproven: Arc<Semaphore>,
     /// One for each range that may be served.
     pub(crate) serving: Semaphore,
     state: Mutex<State>,
@@ -67,6 +69,7 @@ impl TcpGossip {
     /// other node is connected.
     pub fn start(config: Config, listener: TcpListener, signer: Arc<dyn Signer>) -> Self {
         let node = Arc::new(Node {
+            unproven: Arc::new(Semaphore::new(config.max_unproven.get())),
             serving: Semaphore::new(config.max_serving.get()),
             config,
             signer,

@@ -6,14 +6,17 @@
     reason = "a test that fails here is meant to panic"
 )]
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use block_api::{
     Gossip, NodeId,
-    testing::{gossip_conformance, gossip_conformance::Topology},
+    testing::{TestSigner, gossip_conformance, gossip_conformance::Topology, within},
 };
 use tcp_gossip::{Broker, BrokerGossip, Config, TcpGossip};
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_mesh_keeps_its_promises() {
@@ -23,6 +26,29 @@ async fn the_mesh_keeps_its_promises() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_broker_keeps_its_promises() {
     gossip_conformance::run(brokered).await;
+}
+
+/// Connections that prove nothing take the places of others for a time only.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_proves_nothing_is_hung_up_on() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let config = Config {
+        max_unproven: NonZeroUsize::MIN,
+        timeout: Duration::from_millis(100),
+        ..Config::new(NodeId::new("b"), BTreeMap::new())
+    };
+    let node = TcpGossip::start(config, listener, Arc::new(TestSigner("b")));
+    for sent in [&b""[..], b"\xff\xff\xff\xff\xff", b"\x01\x00\x00\x00\x01?"] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(sent).await.unwrap();
+        let mut answer = Vec::new();
+        // A reset is an end as well.
+        let _ = within("the end", stream.read_to_end(&mut answer)).await;
+        assert!(answer.is_empty(), "it was answered {answer:?}");
+    }
+    node.stop().await;
+    assert!(TcpStream::connect(address).await.is_err());
 }
 
 async fn mesh(topology: Topology) -> Vec<Arc<dyn Gossip>> {

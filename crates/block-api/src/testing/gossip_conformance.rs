@@ -32,6 +32,10 @@ pub enum Case {
     Order,
     /// The same bytes come once, by however many ways and however often they are published.
     Duplicates,
+    /// What a node published to somebody is not handed to it when it comes from another one.
+    OwnBlocks,
+    /// A node that is alone publishes to nobody, which is a success, and signs nothing for nobody.
+    Alone,
     /// What is rejected, ignored or dropped does not travel on, and cuts nobody off. Where the
     /// backend does not validate before it forwards, the others have it as a candidate and what
     /// one of them rejects is not kept from the rest.
@@ -77,6 +81,8 @@ impl Case {
         Self::Delivery,
         Self::Order,
         Self::Duplicates,
+        Self::OwnBlocks,
+        Self::Alone,
         Self::Validation,
         Self::Forgery,
         Self::BigBlocks,
@@ -104,7 +110,10 @@ impl Case {
             | Self::Forgery
             | Self::Fetch
             | Self::Membership => Topology::line(),
-            Self::Duplicates | Self::Readers | Self::BackPressure => Topology::triangle(),
+            Self::Duplicates | Self::OwnBlocks | Self::Readers | Self::BackPressure => {
+                Topology::triangle()
+            }
+            Self::Alone => Topology::alone(),
             Self::Capabilities
             | Self::BigBlocks
             | Self::ConfigBlocks
@@ -158,6 +167,8 @@ where
         Case::Delivery => spreading::accepted_blocks_travel_on(network, [0, 1, 2, 3]).await,
         Case::Order => spreading::accepted_blocks_travel_on(network, [2, 0, 3, 1]).await,
         Case::Duplicates => spreading::one_message_comes_once(network).await,
+        Case::OwnBlocks => spreading::own_blocks_do_not_come_back(network).await,
+        Case::Alone => life::who_is_alone_signs_nothing(network).await,
         Case::Validation => spreading::only_accepted_blocks_travel_on(network).await,
         Case::Forgery => spreading::a_forged_copy_hides_nothing(network).await,
         Case::BigBlocks => bodies::big_blocks_can_be_had(network).await,

@@ -93,6 +93,14 @@ pub struct GossipSection {
     pub inline_limit: ByteSize,
     /// The biggest block that is taken from a peer. Default: 104 MiB.
     pub max_block: ByteSize,
+    /// How much memory the bodies of announced blocks may take that are being pulled, or kept for
+    /// others until they are stored; more wait for room. Not below `max_block`. Default: 208 MiB.
+    pub body_budget: ByteSize,
+    /// How much of bodies may be promised to others and not sent yet; who asks for more is told to
+    /// come back. Default: 256 MiB.
+    pub serve_budget: ByteSize,
+    /// How much of that may be for one node; 4 MiB at least. Default: 16 MiB.
+    pub serve_budget_per_peer: ByteSize,
     /// How many nodes may be connected. Default: 256.
     pub max_peers: usize,
     /// How many of them may be of one organisation; those of `peers` may be more. Default: half of
@@ -140,6 +148,9 @@ impl Default for GossipSection {
             mdns: false,
             inline_limit: ByteSize::kib(64),
             max_block: ByteSize::mib(104),
+            body_budget: ByteSize::mib(208),
+            serve_budget: ByteSize::mib(256),
+            serve_budget_per_peer: ByteSize::mib(16),
             max_peers: 256,
             max_peers_per_org: None,
             max_memory: None,
@@ -150,6 +161,35 @@ impl Default for GossipSection {
 }
 
 impl GossipSection {
+    /// What the network checks too, here in the words of the file.
+    fn check_budgets(&self) -> Result<(), InvalidConfig> {
+        let least = ByteSize::mib(4);
+        let rows = [
+            (
+                "gossip.body_budget",
+                self.body_budget,
+                ("gossip.max_block", self.max_block),
+            ),
+            (
+                "gossip.serve_budget",
+                self.serve_budget,
+                ("gossip.serve_budget_per_peer", self.serve_budget_per_peer),
+            ),
+            (
+                "gossip.serve_budget_per_peer",
+                self.serve_budget_per_peer,
+                ("what one node is sent at a time", least),
+            ),
+        ];
+        for (key, value, (bound, least)) in rows {
+            if value < least {
+                let reason = format!("it must not be below {bound}, which is {least}");
+                return Err(out_of_range(key, value, &reason));
+            }
+        }
+        Ok(())
+    }
+
     /// Which nodes may connect, as the libp2p network has it.
     fn admission(&self) -> Result<Admission, InvalidConfig> {
         match self.admission {
@@ -193,6 +233,7 @@ impl NodeConfig {
     }
 
     pub(super) fn check_gossip(&self) -> Result<(), InvalidConfig> {
+        self.gossip.check_budgets()?;
         // Neither key nor signer matters to whether the settings hold together.
         let config = self.libp2p(Keypair::from_seed([0; 32]), Arc::new(Unasked))?;
         Ok(config.validate()?)
@@ -229,6 +270,10 @@ impl NodeConfig {
             .transpose()?;
         config.inline_limit = size("gossip.inline_limit", gossip.inline_limit)?;
         config.max_block = size("gossip.max_block", gossip.max_block)?;
+        config.max_body_bytes = size("gossip.body_budget", gossip.body_budget)?;
+        config.serve_bytes = size("gossip.serve_budget", gossip.serve_budget)?;
+        let per_peer = gossip.serve_budget_per_peer;
+        config.serve_bytes_per_peer = size("gossip.serve_budget_per_peer", per_peer)?;
         config.max_peers = number("gossip.max_peers", gossip.max_peers)?;
         let per_org = gossip.max_peers_per_org;
         config.max_peers_per_org = per_org
@@ -287,7 +332,7 @@ readers = \"own-organisation\"
     }
 
     #[test]
-    fn who_may_connect_and_how_nodes_are_found_reaches_the_network() {
+    fn what_is_written_reaches_the_network() {
         let told = libp2p(
             "network = \"test\"
             external_addrs = [\"/dns4/node1.example.com/tcp/7100\"]
@@ -295,7 +340,10 @@ readers = \"own-organisation\"
             target_peers = 0
             max_peers_per_org = 5
             max_memory = \"1GiB\"
-            ban_time = \"3min\"",
+            ban_time = \"3min\"
+            body_budget = \"300MiB\"
+            serve_budget = \"30MiB\"
+            serve_budget_per_peer = \"5MiB\"",
         );
         assert_eq!(told.network, "test");
         assert_eq!(told.ban_time.as_secs(), 180);
@@ -303,6 +351,12 @@ readers = \"own-organisation\"
         assert_eq!((addresses, told.target_peers), ((1, 2), 0));
         let limits = (told.max_peers_per_org, told.max_memory);
         assert_eq!(limits, (NonZeroUsize::new(5), NonZeroUsize::new(1 << 30)));
+        let budgets = [
+            told.max_body_bytes,
+            told.serve_bytes,
+            told.serve_bytes_per_peer,
+        ];
+        assert_eq!(budgets.map(|bytes| bytes.get() >> 20), [300, 30, 5]);
         assert_eq!(told.admission, Admission::Members);
 
         let id = Keypair::from_seed([8; 32]).node_id();

@@ -42,7 +42,8 @@ fn the_defaults_are_these() {
         NodeConfig { node: NodeSection { name: \"node\", data_dir: \"data\" }, identity: None, \
         gossip: GossipSection { backend: Libp2p, network: \"blockcast\", listen: [], peers: [], \
         admission: Members, allow: [], readers: Channel, key_file: None, external_addrs: [], internal_addrs: [], \
-        target_peers: 16, mdns: false, inline_limit: 64KiB, max_block: 104MiB, max_peers: 256, \
+        target_peers: 16, mdns: false, inline_limit: 64KiB, max_block: 104MiB, body_budget: 208MiB, \
+        serve_budget: 256MiB, serve_budget_per_peer: 16MiB, max_peers: 256, \
         max_peers_per_org: None, max_memory: None, ban_time: 10min, status_interval: 1s }, \
         orderer: OrdererSection { tls: Server, client_cert: None, client_key: None, overrides: [], \
         connect_timeout: 3s, initial_timeout: 30s, keepalive_interval: 1min, max_message: 100MiB, \
@@ -356,6 +357,22 @@ fn mistakes_are_named_with_their_remedy() {
         (
             "[gossip]\ninternal_addrs = [\"/ip4/10.0.0.1/tcp/80\"]",
             &["gossip: internal_addrs", "80"],
+        ),
+        (
+            "[gossip]\nmax_block = \"300MiB\"",
+            &["gossip.body_budget", "208MiB", "gossip.max_block", "300MiB"],
+        ),
+        (
+            "[gossip]\nserve_budget = \"8MiB\"",
+            &[
+                "gossip.serve_budget is 8MiB",
+                "serve_budget_per_peer",
+                "16MiB",
+            ],
+        ),
+        (
+            "[gossip]\nserve_budget_per_peer = \"1MiB\"",
+            &["gossip.serve_budget_per_peer is 1MiB", "4MiB"],
         ),
         (
             "[gossip]\nmax_memory = 0",

@@ -64,7 +64,7 @@ pub(super) async fn open(
         let blocks = checked.map_err(|source| StartError::Stored {
             channel: channel.clone(),
             dir: dir.clone(),
-            source,
+            source: Box::new(source),
         })?;
         info!(%channel, blocks, ?check, "stored blocks judged");
     }

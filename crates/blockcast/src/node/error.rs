@@ -157,7 +157,7 @@ pub enum StartError {
         /// The folder of the store.
         dir: PathBuf,
         /// Which block, and what is wrong with it.
-        source: StoredBlockError,
+        source: Box<StoredBlockError>,
     },
     /// The genesis block was not stored.
     #[error("the genesis block of channel {channel} was not stored: {source}")]

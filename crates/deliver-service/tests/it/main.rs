@@ -6,6 +6,7 @@
     reason = "helpers of tests, where clippy.toml allows it, stand outside the test functions"
 )]
 
+mod answers;
 mod catch_up;
 mod dissemination;
 mod evidence;

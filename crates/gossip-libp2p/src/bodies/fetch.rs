@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Bringing the body of one announced block from whoever has it.
 
+mod answers;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
 use block_api::{Block, DeliverStatus, FetchError};
-use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use futures::{
+    AsyncRead, AsyncWrite, FutureExt as _, StreamExt as _, future::BoxFuture,
+    stream::FuturesUnordered,
+};
 use libp2p::PeerId;
 use sha2::{Digest, Sha256};
 use tokio::{
@@ -19,8 +24,7 @@ use tracing::{debug, info};
 use crate::{
     bodies::{
         BodyId, Hints,
-        assembly::{Assembly, False, check_chunk},
-        hints::CHUNK,
+        assembly::Assembly,
         link::{Answers, Heard, talk},
         scheduler::{Action, Ended, Scheduler, WINDOW},
         shelf::{Begun, Bodies, Guard},
@@ -28,12 +32,10 @@ use crate::{
     channels::Shared,
     config::Config,
     error::OpenError,
-    frames::FrameError,
-    handle::Opener,
     score::Offence,
     stats::Counters,
     streams::BODIES,
-    wire::{Ask, Want, parse_piece},
+    wire::{Ask, Want},
 };
 
 /// How many answers may wait to be looked at; while it is full, nothing more is read.
@@ -42,18 +44,30 @@ const ANSWERS: usize = 4;
 /// How many questions may wait to be written to one node.
 const WANTS: usize = 8;
 
+/// How others are reached, and what is held against them.
+pub(crate) trait Network: Clone + Send + Sync + 'static {
+    /// A stream for bodies.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Opens a stream to a peer.
+    fn open(&self, peer: PeerId) -> impl Future<Output = Result<Self::Stream, OpenError>> + Send;
+
+    /// Holds something against a peer.
+    fn blame(&self, peer: PeerId, offence: Offence);
+}
+
 /// What fetching in a channel needs.
-pub(crate) struct Fetcher<'a> {
+pub(crate) struct Fetcher<'a, N> {
     pub(crate) bodies: &'a Arc<Bodies>,
     pub(crate) shared: &'a Shared,
-    pub(crate) opener: &'a Opener,
+    pub(crate) network: N,
     pub(crate) config: &'a Config,
     pub(crate) counters: &'a Counters,
 }
 
 /// One body that is being fetched.
-struct Fetch<'a> {
-    fetcher: &'a Fetcher<'a>,
+struct Fetch<'a, N> {
+    fetcher: &'a Fetcher<'a, N>,
     announcement: &'a Block,
     id: BodyId,
     guard: Guard,
@@ -79,7 +93,7 @@ struct Link {
     hints: Option<Hints>,
 }
 
-impl Fetcher<'_> {
+impl<N: Network> Fetcher<'_, N> {
     /// Brings the block of an announcement.
     pub(crate) async fn fetch(&self, announcement: &Block) -> Result<Block, FetchError> {
         let id = BodyId {
@@ -121,8 +135,8 @@ impl Fetcher<'_> {
     }
 }
 
-impl<'a> Fetch<'a> {
-    fn new(fetcher: &'a Fetcher<'a>, announcement: &'a Block, id: BodyId, guard: Guard) -> Self {
+impl<'a, N: Network> Fetch<'a, N> {
+    fn new(fetcher: &'a Fetcher<'a, N>, announcement: &'a Block, id: BodyId, guard: Guard) -> Self {
         let own = fetcher.config.identity.peer_id();
         let first = first_chunk(&own, &id);
         let hedges = fetcher.bodies.hedges.clone();
@@ -216,7 +230,7 @@ impl<'a> Fetch<'a> {
                 }
                 Action::Stalled { peer } => {
                     debug!(%peer, block.number = %self.id.number, "peer does not give what it promised");
-                    self.fetcher.opener.blame(peer, Offence::Stalled);
+                    self.fetcher.network.blame(peer, Offence::Stalled);
                 }
             }
         }
@@ -244,7 +258,7 @@ impl<'a> Fetch<'a> {
             first: self.first,
             count: if eager { WINDOW as u32 } else { 0 },
         };
-        let (opener, answers) = (self.fetcher.opener.clone(), self.answers.clone());
+        let (network, answers) = (self.fetcher.network.clone(), self.answers.clone());
         let patience = self.fetcher.config.idle_timeout;
         let talked = async move {
             let answers = Answers {
@@ -252,7 +266,7 @@ impl<'a> Fetch<'a> {
                 serial,
                 to: answers,
             };
-            match opener.open(peer, BODIES).await {
+            match network.open(peer).await {
                 Ok(stream) => talk(stream, ask, wanted, patience, &answers).await,
                 Err(error) => answers.tell(not_opened(error)).await,
             }
@@ -286,165 +300,6 @@ impl<'a> Fetch<'a> {
         self.following = None;
         self.room = None;
         self.guard.making().ask(BTreeSet::new());
-    }
-
-    fn heard(&mut self, peer: PeerId, answer: Heard) {
-        let now = Instant::now();
-        match answer {
-            Heard::Offer(offer) => {
-                let hints = offer.hints;
-                let maker = hints.manifest.as_ref().map(|manifest| manifest.maker);
-                if let Err(error) = hints.check(&self.id) {
-                    info!(%peer, %error, "hints of a peer refused");
-                    return self.ended(&peer, Ended::ForGood, Some(Offence::WrongBody));
-                }
-                if u64::from(hints.size) > self.max_size() {
-                    self.too_large = Some(hints.size.into());
-                    return self.ended(&peer, Ended::ForGood, None);
-                }
-                if maker.is_some_and(|maker| self.liars.contains(&maker)) {
-                    return self.ended(&peer, Ended::Later, None);
-                }
-                let (id, has_manifest) = (hints.id(), hints.manifest.is_some());
-                self.scheduler
-                    .offered(&peer, id, has_manifest, offer.have, now);
-                if let Some(link) = self.links.get_mut(&peer) {
-                    link.hints = Some(hints);
-                }
-            }
-            Heard::Have(chunks) => self.scheduler.has(&peer, &chunks),
-            Heard::Piece(payload) => {
-                if let Err(error) = self.piece(&peer, &payload) {
-                    info!(%peer, block.number = %self.id.number, %error, "a false piece of a body");
-                    self.ended(&peer, Ended::ForGood, Some(Offence::WrongBody));
-                }
-            }
-            Heard::NotYet => self.ended(&peer, Ended::Later, None),
-            Heard::End(status) => {
-                // All of it, says who did not give as much as it said before.
-                let is_false =
-                    status == DeliverStatus::Success && self.scheduler.source() == Some(peer);
-                let why = match status {
-                    DeliverStatus::Success if is_false => Ended::ForGood,
-                    DeliverStatus::NotFound | DeliverStatus::Forbidden => Ended::ForGood,
-                    DeliverStatus::TooLarge => {
-                        self.too_large = self.too_large.or(Some(self.max_size() + 1));
-                        Ended::ForGood
-                    }
-                    _ => Ended::Later,
-                };
-                self.ended(&peer, why, is_false.then_some(Offence::WrongBody));
-            }
-            Heard::Nonsense => self.ended(&peer, Ended::ForGood, Some(Offence::WrongBody)),
-            Heard::Broke(FrameError::Unsupported) => {
-                self.heard(peer, not_opened(OpenError::Unsupported));
-            }
-            Heard::Broke(error) => {
-                debug!(%peer, %error, "stream for a body broke off");
-                self.ended(&peer, Ended::Later, None);
-            }
-        }
-    }
-
-    /// Takes a piece.
-    ///
-    /// # Errors
-    ///
-    /// When its sender is to blame.
-    fn piece(&mut self, peer: &PeerId, payload: &[u8]) -> Result<(), False> {
-        let (at, bytes) = parse_piece(payload).map_err(|_| False::Place)?;
-        let (at, now) = (at as usize, Instant::now());
-        let sent_by = self.links.get(peer).and_then(|link| link.hints.as_ref());
-        let sent_by = sent_by.ok_or(False::Place)?;
-        self.fetcher.bodies.hedges.came(bytes.len());
-        self.fetcher.counters.body_bytes_came.add(bytes.len());
-        let Some(following) = self.following.as_ref() else {
-            // It was sent before anything was begun, by one who is not followed.
-            return Ok(());
-        };
-        if following.manifest.is_none() {
-            if sent_by != following {
-                return Ok(());
-            }
-            let put = self.guard.making().with(|body| body.put_next(at, bytes));
-            put.unwrap_or(Ok(()))?;
-            self.scheduler.came(peer, 0, now);
-            return Ok(());
-        }
-        let chunk = (at / CHUNK) as u32;
-        if at % CHUNK != 0 {
-            return Err(False::Place);
-        }
-        check_chunk(sent_by, chunk, bytes)?;
-        if sent_by.id() != following.id() {
-            return Ok(());
-        }
-        let put = self
-            .guard
-            .making()
-            .with(|body| body.put_chunk(chunk, bytes));
-        self.scheduler.came(peer, chunk, now);
-        if let Some(Err(error)) = put {
-            self.disprove(error);
-        }
-        Ok(())
-    }
-
-    /// The chunks are those of the manifest, and are not the body.
-    fn disprove(&mut self, error: False) {
-        let maker = self
-            .following
-            .as_ref()
-            .and_then(|hints| hints.manifest.as_ref())
-            .map(|manifest| manifest.maker);
-        if let Some(maker) = maker {
-            info!(%maker, block.number = %self.id.number, %error, "a false manifest");
-            self.liars.insert(maker);
-            self.fetcher.opener.blame(maker, Offence::WrongBody);
-        }
-        for action in self.scheduler.false_hints(Instant::now()) {
-            if let Action::Close { peer } = action {
-                self.links.remove(&peer);
-            }
-        }
-        self.abandon();
-    }
-
-    fn ended(&mut self, peer: &PeerId, why: Ended, fault: Option<Offence>) {
-        self.links.remove(peer);
-        if let Some(fault) = fault {
-            self.fetcher.opener.blame(*peer, fault);
-        }
-        let actions = self.scheduler.ended(peer, why, Instant::now());
-        if actions.contains(&Action::Abandon) {
-            self.abandon();
-        }
-    }
-
-    /// The block, when all of it is there and true.
-    fn finish_if_whole(&mut self) -> Option<Block> {
-        if !self.guard.making().is_whole() {
-            return None;
-        }
-        let hints = self.following.clone()?;
-        match self.guard.finish(hints.clone(), self.room.take())? {
-            Ok(block) => {
-                self.fetcher.counters.bodies_fetched.increment();
-                Some(block)
-            }
-            Err(error) if hints.manifest.is_some() => {
-                self.disprove(error);
-                None
-            }
-            Err(error) => {
-                if let Some(peer) = self.scheduler.source() {
-                    info!(%peer, block.number = %self.id.number, %error, "a false body");
-                    self.ended(&peer, Ended::ForGood, Some(Offence::WrongBody));
-                }
-                self.abandon();
-                None
-            }
-        }
     }
 
     fn max_size(&self) -> u64 {

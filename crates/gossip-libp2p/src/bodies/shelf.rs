@@ -223,14 +223,19 @@ impl Bodies {
 
     /// Waits for room; kept bodies make it.
     async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        if let Some(room) = self.try_room(bytes) {
-            return Some(room);
+        let mut changes = self.changes();
+        loop {
+            changes.borrow_and_update();
+            if let Some(room) = self.try_room(bytes) {
+                return Some(room);
+            }
+            let free = self.room.clone().acquire_many_owned(units(bytes));
+            tokio::select! {
+                room = free => return room.ok(),
+                // What came meanwhile may be let go of.
+                _ = changes.changed() => {}
+            }
         }
-        self.room
-            .clone()
-            .acquire_many_owned(units(bytes))
-            .await
-            .ok()
     }
 
     fn try_room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {

@@ -239,12 +239,13 @@ impl EventLoop {
         {
             let budgets = [state.serving_bytes.clone(), self.serving_bytes.clone()];
             let (bodies, library) = (self.bodies.clone(), self.library.subscribe());
-            let access = self.access.clone();
+            let (access, reporting) = (self.access.clone(), self.reporting.clone());
             let served = async move {
+                let may_have = |topic| access.may_have(&peer, topic);
                 let server = Server {
                     bodies: &bodies,
                     library: &library,
-                    access: &access,
+                    may_have: &may_have,
                     peer,
                     patience,
                     budgets,
@@ -252,6 +253,10 @@ impl EventLoop {
                 };
                 if let Err(error) = server.serve(stream).await {
                     debug!(%error, "request for a body broke off");
+                    if let Some(offence) = error.offence() {
+                        // The event loop is gone when the node stops.
+                        let _ = reporting.send(Report::Offence { peer, offence }).await;
+                    }
                 }
                 drop(permit);
             };

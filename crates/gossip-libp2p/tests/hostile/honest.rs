@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Two honest nodes in one channel, each of which judges, stores and fetches.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use block_api::{
@@ -230,7 +227,6 @@ async fn run(judge: Judge, mut events: mpsc::Receiver<GossipEvent>, meeting: mps
         }
         judge.judged.fetch_add(1, Ordering::SeqCst);
         let verifier = TestVerifier::default();
-        let from = candidate.from().clone();
         if candidate.block().has_data() {
             let block = candidate.block().clone();
             match VerifiedBlock::new(block, &verifier, Standing::Linked) {
@@ -246,7 +242,7 @@ async fn run(judge: Judge, mut events: mpsc::Receiver<GossipEvent>, meeting: mps
             Verdict::Accepted(_) => {
                 let announcement = candidate.answer(Answer::Accept);
                 let judge = judge.clone();
-                fetching.spawn(async move { judge.fetch(&announcement, from).await });
+                fetching.spawn(async move { judge.fetch(&announcement).await });
             }
             Verdict::Rejected(_) | Verdict::AwaitsConfig(_) | Verdict::AwaitsLink => {
                 candidate.answer(Answer::Reject);
@@ -256,17 +252,15 @@ async fn run(judge: Judge, mut events: mpsc::Receiver<GossipEvent>, meeting: mps
 }
 
 impl Judge {
-    /// Fetches a body from who announced it, and else from the other honest node.
-    async fn fetch(&self, announcement: &Block, from: NodeId) {
-        let number = announcement.number();
-        let holders: Vec<&NodeId> = [&from].into_iter().chain(&self.others).collect();
-        // As long as it takes: the other node may get it by another way.
-        while self.store.info().height.next_block() == number {
-            for node in &holders {
-                self.fetch_from(node, number).await;
-            }
-            let stored = self.store.wait_for(number.height());
-            let _ = tokio::time::timeout(Duration::from_millis(50), stored).await;
+    /// Fetches the body of an announced block.
+    async fn fetch(&self, announcement: &Block) {
+        let Ok(block) = self.channel.fetch(announcement).await else {
+            return;
+        };
+        if let Ok(verified) = VerifiedBlock::new(block, &TestVerifier::default(), Standing::Linked)
+        {
+            // It may have come by another way.
+            let _ = self.store.append(vec![verified]).await;
         }
     }
 

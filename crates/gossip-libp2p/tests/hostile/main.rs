@@ -3,6 +3,7 @@
 //! does the most harm.
 #![cfg(test)]
 
+mod answers;
 mod honest;
 mod raw;
 mod rpc;

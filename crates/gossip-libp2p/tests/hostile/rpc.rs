@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 pub(crate) const MESH: &str = "/meshsub/1.1.0";
 pub(crate) const BLOCKS: &str = "/blockcast/blocks/1";
+pub(crate) const BODIES: &str = "/blockcast/bodies/1";
 pub(crate) const STATUS: &str = "/blockcast/status/1";
 
 pub(crate) fn varint(mut value: u64) -> Vec<u8> {
@@ -19,7 +20,7 @@ pub(crate) fn varint(mut value: u64) -> Vec<u8> {
 }
 
 /// A field of bytes.
-fn field(number: u64, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn field(number: u64, bytes: &[u8]) -> Vec<u8> {
     [
         varint(number << 3 | 2),
         varint(bytes.len() as u64),
@@ -85,9 +86,19 @@ pub(crate) fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
     [&[kind], length.as_slice(), payload].concat()
 }
 
+/// A field with a number.
+pub(crate) fn number(number: u64, value: u64) -> Vec<u8> {
+    [varint(number << 3), varint(value)].concat()
+}
+
+/// That this node has the chain up to a height.
+pub(crate) fn status(topic: &str, height: u64) -> Vec<u8> {
+    let topic = hex::decode(topic).unwrap();
+    frame(4, &[vec![1], field(1, &topic), number(3, height)].concat())
+}
+
 /// A request for a range of the topic.
 pub(crate) fn request(topic: &str, first: u64, last: u64) -> Vec<u8> {
-    let number = |number: u64, value: u64| [varint(number << 3), varint(value)].concat();
     let topic = hex::decode(topic).unwrap();
     let parts = [
         vec![1],

@@ -1,21 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What an enemy does on streams: those it opens, and those on which it is asked.
+//! What an enemy does on streams that it opens.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use block_api::{Block, Height};
+use block_api::Height;
 use blockcast_gossip_libp2p::{Config, Offence};
 use futures::AsyncWriteExt;
 
 use crate::{
     honest::{ENEMY, Field},
-    raw::{Raw, Script, is_taken},
-    rpc::{self, BLOCKS, MESH, STATUS},
-    topics::{enemy, with_other_data},
+    raw::{Raw, is_taken},
+    rpc::{self, BLOCKS, BODIES, MESH, STATUS},
+    topics::enemy,
 };
-
-/// The first byte of a frame with a block.
-const BLOCK: u8 = 2;
 
 /// Streams on which nothing is said, in every state that they can be in, and held open.
 #[tokio::test(flavor = "multi_thread")]
@@ -23,7 +20,7 @@ async fn hundreds_of_half_open_streams_take_no_place_from_others() {
     let mut field = Field::start().await;
     let raw = Raw::connect(ENEMY, &field.address(), None).await;
     let mut held = Vec::new();
-    for protocol in [BLOCKS, STATUS, MESH] {
+    for protocol in [BLOCKS, BODIES, STATUS, MESH] {
         for _ in 0..60 {
             held.extend(raw.stream(protocol).await);
         }
@@ -117,85 +114,4 @@ async fn a_flood_of_requests_is_limited() {
         .until("the limit", |stats| stats.requests_limited >= 200)
         .await;
     field.ends(Height::new(9)).await;
-}
-
-/// What is answered to a request for a block that was announced.
-fn answering(answer: impl Fn(usize) -> Vec<(Duration, Vec<u8>)> + Send + Sync + 'static) -> Script {
-    Arc::new(answer)
-}
-
-/// The enemy announces a true block before anybody else has it, and gives this in its place.
-async fn gives(
-    field: &mut Field,
-    answer: impl Fn(&Block) -> Vec<(Duration, Vec<u8>)> + Send + Sync + 'static,
-) -> (Raw, Block) {
-    let block = field.chain.data(100_000);
-    let asked_for = block.clone();
-    let script = answering(move |_| answer(&asked_for));
-    let raw = Raw::connect(ENEMY, &field.address(), Some((BLOCKS, script))).await;
-    let mut stream = raw.stream(MESH).await.unwrap();
-    let announcement = rpc::publish(&field.topic, &rpc::announced(&block));
-    let sent = rpc::rpc(&[rpc::subscribe(&field.topic), announcement]);
-    stream.write_all(&sent).await.unwrap();
-    stream.flush().await.unwrap();
-    (raw, block)
-}
-
-/// Covers: NEW-11, GCH-16
-#[tokio::test(flavor = "multi_thread")]
-async fn a_false_body_of_a_true_header_is_not_stored_and_bans_who_gives_it() {
-    let mut field = Field::start().await;
-    let answer = |block: &Block| vec![(Duration::ZERO, rpc::frame(BLOCK, &with_other_data(block)))];
-    let (raw, block) = gives(&mut field, answer).await;
-    raw.hung_up_on().await;
-    let bans = field.nodes[0].gossip.bans();
-    let reason = bans.borrow().get(&enemy()).map(|ban| ban.reason);
-    assert_eq!(reason, Some(Offence::Invalid));
-    field.passes_on(&block, 1).await;
-    field.keeps_pace(4).await;
-    field.ends(Height::new(6)).await;
-}
-
-/// Covers: GCH-16
-#[tokio::test(flavor = "multi_thread")]
-async fn blocks_out_of_order_are_not_stored_and_ban_who_gives_them() {
-    let mut field = Field::start().await;
-    let mut later = field.chain.clone();
-    later.data(10);
-    let later = later.data(10);
-    let wrong = rpc::frame(BLOCK, &later.relay().to_bytes());
-    let answer = move |_: &Block| vec![(Duration::ZERO, wrong.clone())];
-    let (raw, block) = gives(&mut field, answer).await;
-    raw.hung_up_on().await;
-    let bans = field.nodes[0].gossip.bans();
-    let reason = bans.borrow().get(&enemy()).map(|ban| ban.reason);
-    assert_eq!(reason, Some(Offence::Invalid));
-    field.passes_on(&block, 1).await;
-    field.ends(Height::new(2)).await;
-}
-
-/// A body that trickles is given up, and fetched from another one.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_trickles_holds_nobody_up() {
-    let quick = |config| Config {
-        initial_timeout: Duration::from_millis(300),
-        idle_timeout: Duration::from_millis(300),
-        ..config
-    };
-    let mut field = Field::start_with(quick).await;
-    let answer = |block: &Block| {
-        let whole = rpc::frame(BLOCK, &block.relay().to_bytes());
-        let bytes = whole.into_iter().map(|byte| vec![byte]);
-        bytes
-            .map(|byte| (Duration::from_millis(50), byte))
-            .collect()
-    };
-    let (raw, block) = gives(&mut field, answer).await;
-    field
-        .until("giving it up", |stats| stats.offences > 0)
-        .await;
-    field.passes_on(&block, 1).await;
-    field.keeps_pace(4).await;
-    assert!(!raw.is_gone(), "being slow alone bans nobody");
-    field.ends(Height::new(6)).await;
 }

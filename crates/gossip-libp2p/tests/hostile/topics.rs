@@ -29,7 +29,7 @@ async fn send(stream: &mut SubstreamBox, bytes: &[u8]) -> bool {
 }
 
 /// A block of this number that nobody signed.
-fn made_up(number: u64) -> Block {
+pub(crate) fn made_up(number: u64) -> Block {
     Block::assemble(
         BlockNumber::new(number),
         &[7; 32],
@@ -39,7 +39,7 @@ fn made_up(number: u64) -> Block {
 }
 
 /// A block with a true header, true signatures and data that is not its.
-pub(crate) fn with_other_data(block: &Block) -> Vec<u8> {
+fn with_other_data(block: &Block) -> Vec<u8> {
     let mut bytes = block.relay().to_bytes().to_vec();
     let entry = block.data().next().unwrap().to_vec();
     let place = bytes

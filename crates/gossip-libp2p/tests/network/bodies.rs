@@ -8,7 +8,7 @@ use block_api::{Answer, Block, Gossip, testing::within};
 use blockcast_gossip_libp2p::Libp2pGossip;
 use tokio::time::timeout;
 
-use crate::member::{Member, line, network};
+use crate::member::{Member, joined, line, network};
 
 const MIB: usize = 1024 * 1024;
 
@@ -82,7 +82,7 @@ async fn a_long_body_goes_through_nodes_that_do_not_have_all_of_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_nodes_that_ask_each_other_both_get_it_from_the_third() {
     let nodes = network(3, &[(0, 1), (0, 2), (1, 2)]).await;
-    let (mut members, mut chain) = crate::member::joined(&nodes, &[(0, 1), (0, 2), (1, 2)]).await;
+    let (mut members, mut chain) = joined(&nodes, &[(0, 1), (0, 2), (1, 2)]).await;
     let [first, second, third] = members.as_mut_slice() else {
         unreachable!()
     };

@@ -10,6 +10,7 @@ mod discovery;
 mod hostile;
 mod identity;
 mod life;
+mod many;
 #[cfg(test)]
 mod member;
 #[cfg(all(test, feature = "mdns"))]

@@ -16,7 +16,7 @@ use std::{
 use async_trait::async_trait;
 use block_api::{
     Answer, Candidate, Capabilities, Gossip, GossipError, GossipEvent, HeaderHash, JoinRequest,
-    Membership, NodeId,
+    Membership, NodeId, Signer,
 };
 use blockcast_gossip_memory::MemoryGossip;
 use bytes::Bytes;
@@ -40,6 +40,7 @@ pub(crate) enum Flaw {
     Repeats,
     /// It hands out what it published itself.
     HearsItself,
+    SignsForNobody,
     ForwardsFirst,
     /// Whoever sent one bad block is not heard again.
     CutsOff,
@@ -86,6 +87,7 @@ pub(crate) type CutOff = Arc<Mutex<BTreeSet<NodeId>>>;
 #[derive(Debug)]
 pub(crate) struct Broken {
     inner: MemoryGossip,
+    signer: Arc<dyn Signer>,
     flaw: Flaw,
     tasks: TaskTracker,
     joined: AtomicU64,
@@ -128,9 +130,10 @@ impl Flaw {
 }
 
 impl Broken {
-    pub(crate) fn new(inner: MemoryGossip, flaw: Flaw) -> Self {
+    pub(crate) fn new(inner: MemoryGossip, signer: Arc<dyn Signer>, flaw: Flaw) -> Self {
         Self {
             inner,
+            signer,
             flaw,
             tasks: TaskTracker::new(),
             joined: AtomicU64::new(0),
@@ -156,6 +159,7 @@ impl Gossip for Broken {
     async fn join(&self, mut request: JoinRequest) -> Result<Membership, GossipError> {
         match self.flaw {
             Flaw::IgnoresGenesis => request.genesis = HeaderHash::new([1; 32]),
+            Flaw::SignsForNobody => drop(self.signer.sign(b"here I am").await),
             // As if it had been another one.
             Flaw::JoinsTwice if self.joined.load(Ordering::SeqCst) > 0 => {
                 request.genesis = HeaderHash::new([2; 32]);

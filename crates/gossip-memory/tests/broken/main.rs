@@ -30,7 +30,8 @@ const FOUND: &[(Flaw, &[Case])] = &[
     (Flaw::SaysItIsTheSender, &[Case::Delivery]),
     (Flaw::OnlyHigherNumbers, &[Case::Order]),
     (Flaw::Repeats, &[Case::Duplicates]),
-    (Flaw::HearsItself, &[Case::Duplicates]),
+    (Flaw::HearsItself, &[Case::OwnBlocks, Case::Alone]),
+    (Flaw::SignsForNobody, &[Case::Alone]),
     (Flaw::ForwardsFirst, &[Case::Validation]),
     (Flaw::CutsOff, &[Case::Validation, Case::Forgery]),
     (Flaw::FirstOfItsHash, &[Case::Forgery]),
@@ -78,8 +79,9 @@ fn network(topology: &Topology, flaw: Flaw) -> Vec<Arc<dyn Gossip>> {
     for &(a, b) in &topology.links {
         network.link(&nodes[a].node_id(), &nodes[b].node_id(), Link::default());
     }
-    let broken = |node: MemoryGossip| Arc::new(Broken::new(node, flaw)) as Arc<dyn Gossip>;
-    nodes.into_iter().map(broken).collect()
+    let signers = topology.signers.iter().cloned();
+    let broken = |(node, signer)| Arc::new(Broken::new(node, signer, flaw)) as Arc<dyn Gossip>;
+    nodes.into_iter().zip(signers).map(broken).collect()
 }
 
 /// What the suite says of a flaw; `None` when it does not find it.

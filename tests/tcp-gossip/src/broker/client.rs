@@ -190,10 +190,13 @@ impl GossipChannel for JoinedChannel {
             return Err(GossipError::Closed);
         }
         // Nobody could be asked for what was announced only.
-        let frame = Frame::Block {
-            topic: self.topic.clone(),
-            block: block.block().relay().to_bytes(),
-        };
+        let block = block.block().relay().to_bytes();
+        if let Some(channel) = self.node.channels().get_mut(&self.topic) {
+            // Another node may publish it, too.
+            channel.seen.remember(&block);
+        }
+        let topic = self.topic.clone();
+        let frame = Frame::Block { topic, block };
         self.node.send(&frame).await
     }
 

@@ -32,6 +32,22 @@ pub(super) async fn capabilities_stay(network: Network) {
     stop(nodes).await;
 }
 
+pub(super) async fn who_is_alone_signs_nothing(network: Network) {
+    let (mut nodes, mut chain) = joined(&network).await;
+    let [alone] = nodes.as_mut_slice() else {
+        unreachable!("one node was started")
+    };
+    for _ in 0..3 {
+        alone.publish(&chain.data(100)).await;
+    }
+    alone.membership.channel.set_pulling(true);
+    let candidate = alone.waiting_candidate();
+    assert!(candidate.is_none(), "from whom? {candidate:?}");
+    within("leaving", alone.membership.channel.leave()).await;
+    stop(nodes).await;
+    assert_eq!(network.topology.signed(), 0, "nobody asked for a proof");
+}
+
 pub(super) async fn channels_stay_apart(network: Network) {
     // One name, two genesis blocks.
     let (mut here, mut there) = (chain(), chain());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A node of the suite: one backend in one channel, and what it hears there.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use futures::StreamExt;
 
@@ -26,6 +26,8 @@ pub(super) struct Node {
     pub(super) membership: Membership,
     /// Statuses that came while something else was waited for.
     pub(super) heard: Vec<(NodeId, ChannelStatus)>,
+    /// Candidates that came while a status was waited for.
+    waiting: VecDeque<Candidate>,
 }
 
 impl Network {
@@ -79,6 +81,7 @@ impl Network {
             store,
             membership,
             heard: Vec::new(),
+            waiting: VecDeque::new(),
         })
     }
 
@@ -103,6 +106,9 @@ impl Node {
     }
 
     pub(super) async fn candidate(&mut self) -> Candidate {
+        if let Some(candidate) = self.waiting.pop_front() {
+            return candidate;
+        }
         let what = "a candidate";
         let candidate = async {
             loop {
@@ -129,7 +135,11 @@ impl Node {
                     Some(heard) => heard,
                     None => match self.event(what).await {
                         GossipEvent::Status { from, status, .. } => (from, status),
-                        GossipEvent::Candidate(_) | GossipEvent::Left(_) => continue,
+                        GossipEvent::Candidate(candidate) => {
+                            self.waiting.push_back(candidate);
+                            continue;
+                        }
+                        GossipEvent::Left(_) => continue,
                     },
                 };
                 if teller != *from {
@@ -220,6 +230,9 @@ impl Node {
 
     /// The next candidate among what has come until now.
     pub(super) fn waiting_candidate(&mut self) -> Option<Candidate> {
+        if let Some(candidate) = self.waiting.pop_front() {
+            return Some(candidate);
+        }
         loop {
             match self.membership.events.try_recv().ok()? {
                 GossipEvent::Candidate(candidate) => return Some(candidate),

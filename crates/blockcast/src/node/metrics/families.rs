@@ -396,6 +396,18 @@ pub(super) const FAMILIES: &[Family] = &[
         },
     },
     Family {
+        name: "gossip_bodies",
+        help: "Bytes of bodies of announced blocks that came from other nodes, or were sent to them",
+        unit: Some(Unit::Bytes),
+        kind: Counter,
+        read: |scrape, samples| {
+            if let Some(stats) = &scrape.gossip {
+                samples.put([("direction", "in")], count(stats.body_bytes_came));
+                samples.put([("direction", "out")], count(stats.body_bytes_served));
+            }
+        },
+    },
+    Family {
         name: "gossip_events",
         help: "What the network among nodes counted",
         unit: None,
@@ -424,6 +436,7 @@ fn gossip_events(scrape: &Scrape<'_>, samples: &mut Samples) {
         ("request-served", stats.requests_served),
         ("request-refused", stats.requests_refused),
         ("block-served", stats.blocks_served),
+        ("body-fetched", stats.bodies_fetched),
         ("message-limited", stats.messages_limited),
         ("stream-limited", stats.requests_limited),
         ("offence", stats.offences),

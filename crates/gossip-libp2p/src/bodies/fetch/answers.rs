@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What becomes of what the nodes say.
+
+use block_api::{Block, DeliverStatus};
+use libp2p::PeerId;
+use tokio::time::Instant;
+use tracing::{debug, info};
+
+use super::{Fetch, Network, not_opened};
+use crate::{
+    bodies::{
+        assembly::{False, check_chunk},
+        hints::CHUNK,
+        link::Heard,
+        scheduler::{Action, Ended},
+    },
+    error::OpenError,
+    frames::FrameError,
+    score::Offence,
+    wire::parse_piece,
+};
+
+impl<N: Network> Fetch<'_, N> {
+    /// Takes what a node said.
+    pub(super) fn heard(&mut self, peer: PeerId, answer: Heard) {
+        let now = Instant::now();
+        match answer {
+            Heard::Offer(offer) => {
+                let hints = offer.hints;
+                let maker = hints.manifest.as_ref().map(|manifest| manifest.maker);
+                if let Err(error) = hints.check(&self.id) {
+                    info!(%peer, %error, "hints of a peer refused");
+                    return self.ended(&peer, Ended::ForGood, Some(Offence::WrongBody));
+                }
+                if u64::from(hints.size) > self.max_size() {
+                    self.too_large = Some(hints.size.into());
+                    return self.ended(&peer, Ended::ForGood, None);
+                }
+                if maker.is_some_and(|maker| self.liars.contains(&maker)) {
+                    return self.ended(&peer, Ended::Later, None);
+                }
+                let (id, has_manifest) = (hints.id(), hints.manifest.is_some());
+                self.scheduler
+                    .offered(&peer, id, has_manifest, offer.have, now);
+                if let Some(link) = self.links.get_mut(&peer) {
+                    link.hints = Some(hints);
+                }
+            }
+            Heard::Have(chunks) => self.scheduler.has(&peer, &chunks),
+            Heard::Piece(payload) => {
+                if let Err(error) = self.piece(&peer, &payload) {
+                    info!(%peer, block.number = %self.id.number, %error, "a false piece of a body");
+                    self.ended(&peer, Ended::ForGood, Some(Offence::WrongBody));
+                }
+            }
+            Heard::NotYet => self.ended(&peer, Ended::Later, None),
+            Heard::End(status) => {
+                // All of it, says who did not give as much as it said before.
+                let is_false =
+                    status == DeliverStatus::Success && self.scheduler.source() == Some(peer);
+                let why = match status {
+                    DeliverStatus::Success if is_false => Ended::ForGood,
+                    DeliverStatus::NotFound | DeliverStatus::Forbidden => Ended::ForGood,
+                    DeliverStatus::TooLarge => {
+                        self.too_large = self.too_large.or(Some(self.max_size() + 1));
+                        Ended::ForGood
+                    }
+                    _ => Ended::Later,
+                };
+                self.ended(&peer, why, is_false.then_some(Offence::WrongBody));
+            }
+            Heard::Nonsense => self.ended(&peer, Ended::ForGood, Some(Offence::Malformed)),
+            Heard::Broke(FrameError::Unsupported) => {
+                self.heard(peer, not_opened(OpenError::Unsupported));
+            }
+            Heard::Broke(error) => {
+                debug!(%peer, %error, "stream for a body broke off");
+                self.ended(&peer, Ended::Later, None);
+            }
+        }
+    }
+
+    /// Takes a piece.
+    ///
+    /// # Errors
+    ///
+    /// When its sender is to blame.
+    fn piece(&mut self, peer: &PeerId, payload: &[u8]) -> Result<(), False> {
+        let (at, bytes) = parse_piece(payload).map_err(|_| False::Place)?;
+        let (at, now) = (at as usize, Instant::now());
+        let sent_by = self.links.get(peer).and_then(|link| link.hints.as_ref());
+        let sent_by = sent_by.ok_or(False::Place)?;
+        self.fetcher.bodies.hedges.came(bytes.len());
+        self.fetcher.counters.body_bytes_came.add(bytes.len());
+        let Some(following) = self.following.as_ref() else {
+            // It was sent before anything was begun, by one who is not followed.
+            return Ok(());
+        };
+        if following.manifest.is_none() {
+            if sent_by != following {
+                return Ok(());
+            }
+            let put = self.guard.making().with(|body| body.put_next(at, bytes));
+            put.unwrap_or(Ok(()))?;
+            self.scheduler.came(peer, 0, now);
+            return Ok(());
+        }
+        let chunk = (at / CHUNK) as u32;
+        if at % CHUNK != 0 {
+            return Err(False::Place);
+        }
+        check_chunk(sent_by, chunk, bytes)?;
+        if sent_by.id() != following.id() {
+            return Ok(());
+        }
+        let put = self
+            .guard
+            .making()
+            .with(|body| body.put_chunk(chunk, bytes));
+        self.scheduler.came(peer, chunk, now);
+        if let Some(Err(error)) = put {
+            self.disprove(error);
+        }
+        Ok(())
+    }
+
+    /// The chunks are those of the manifest, and are not the body.
+    fn disprove(&mut self, error: False) {
+        let maker = self
+            .following
+            .as_ref()
+            .and_then(|hints| hints.manifest.as_ref())
+            .map(|manifest| manifest.maker);
+        if let Some(maker) = maker {
+            info!(%maker, block.number = %self.id.number, %error, "a false manifest");
+            self.liars.insert(maker);
+            self.fetcher.network.blame(maker, Offence::WrongBody);
+        }
+        for action in self.scheduler.false_hints(Instant::now()) {
+            if let Action::Close { peer } = action {
+                self.links.remove(&peer);
+            }
+        }
+        self.abandon();
+    }
+
+    /// A node gives nothing more on its stream.
+    pub(super) fn ended(&mut self, peer: &PeerId, why: Ended, offence: Option<Offence>) {
+        self.links.remove(peer);
+        if let Some(offence) = offence {
+            self.fetcher.network.blame(*peer, offence);
+        }
+        let actions = self.scheduler.ended(peer, why, Instant::now());
+        if actions.contains(&Action::Abandon) {
+            self.abandon();
+        }
+    }
+
+    /// The block, when all of it is there and true.
+    pub(super) fn finish_if_whole(&mut self) -> Option<Block> {
+        if !self.guard.making().is_whole() {
+            return None;
+        }
+        let hints = self.following.clone()?;
+        match self.guard.finish(hints.clone(), self.room.take())? {
+            Ok(block) => {
+                self.fetcher.counters.bodies_fetched.increment();
+                Some(block)
+            }
+            Err(error) if hints.manifest.is_some() => {
+                self.disprove(error);
+                None
+            }
+            Err(error) => {
+                if let Some(peer) = self.scheduler.source() {
+                    info!(%peer, block.number = %self.id.number, %error, "a false body");
+                    self.ended(&peer, Ended::ForGood, Some(Offence::WrongBody));
+                }
+                self.abandon();
+                None
+            }
+        }
+    }
+}

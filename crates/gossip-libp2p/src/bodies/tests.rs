@@ -1,0 +1,611 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Bodies among nodes that are joined by pipes: true ones, and such that lie.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroUsize,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use block_api::{
+    Block, BlockNumber, BlockReader, ChainInfo, DeliverStatus, FetchError, Height, ReadError,
+    ReadLimits,
+    testing::{TestChain, TestSigner, within},
+};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use libp2p::PeerId;
+use tokio::{
+    io::{DuplexStream, duplex},
+    sync::{Semaphore, watch},
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::{
+    compat::{Compat, TokioAsyncReadCompatExt},
+    sync::CancellationToken,
+    task::TaskTracker,
+};
+
+use super::{
+    fetch::Network,
+    hints::{CHUNK, WHOLE},
+    shelf::Found,
+    *,
+};
+use crate::{
+    Config, Keypair,
+    channels::Shared,
+    error::OpenError,
+    frames::{self, Frame, Patience, flush, read_frame, write_frame},
+    score::Offence,
+    serve::Library,
+    stats::Counters,
+    topic::TopicId,
+    wire::{Ask, Offer, parse_end},
+};
+
+const TOPIC: TopicId = TopicId::new([1; 32]);
+const SECOND: Duration = Duration::from_secs(1);
+const MIB: usize = 1024 * 1024;
+const PATIENCE: Patience = Patience {
+    first: Some(Duration::from_secs(60)),
+    next: Duration::from_secs(60),
+};
+
+type Pipe = Compat<DuplexStream>;
+type Liar = Arc<dyn Fn(Pipe) -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// A node, and what it serves.
+struct Node {
+    key: Keypair,
+    bodies: Arc<Bodies>,
+    library: watch::Sender<Library>,
+    counters: Counters,
+    budgets: [Arc<Semaphore>; 2],
+    shared: Shared,
+    members: watch::Sender<BTreeSet<PeerId>>,
+}
+
+/// A store of blocks that nobody judged.
+#[derive(Debug, Default)]
+struct Shelf(BTreeMap<BlockNumber, Bytes>);
+
+/// All nodes; those that lie answer by themselves.
+#[derive(Default)]
+struct World {
+    nodes: BTreeMap<PeerId, Arc<Node>>,
+    liars: BTreeMap<PeerId, Liar>,
+    blamed: Mutex<Vec<(PeerId, Offence)>>,
+    tasks: TaskTracker,
+}
+
+/// The world as one node sees it.
+#[derive(Clone)]
+struct Seen {
+    world: Arc<World>,
+    own: PeerId,
+}
+
+#[async_trait]
+impl BlockReader for Shelf {
+    fn info(&self) -> ChainInfo {
+        let last = self.0.keys().next_back();
+        ChainInfo {
+            height: last.map_or(Height::ZERO, |last| last.height()),
+            ..ChainInfo::EMPTY
+        }
+    }
+
+    async fn read(&self, from: BlockNumber, _: ReadLimits) -> Result<Vec<Bytes>, ReadError> {
+        Ok(self.0.get(&from).cloned().into_iter().collect())
+    }
+
+    async fn wait_for(&self, height: Height) -> Result<ChainInfo, ReadError> {
+        if self.info().height < height {
+            std::future::pending::<()>().await;
+        }
+        Ok(self.info())
+    }
+
+    fn config_at(&self, _: BlockNumber) -> Option<BlockNumber> {
+        None
+    }
+}
+
+impl Network for Seen {
+    type Stream = Pipe;
+
+    async fn open(&self, peer: PeerId) -> Result<Pipe, OpenError> {
+        let (here, there) = duplex(64 * 1024);
+        if let Some(liar) = self.world.liars.get(&peer) {
+            self.world.tasks.spawn(liar(there.compat()));
+            return Ok(here.compat());
+        }
+        let node = self.world.nodes.get(&peer).ok_or(OpenError::NotConnected)?;
+        let (node, own) = (node.clone(), self.own);
+        self.world.tasks.spawn(async move {
+            // Whoever hangs up in the middle has what it wanted.
+            let _ = node.serve(own, there.compat()).await;
+        });
+        Ok(here.compat())
+    }
+
+    fn blame(&self, peer: PeerId, offence: Offence) {
+        self.world.blamed.lock().unwrap().push((peer, offence));
+    }
+}
+
+impl Node {
+    fn new(seed: u8) -> Self {
+        let key = Keypair::from_seed([seed; 32]);
+        let (members, seen) = watch::channel(BTreeSet::new());
+        let shared = Shared {
+            topic: TOPIC,
+            generation: 1,
+            members: seen,
+            holders: Holders::default(),
+            pulling: Arc::new(AtomicBool::new(false)),
+            left: CancellationToken::new(),
+        };
+        let empty = Shelf::default();
+        let library = Library::from([(TOPIC, Arc::new(empty) as Arc<dyn BlockReader>)]);
+        Self {
+            bodies: Bodies::new(key.clone(), 64 * MIB),
+            key,
+            library: watch::Sender::new(library),
+            counters: Counters::default(),
+            budgets: [16, 64].map(|mib| Arc::new(Semaphore::new(mib * 1024))),
+            shared,
+            members,
+        }
+    }
+
+    fn id(&self) -> PeerId {
+        self.key.peer_id()
+    }
+
+    async fn serve(&self, peer: PeerId, stream: Pipe) -> Result<(), frames::FrameError> {
+        let server = Server {
+            bodies: &self.bodies,
+            library: &self.library.subscribe(),
+            peer,
+            may_have: &|_| true,
+            patience: 30 * SECOND,
+            budgets: self.budgets.clone(),
+            counters: &self.counters,
+        };
+        server.serve(stream).await
+    }
+
+    /// It has these blocks in its store, true or not.
+    fn stores(&self, blocks: &[&Block]) {
+        let raw = |block: &&Block| (block.number(), block.raw().clone());
+        let store = Shelf(blocks.iter().map(raw).collect());
+        self.library
+            .send_modify(|library| drop(library.insert(TOPIC, Arc::new(store))));
+    }
+
+    fn bytes_served(&self) -> usize {
+        self.counters.snapshot().body_bytes_served as usize
+    }
+
+    fn bytes_came(&self) -> usize {
+        self.counters.snapshot().body_bytes_came as usize
+    }
+}
+
+impl World {
+    /// So many nodes.
+    fn of(count: u8) -> (Self, Vec<Arc<Node>>) {
+        let nodes: Vec<Arc<Node>> = (1..=count).map(|n| Arc::new(Node::new(n))).collect();
+        let all = nodes.iter().map(|node| (node.id(), node.clone())).collect();
+        let world = Self {
+            nodes: all,
+            ..Self::default()
+        };
+        (world, nodes)
+    }
+
+    fn lies(&mut self, seed: u8, liar: Liar) -> PeerId {
+        let id = Keypair::from_seed([seed; 32]).peer_id();
+        self.liars.insert(id, liar);
+        id
+    }
+
+    fn blamed(&self) -> Vec<(PeerId, Offence)> {
+        self.blamed.lock().unwrap().clone()
+    }
+}
+
+/// A node fetches a block from these nodes, the first of which announced it.
+async fn fetch(
+    world: &Arc<World>,
+    node: &Node,
+    announcement: &Block,
+    from: impl AsRef<[PeerId]>,
+) -> Result<Block, FetchError> {
+    let from = from.as_ref();
+    node.members.send_replace(from.iter().copied().collect());
+    for peer in from {
+        node.shared.holders.announced(announcement, *peer);
+    }
+    let size = |n| NonZeroUsize::new(n).unwrap();
+    let config = Config {
+        max_block: size(60 * MIB),
+        ..Config::new(node.key.clone(), Arc::new(TestSigner("node")))
+    };
+    let fetcher = Fetcher {
+        bodies: &node.bodies,
+        shared: &node.shared,
+        network: Seen {
+            world: world.clone(),
+            own: node.id(),
+        },
+        config: &config,
+        counters: &node.counters,
+    };
+    fetcher.fetch(announcement).await
+}
+
+/// A block with so many bytes of data.
+fn block(bytes: usize) -> Block {
+    let (mut chain, _) = TestChain::of_blocks("ch", 2, 10);
+    chain.data(bytes)
+}
+
+/// The same header, and other data of the same length.
+fn with_false_data(block: &Block) -> Block {
+    let mut raw = block.raw().to_vec();
+    let middle = raw.len() / 2;
+    raw[middle] ^= 1;
+    let forged = Block::parse(raw.into()).unwrap();
+    assert_eq!(forged.header_hash(), block.header_hash());
+    forged
+}
+
+fn body_id(block: &Block) -> BodyId {
+    BodyId {
+        topic: TOPIC,
+        number: block.number(),
+        hash: block.header_hash(),
+    }
+}
+
+/// Answers with true hints, and then with frames of its own.
+fn liar(
+    block: &Block,
+    seed: u8,
+    frames: impl Fn(&[u8]) -> Vec<Vec<u8>> + Send + Sync + 'static,
+    pause: Duration,
+) -> Liar {
+    let data = block.data_bytes().unwrap();
+    let hints = Hints::make(&body_id(block), &data, &Keypair::from_seed([seed; 32]));
+    let offer = Offer {
+        have: Bits::all(hints.chunks()),
+        hints,
+    };
+    let frames = Arc::new(frames);
+    Arc::new(move |mut pipe: Pipe| {
+        let (data, offer, frames) = (data.clone(), offer.encode(), frames.clone());
+        Box::pin(async move {
+            // A requester that has hung up ends it.
+            let _ = read_frame(&mut pipe, 1 << 16, PATIENCE).await;
+            let _ = write_frame(&mut pipe, frames::BODY_OFFER, &[&offer], SECOND * 99).await;
+            for frame in frames(&data) {
+                sleep(pause).await;
+                if write_frame(&mut pipe, frames::BODY_PIECE, &[&frame], SECOND * 99)
+                    .await
+                    .is_err()
+                {
+                    return;
+                }
+            }
+            sleep(SECOND * 3600).await;
+        })
+    })
+}
+
+fn piece(at: usize, bytes: &[u8]) -> Vec<u8> {
+    [&(at as u32).to_be_bytes(), bytes].concat()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_body_comes_from_several_nodes_at_the_same_time_and_once() {
+    let (world, nodes) = World::of(5);
+    let (world, block) = (Arc::new(world), block(20 * MIB));
+    for node in &nodes[1..] {
+        node.stores(&[&block]);
+    }
+    let from: Vec<PeerId> = nodes[1..].iter().map(|node| node.id()).collect();
+    let announcement = block.without_data();
+    let fetched = fetch(&world, &nodes[0], &announcement, &from)
+        .await
+        .unwrap();
+    assert_eq!(fetched.raw(), &block.without_extras().raw());
+    let served: Vec<usize> = nodes.iter().map(|node| node.bytes_served()).collect();
+    assert!(
+        served[1..].iter().filter(|bytes| **bytes > MIB).count() >= 2,
+        "{served:?}"
+    );
+    assert_eq!(nodes[0].bytes_came(), block.data_bytes().unwrap().len());
+    assert!(world.blamed().is_empty());
+    // It is held for others, by the hints of its maker.
+    assert!(matches!(
+        nodes[0].bodies.find(&body_id(&block)),
+        Found::Held(_)
+    ));
+}
+
+/// Covers: NEW-11
+#[tokio::test(start_paused = true)]
+async fn a_false_body_is_its_senders_fault_and_hides_nothing() {
+    for size in [200_000, 3 * MIB] {
+        let (world, nodes) = World::of(3);
+        let (world, block) = (Arc::new(world), block(size));
+        nodes[1].stores(&[&with_false_data(&block)]);
+        nodes[2].stores(&[&block]);
+        let from = [nodes[1].id(), nodes[2].id()];
+        let announcement = block.without_data();
+        let fetched = within("the body", fetch(&world, &nodes[0], &announcement, &from)).await;
+        assert_eq!(fetched.unwrap().data_bytes(), block.data_bytes());
+        assert_eq!(world.blamed(), [(nodes[1].id(), Offence::WrongBody)]);
+    }
+}
+
+/// The node in the middle passes the manifest on that it was told; who made it is blamed, by both.
+#[tokio::test(start_paused = true)]
+async fn a_false_manifest_is_its_makers_fault_and_not_of_who_passes_it_on() {
+    let (world, nodes) = World::of(4);
+    let (world, block) = (Arc::new(world), block(6 * MIB));
+    let announcement = block.without_data();
+    nodes[1].stores(&[&with_false_data(&block)]);
+    nodes[2].stores(&[&block]);
+    let (maker, honest, middle) = (nodes[1].id(), nodes[2].id(), nodes[3].id());
+    let through = fetch(&world, &nodes[3], &announcement, [maker]);
+    let fetched = async {
+        let begun = fetch(&world, &nodes[0], &announcement, [middle]);
+        tokio::pin!(begun);
+        let early = timeout(5 * SECOND, &mut begun).await;
+        assert!(early.is_err(), "{early:?}");
+        nodes[0].members.send_replace([middle, honest].into());
+        begun.await
+    };
+    let (early, fetched) = tokio::join!(timeout(60 * SECOND, through), fetched);
+    assert!(early.is_err(), "{early:?}");
+    assert_eq!(fetched.unwrap().data_bytes(), block.data_bytes());
+    let blamed: BTreeSet<PeerId> = world.blamed().into_iter().map(|(peer, _)| peer).collect();
+    assert_eq!(blamed, [maker].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_false_chunk_is_its_senders_fault() {
+    let (mut world, nodes) = World::of(2);
+    let block = block(6 * MIB);
+    nodes[1].stores(&[&block]);
+    let rows: [Liar; 3] = [
+        liar(
+            &block,
+            9,
+            |data| {
+                let mut chunk = data[..CHUNK].to_vec();
+                chunk[7] ^= 1;
+                vec![piece(0, &chunk)]
+            },
+            Duration::ZERO,
+        ),
+        liar(
+            &block,
+            9,
+            |data| vec![piece(1, &data[..CHUNK])],
+            Duration::ZERO,
+        ),
+        liar(
+            &block,
+            9,
+            |data| vec![piece(64 * CHUNK, &data[..9])],
+            Duration::ZERO,
+        ),
+    ];
+    for lies in rows {
+        let seed = 9;
+        let liar = world.lies(seed, lies);
+        let fresh = Node::new(1);
+        let shared = Arc::new(std::mem::take(&mut world));
+        let from = [liar, nodes[1].id()];
+        let announcement = block.without_data();
+        let fetched = within("the body", fetch(&shared, &fresh, &announcement, &from)).await;
+        assert_eq!(fetched.unwrap().data_bytes(), block.data_bytes());
+        assert_eq!(shared.blamed(), [(liar, Offence::WrongBody)]);
+        world.nodes = shared.nodes.clone();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_trickles_holds_nothing_up() {
+    for size in [3 * MIB, 6 * MIB] {
+        let (mut world, nodes) = World::of(2);
+        let block = block(size);
+        nodes[1].stores(&[&block]);
+        // A true body, a few bytes at a time.
+        let drops = |data: &[u8]| {
+            let drop = |at: usize| piece(at, &data[at..at + 100]);
+            (0..data.len() - 100).step_by(100).map(drop).collect()
+        };
+        let slow = world.lies(9, liar(&block, 9, drops, 3 * SECOND));
+        let world = Arc::new(world);
+        let began = Instant::now();
+        let announcement = block.without_data();
+        let from = [slow, nodes[1].id()];
+        let fetched = fetch(&world, &nodes[0], &announcement, &from)
+            .await
+            .unwrap();
+        assert_eq!(fetched.data_bytes(), block.data_bytes());
+        assert!(began.elapsed() < 8 * SECOND, "{:?}", began.elapsed());
+    }
+}
+
+/// What a node answers to a question, and after how long.
+async fn answer(node: &Arc<Node>, from: &PeerId, block: &Block) -> (Frame, Duration) {
+    let (here, there) = duplex(1 << 16);
+    let (mut here, serving) = (here.compat(), node.clone());
+    let (tasks, from) = (TaskTracker::new(), *from);
+    tasks.spawn(async move { drop(serving.serve(from, there.compat()).await) });
+    let ask = Ask {
+        id: body_id(block),
+        max_size: u64::MAX,
+        first: 0,
+        count: 0,
+    };
+    let began = Instant::now();
+    write_frame(&mut here, frames::BODY_ASK, &[&ask.encode()], SECOND)
+        .await
+        .unwrap();
+    flush(&mut here, SECOND).await.unwrap();
+    let frame = read_frame(&mut here, 1 << 20, PATIENCE).await.unwrap();
+    (frame.unwrap(), began.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_nothing_says_so_within_a_second_and_at_once_to_whom_it_asks() {
+    let (mut world, nodes) = World::of(3);
+    let block = block(2 * MIB);
+    let (asks, others) = (&nodes[0], &nodes[1]);
+    let (frame, waited) = answer(asks, &others.id(), &block).await;
+    assert_eq!(frame.kind, frames::BODY_NOT_YET);
+    assert!(waited < SECOND && waited > SECOND / 2, "{waited:?}");
+    // A node that says nothing is asked, and may not wait for an answer itself.
+    let silent = world.lies(
+        9,
+        Arc::new(|pipe| {
+            Box::pin(async move {
+                sleep(SECOND * 3600).await;
+                drop(pipe);
+            })
+        }),
+    );
+    let (world, announcement) = (Arc::new(world), block.without_data());
+    let fetching = fetch(&world, asks, &announcement, [silent]);
+    let answers = async {
+        sleep(SECOND / 10).await;
+        let (to_silent, at_once) = answer(asks, &silent, &block).await;
+        assert_eq!(
+            (to_silent.kind, at_once),
+            (frames::BODY_NOT_YET, Duration::ZERO)
+        );
+        let (to_other, later) = answer(asks, &others.id(), &block).await;
+        assert_eq!(to_other.kind, frames::BODY_NOT_YET);
+        assert!(later < SECOND && later > SECOND / 2, "{later:?}");
+    };
+    tokio::select! {
+        fetched = fetching => panic!("{fetched:?}"),
+        () = answers => {}
+    }
+    // What is pruned, or is another block of that number, is not waited for.
+    let stored = self::block(9);
+    others.stores(&[&stored]);
+    let (frame, waited) = answer(others, &silent, &block).await;
+    assert_eq!(parse_end(&frame.payload), Ok(DeliverStatus::NotFound));
+    assert_eq!((frame.kind, waited), (frames::END, Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn chunks_are_passed_on_before_the_body_is_whole() {
+    let (mut world, nodes) = World::of(2);
+    let block = block(8 * MIB);
+    // Three chunks come, and then nothing.
+    let some = |data: &[u8]| {
+        let chunk = |n: usize| piece(n * CHUNK, &data[n * CHUNK..(n + 1) * CHUNK]);
+        [1, 4, 6].map(chunk).to_vec()
+    };
+    let source = world.lies(9, liar(&block, 9, some, Duration::ZERO));
+    let (world, announcement) = (Arc::new(world), block.without_data());
+    let (middle, end) = (&nodes[0], &nodes[1]);
+    let through = fetch(&world, middle, &announcement, [source]);
+    let behind = fetch(&world, end, &announcement, [middle.id()]);
+    let came = async {
+        while end.bytes_came() < 3 * CHUNK {
+            sleep(SECOND / 100).await;
+        }
+    };
+    tokio::select! {
+        fetched = through => panic!("{fetched:?}"),
+        fetched = behind => panic!("{fetched:?}"),
+        came = timeout(5 * SECOND, came) => came.unwrap(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn budgets_bound_what_is_promised_and_what_is_made() {
+    let (world, nodes) = World::of(3);
+    let world = Arc::new(world);
+    let (mut chain, _) = TestChain::of_blocks("ch", 2, 10);
+    let (one, other) = (chain.data(3 * MIB), chain.data(3 * MIB));
+    nodes[1].stores(&[&one, &other]);
+    let from = [nodes[1].id()];
+    // All that may be promised to this peer is taken.
+    let all = nodes[1].budgets[0].clone();
+    let taken = all.acquire_many(16 * 1024).await.unwrap();
+    let announcement = one.without_data();
+    let refused = timeout(SECOND * 2, fetch(&world, &nodes[0], &announcement, &from)).await;
+    assert!(
+        refused.is_err() && nodes[1].bytes_served() == 0,
+        "{refused:?}"
+    );
+    drop(taken);
+    assert!(world.blamed().is_empty());
+    assert!(fetch(&world, &nodes[0], &announcement, &from).await.is_ok());
+
+    // There is room for one body at a time; the second one waits, and kept ones make room.
+    let small = Bodies::new(nodes[2].key.clone(), 4 * MIB);
+    let mut node = Node::new(3);
+    node.bodies = small.clone();
+    let both = [one.without_data(), other.without_data()];
+    let (first, second) = tokio::join!(
+        fetch(&world, &node, &both[0], &from),
+        fetch(&world, &node, &both[1], &from),
+    );
+    assert_eq!(first.unwrap().data_bytes(), one.data_bytes());
+    assert_eq!(second.unwrap().data_bytes(), other.data_bytes());
+    let held = [&one, &other].map(|block| matches!(small.find(&body_id(block)), Found::Held(_)));
+    assert_eq!(held.iter().filter(|held| **held).count(), 1);
+    small.sweep(Instant::now() + 10 * SECOND, |_| Some(Height::new(9)));
+    assert!(matches!(small.find(&body_id(&other)), Found::Nothing));
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_who_want_one_body_get_it_once() {
+    let (world, nodes) = World::of(2);
+    let (world, block) = (Arc::new(world), block(WHOLE));
+    nodes[1].stores(&[&block]);
+    let announcement = block.without_data();
+    let from = [nodes[1].id()];
+    let both = [(); 2].map(|()| fetch(&world, &nodes[0], &announcement, &from));
+    for fetched in futures::future::join_all(both).await {
+        assert_eq!(fetched.unwrap().data_bytes(), block.data_bytes());
+    }
+    assert_eq!(nodes[0].counters.snapshot().bodies_fetched, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_longer_than_any_may_be_is_not_begun() {
+    let (world, nodes) = World::of(2);
+    let (world, block) = (Arc::new(world), block(61 * MIB));
+    nodes[1].stores(&[&block]);
+    let announcement = block.without_data();
+    let from = [nodes[1].id()];
+    let fetched = fetch(&world, &nodes[0], &announcement, &from).await;
+    assert!(
+        matches!(fetched, Err(FetchError::TooLarge { .. })),
+        "{fetched:?}"
+    );
+    assert!(!fetched.unwrap_err().is_retryable());
+    nodes[0].shared.left.cancel();
+    let closed = fetch(&world, &nodes[0], &announcement, &from).await;
+    assert!(matches!(closed, Err(FetchError::Closed)), "{closed:?}");
+    assert!(!nodes[0].shared.pulling.load(Ordering::Relaxed));
+}
