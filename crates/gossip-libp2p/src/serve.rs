@@ -56,7 +56,10 @@ where
                     counters.not_entitled.increment();
                     DeliverStatus::Forbidden
                 }
-                Some(reader) => send(stream, &*reader, &request, patience, counters).await?,
+                Some(reader) => {
+                    let may_have = || may_have(request.topic);
+                    send(stream, &*reader, &request, may_have, patience, counters).await?
+                }
                 None => DeliverStatus::NotFound,
             }
         }
@@ -108,11 +111,13 @@ where
         .map_err(|_| FrameError::NotTaken { after: patience })??)
 }
 
-/// Sends the blocks of a range, and says how it ended.
+/// Sends the blocks of a range, and says how it ended. A requester takes as long as it likes, and may
+/// lose the right meanwhile: it is asked about before each block.
 async fn send<S>(
     stream: &mut S,
     reader: &dyn BlockReader,
     request: &RangeRequest,
+    may_have: impl Fn() -> bool,
     patience: Duration,
     counters: &Counters,
 ) -> Result<DeliverStatus, FrameError>
@@ -156,6 +161,10 @@ where
             let Ok(block) = Block::parse(raw) else {
                 return Ok(DeliverStatus::InternalError);
             };
+            if !may_have() {
+                counters.not_entitled.increment();
+                return Ok(DeliverStatus::Forbidden);
+            }
             if !send_block(stream, &block, request, patience).await? {
                 return Ok(DeliverStatus::TooLarge);
             }
@@ -425,6 +434,43 @@ mod tests {
             ask(young, frames::REQUEST, &below.encode()).await.1,
             DeliverStatus::NotFound
         );
+    }
+
+    /// A config block takes a right away while a range of all that is to come is taken slowly.
+    ///
+    /// Covers: GCH-21
+    #[tokio::test]
+    async fn a_range_ends_where_the_right_is_lost() {
+        let counters = Counters::default();
+        let library = library(store(100, 100).await);
+        // Room for less than a block: each one is sent when the one before was taken.
+        let (one, other) = duplex(100);
+        let (mut one, mut other) = (one.compat(), other.compat());
+        let may = std::cell::Cell::new(true);
+        let asking = async {
+            let asked = request(Start::Oldest, Stop::Never).encode();
+            write_frame(&mut one, frames::REQUEST, &[&asked], SECOND)
+                .await
+                .unwrap();
+            for _ in 0..3 {
+                let frame = read_frame(&mut one, usize::MAX, PATIENCE).await.unwrap();
+                assert_eq!(frame.unwrap().kind, frames::BLOCK);
+            }
+            may.set(false);
+            answer(&mut one).await
+        };
+        let (served, (blocks, status)) = tokio::join!(
+            serve(&mut other, &library, |_| may.get(), SECOND, &counters),
+            asking
+        );
+        served.unwrap();
+        assert_eq!(status, DeliverStatus::Forbidden);
+        assert!(
+            blocks.len() <= 1,
+            "only what was under way: {}",
+            blocks.len()
+        );
+        assert_eq!(counters.snapshot().not_entitled, 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -71,6 +71,7 @@ struct Promised {
 
 /// A body that is being given.
 struct Giving {
+    topic: TopicId,
     source: Source,
     hints: Hints,
     /// What the requester knows to be here.
@@ -152,6 +153,7 @@ impl Server<'_> {
             Source::Held(_) => watch::Sender::new(0).subscribe(),
         };
         let mut giving = Giving {
+            topic: ask.id.topic,
             source,
             told: have,
             hints,

@@ -28,6 +28,10 @@ impl Server<'_> {
         tokio::pin!(questions);
         let mut want = Some(first);
         loop {
+            // For each wish and each piece: the right may be lost at any time.
+            if !self.still_may_have(giving) {
+                return end(writer, DeliverStatus::Forbidden, self.patience).await;
+            }
             if let Some(want) = want.take() {
                 if want.all && giving.hints.manifest.is_none() {
                     return self.give_all(writer, giving).await;
@@ -72,6 +76,14 @@ impl Server<'_> {
                 }
             }
         }
+    }
+
+    fn still_may_have(&self, giving: &Giving) -> bool {
+        let may_have = (self.may_have)(giving.topic);
+        if !may_have {
+            self.counters.not_entitled.increment();
+        }
+        may_have
     }
 
     /// Takes what is wanted into account; `false` when it is more than one may have at a time.
@@ -165,6 +177,9 @@ impl Server<'_> {
             return end(writer, DeliverStatus::Unavailable, self.patience).await;
         };
         for at in (0..size).step_by(PIECE) {
+            if !self.still_may_have(giving) {
+                return end(writer, DeliverStatus::Forbidden, self.patience).await;
+            }
             let length = PIECE.min(size - at);
             if !self.piece(writer, &giving.source, at, length).await? {
                 return end(writer, DeliverStatus::Unavailable, self.patience).await;
