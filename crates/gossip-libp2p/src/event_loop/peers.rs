@@ -2,12 +2,11 @@
 //! The peers of a node: their connections, what they are told, and what they are served.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
-use block_api::ChannelStatus;
 use libp2p::{
     Multiaddr, PeerId, Swarm,
     swarm::{
@@ -22,7 +21,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, debug_span, info, warn};
 
-use super::{EventLoop, Report};
+use super::{EventLoop, Report, early::Early};
 use crate::{
     behaviour::Behaviour,
     bodies::Server,
@@ -35,10 +34,6 @@ use crate::{
     topic::TopicId,
     wire::StatusMessage,
 };
-
-/// Of how many channels the tip is kept with a status that came too early; of more, only the rest
-/// of the status is.
-const EARLY_TIPS: usize = 64;
 
 /// Hearing on a new stream of a peer begins no sooner after it began on the one before.
 const NEXT_STREAM: Duration = Duration::from_secs(1);
@@ -54,7 +49,7 @@ pub(super) struct Peer {
     /// Statuses of channels that it did not subscribe to yet, or may not have yet: the two ways race.
     /// They are told when the subscription comes, so that whoever hears of a node reaches it by the
     /// topic.
-    pub(super) early: BTreeMap<TopicId, ChannelStatus>,
+    pub(super) early: Early,
     pub(super) outbox: watch::Sender<Outbox>,
     /// Ends the task that hears its statuses.
     hearing: Option<CancellationToken>,
@@ -113,7 +108,7 @@ impl EventLoop {
             connection,
             last_seen: now,
             topics: BTreeSet::new(),
-            early: BTreeMap::new(),
+            early: Early::default(),
             outbox,
             hearing: None,
             hears_since: None,
@@ -316,7 +311,7 @@ impl EventLoop {
     /// A peer told how it stands.
     pub(super) fn handle_status(&mut self, peer: PeerId, message: StatusMessage) {
         self.counters.statuses.increment();
-        let StatusMessage { topic, mut status } = message;
+        let StatusMessage { topic, status } = message;
         let Some(state) = self.peers.get_mut(&peer) else {
             return;
         };
@@ -332,10 +327,9 @@ impl EventLoop {
             channel.tell(peer, Heard { identity, status });
             self.wait_for_room(topic);
         } else {
-            if state.early.len() >= EARLY_TIPS {
-                status.tip = None;
-            }
-            state.early.insert(topic, status);
+            let may_have = self.access.may_have(&peer, topic);
+            let room = &self.early_tips;
+            state.early.keep(topic, status, may_have, room);
         }
     }
 
