@@ -10,7 +10,7 @@ use futures::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
-    frames::{self, FrameError, Patience, flush, read_frame, write_frame},
+    frames::{self, FrameError, Pace, Patience, flush, read_frame, write_frame, write_paced},
     stats::Counters,
     topic::TopicId,
     wire::{RangeRequest, UnreadableRange, put_end},
@@ -140,6 +140,7 @@ where
     if next > last {
         return Ok(DeliverStatus::BadRequest);
     }
+    let mut pace = Pace::new(patience);
     loop {
         // No more than is asked for: blocks that are read and not sent cost the store for nothing.
         let wanted = usize::try_from(last.get() - next.get())
@@ -165,7 +166,7 @@ where
                 counters.not_entitled.increment();
                 return Ok(DeliverStatus::Forbidden);
             }
-            if !send_block(stream, &block, request, patience).await? {
+            if !send_block(stream, &block, request, &mut pace).await? {
                 return Ok(DeliverStatus::TooLarge);
             }
             counters.blocks_served.increment();
@@ -186,7 +187,7 @@ async fn send_block<S>(
     stream: &mut S,
     block: &Block,
     request: &RangeRequest,
-    patience: Duration,
+    pace: &mut Pace,
 ) -> Result<bool, FrameError>
 where
     S: AsyncWrite + Unpin,
@@ -198,13 +199,7 @@ where
     if relay.len() as u64 > request.max_block {
         return Ok(false);
     }
-    write_frame(
-        stream,
-        frames::BLOCK,
-        &[&relay.body, &relay.metadata],
-        patience,
-    )
-    .await?;
+    write_paced(stream, frames::BLOCK, &[&relay.body, &relay.metadata], pace).await?;
     Ok(true)
 }
 

@@ -21,7 +21,7 @@ use crate::{
         scheduler::eager_chunks,
         shelf::{Bodies, Found, Held},
     },
-    frames::{self, FrameError, Patience, read_frame, write_frame},
+    frames::{self, FrameError, Pace, Patience, read_frame, write_frame},
     serve::{Library, end},
     stats::Counters,
     topic::TopicId,
@@ -78,6 +78,7 @@ struct Giving {
     told: Bits,
     promised: VecDeque<Promised>,
     changes: watch::Receiver<u64>,
+    pace: Pace,
 }
 
 impl Server<'_> {
@@ -159,6 +160,7 @@ impl Server<'_> {
             hints,
             promised: VecDeque::new(),
             changes,
+            pace: Pace::new(self.patience),
         };
         let first = Want {
             chunks: match giving.hints.manifest {

@@ -8,7 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{Giving, PART, PIECE, Promised, Server, Source};
 use crate::{
     bodies::{Bits, making::Givable},
-    frames::{self, Frame, FrameError, flush, write_frame, write_head, write_part},
+    frames::{self, Frame, FrameError, flush, write_frame, write_head, write_paced, write_part},
     serve::end,
     wire::{PIECE_HEAD, Want, put_have},
 };
@@ -164,11 +164,11 @@ impl Server<'_> {
         let Some((at, length)) = giving.hints.place(promised.chunk) else {
             return Ok(true);
         };
-        self.piece(writer, &giving.source, at, length).await
+        self.piece(writer, giving, at, length).await
     }
 
     /// Sends a body without manifest, and says that this was all.
-    async fn give_all<W>(&self, writer: &mut W, giving: &Giving) -> Result<(), FrameError>
+    async fn give_all<W>(&self, writer: &mut W, giving: &mut Giving) -> Result<(), FrameError>
     where
         W: AsyncWrite + Unpin,
     {
@@ -181,7 +181,7 @@ impl Server<'_> {
                 return end(writer, DeliverStatus::Forbidden, self.patience).await;
             }
             let length = PIECE.min(size - at);
-            if !self.piece(writer, &giving.source, at, length).await? {
+            if !self.piece(writer, giving, at, length).await? {
                 return end(writer, DeliverStatus::Unavailable, self.patience).await;
             }
         }
@@ -191,29 +191,29 @@ impl Server<'_> {
     async fn piece<W: AsyncWrite + Unpin>(
         &self,
         writer: &mut W,
-        source: &Source,
+        giving: &mut Giving,
         at: usize,
         length: usize,
     ) -> Result<bool, FrameError> {
-        let patience = self.patience;
+        let Giving { source, pace, .. } = giving;
         let place = u32::try_from(at).unwrap_or(u32::MAX).to_be_bytes();
         match source {
             Source::Held(held) => {
                 let Some(data) = held.data().get(at..at + length) else {
                     return Ok(false);
                 };
-                write_frame(writer, frames::BODY_PIECE, &[&place, data], patience).await?;
+                write_paced(writer, frames::BODY_PIECE, &[&place, data], pace).await?;
             }
             Source::Making(making) => {
                 let mut part = Vec::with_capacity(PART);
-                write_head(writer, frames::BODY_PIECE, PIECE_HEAD + length, patience).await?;
-                write_part(writer, &place, patience).await?;
+                write_head(writer, frames::BODY_PIECE, PIECE_HEAD + length, pace).await?;
+                write_part(writer, &place, pace).await?;
                 for from in (at..at + length).step_by(PART) {
                     if !making.copy(from, PART.min(at + length - from), &mut part) {
                         // A frame that was begun cannot be taken back.
                         return Err(std::io::Error::from(std::io::ErrorKind::Interrupted).into());
                     }
-                    write_part(writer, &part, patience).await?;
+                    write_part(writer, &part, pace).await?;
                 }
             }
         }
