@@ -11,15 +11,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use block_api::{
-    Clock, Readers,
-    wire::{Fields, Value},
-};
+use block_api::{Clock, Readers};
 use bytes::Bytes;
 use libp2p::PeerId;
 use tokio::{sync::Semaphore, task::yield_now, time::Instant};
 
-use crate::{membership::Proof, topic::TopicId};
+use crate::{
+    credential::{Credential, msp_id},
+    membership::Proof,
+    topic::TopicId,
+};
 
 /// How long what a node proved waits for its connection, which follows at once.
 const ARRIVAL: Duration = Duration::from_secs(30);
@@ -49,6 +50,8 @@ pub(crate) enum Refused {
     NotListed(PeerId),
     #[error("node {peer} may read no channel of this node; the last one said: {reason}")]
     NoReader { peer: PeerId, reason: String },
+    #[error("node {0} has a certificate that is banned, under this node id or another one")]
+    Banned(PeerId),
 }
 
 /// The table of rights. Cloning gives another handle of the same one.
@@ -63,8 +66,9 @@ pub(crate) struct Known {
     proof: Arc<Proof>,
     /// Whether a channel has found that its identity holds.
     is_proven: bool,
-    /// The MSP id of its identity then.
+    /// The MSP id of its identity then, and its certificate.
     organisation: Option<String>,
+    credential: Option<Credential>,
     verdicts: BTreeMap<TopicId, Verdict>,
 }
 
@@ -82,6 +86,9 @@ struct State {
     channels: BTreeMap<TopicId, Channel>,
     arriving: BTreeMap<PeerId, (Instant, Known)>,
     connected: BTreeMap<PeerId, Known>,
+    /// Whoever is listed is not refused for these: that name is its own, and nobody takes another one
+    /// to escape.
+    banned: BTreeSet<Credential>,
 }
 
 /// A channel that was joined.
@@ -230,6 +237,7 @@ impl Access {
             proof: Arc::new(proof),
             is_proven: false,
             organisation: None,
+            credential: None,
             verdicts: BTreeMap::new(),
         };
         // Whoever comes may bring false proofs, and each costs a look of each channel.
@@ -254,6 +262,9 @@ impl Access {
             return Err(Refused::NoReader { peer, reason });
         }
         let mut state = self.state();
+        if !listed && state.is_banned(known.credential) {
+            return Err(Refused::Banned(peer));
+        }
         let now = Instant::now();
         state
             .arriving
@@ -269,7 +280,11 @@ impl Access {
 
     /// Takes what the node of a fresh connection proved; `None` when it did not.
     pub(crate) fn claim(&self, peer: &PeerId) -> Option<Known> {
-        self.state().arriving.remove(peer).map(|(_, known)| known)
+        let mut state = self.state();
+        let (_, known) = state.arriving.remove(peer)?;
+        // Since it proved that, its certificate may have been banned.
+        let is_refused = state.is_banned(known.credential) && !state.listed.contains(peer);
+        (!is_refused).then_some(known)
     }
 
     /// A node is connected that proved this.
@@ -289,6 +304,29 @@ impl Access {
         known
             .filter(|known| known.organisation() == organisation)
             .count()
+    }
+
+    /// The certificate of a connected node, where one is proven.
+    pub(crate) fn credential(&self, peer: &PeerId) -> Option<Credential> {
+        self.state().connected.get(peer)?.credential
+    }
+
+    /// How many nodes with this certificate are connected.
+    pub(crate) fn count_with(&self, credential: Credential) -> usize {
+        let state = self.state();
+        let known = state.connected.values();
+        known
+            .filter(|known| known.credential == Some(credential))
+            .count()
+    }
+
+    /// Lets nobody in with this certificate who is not listed.
+    pub(crate) fn ban(&self, credential: Credential) {
+        self.state().banned.insert(credential);
+    }
+
+    pub(crate) fn end_ban(&self, credential: &Credential) {
+        self.state().banned.remove(credential);
     }
 
     /// Whether a connected node may have a channel that was joined.
@@ -371,11 +409,22 @@ impl Known {
     fn prove(&mut self) {
         if !std::mem::replace(&mut self.is_proven, true) {
             self.organisation = msp_id(&self.proof.identity);
+            self.credential = Some(Credential::of(&self.proof.identity));
         }
+    }
+
+    pub(crate) fn credential(&self) -> Option<Credential> {
+        self.credential
     }
 
     pub(crate) fn organisation(&self) -> Option<&str> {
         self.organisation.as_deref()
+    }
+}
+
+impl State {
+    fn is_banned(&self, credential: Option<Credential>) -> bool {
+        credential.is_some_and(|credential| self.banned.contains(&credential))
     }
 }
 
@@ -393,18 +442,6 @@ impl Verdict {
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inner").finish_non_exhaustive()
-    }
-}
-
-/// The MSP id of a `msp.SerializedIdentity`.
-pub(crate) fn msp_id(identity: &[u8]) -> Option<String> {
-    let named = Fields::new(identity).find_map(|field| match field {
-        Ok(field) if field.number == 1 => Some(field.value),
-        _ => None,
-    });
-    match named {
-        Some(Value::Bytes(name, _)) => Some(String::from_utf8_lossy(name).into_owned()),
-        _ => None,
     }
 }
 

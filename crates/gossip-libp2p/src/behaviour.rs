@@ -139,7 +139,11 @@ fn behaviour(
     let max_topics = config.max_topics.get();
     Ok(Behaviour {
         bans: allow_block_list::Behaviour::default(),
-        door: door::Behaviour::new(access.clone(), config.peers_per_org()),
+        door: door::Behaviour::new(
+            access.clone(),
+            config.peers_per_org(),
+            config.max_peers_per_identity,
+        ),
         limits: connection_limits::Behaviour::new(limits),
         memory: config
             .max_memory

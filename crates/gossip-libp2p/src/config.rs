@@ -53,6 +53,10 @@ pub struct Config {
     /// How many of them may be of one organisation; static peers count and are never refused for it.
     /// Default: half of `max_peers`.
     pub max_peers_per_org: Option<NonZeroUsize>,
+    /// How many of them may prove themselves with one certificate; static peers count and are never
+    /// refused for it. Nodes have one each, and one that came back may be there twice for a while.
+    /// Default: 4.
+    pub max_peers_per_identity: NonZeroUsize,
     /// The name of the network. Nodes of another one are hung up on. At most 255 bytes.
     /// Default: `blockcast`.
     pub network: String,
@@ -246,6 +250,7 @@ impl Config {
 
             max_peers: size(256),
             max_peers_per_org: None,
+            max_peers_per_identity: size(4),
             network: "blockcast".to_owned(),
             prove_timeout: Duration::from_secs(5),
             max_topics: size(4096),
@@ -301,6 +306,16 @@ impl Config {
     pub(crate) fn peers_per_org(&self) -> NonZeroUsize {
         let half = NonZeroUsize::new(self.max_peers.get().div_ceil(2));
         self.max_peers_per_org.or(half).unwrap_or(self.max_peers)
+    }
+
+    /// How many requests, and how many bytes of bodies, are served to who has one certificate: a
+    /// quarter, or what one peer may have.
+    pub(crate) fn share(&self) -> [usize; 2] {
+        let share = |all: NonZeroUsize, one: NonZeroUsize| one.get().max(all.get() / 4);
+        [
+            share(self.max_serving, self.max_serving_per_peer),
+            share(self.serve_bytes, self.serve_bytes_per_peer),
+        ]
     }
 
     pub(crate) fn wire_limits(&self) -> WireLimits {
@@ -546,7 +561,7 @@ mod tests {
             settings,
             "[], peers: [], admission: Members, \
              external_addrs: [], internal_addrs: [], target_peers: 16, mdns: false, max_memory: None, \
-             max_peers: 256, max_peers_per_org: None, network: \"blockcast\", prove_timeout: 5s, \
+             max_peers: 256, max_peers_per_org: None, max_peers_per_identity: 4, network: \"blockcast\", prove_timeout: 5s, \
              max_topics: 4096, \
              inline_limit: 65536, max_block: 109051904, heartbeat: 700ms, \
              mesh: MeshSize { low: 4, target: 6, high: 12 }, validation_timeout: 5s, \

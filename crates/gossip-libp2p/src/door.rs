@@ -22,11 +22,12 @@ use libp2p::{
 use crate::access::{Access, Known};
 
 /// Hands what a node proved from the transport to the table of rights, and bounds how many nodes
-/// of one organisation there are.
+/// of one organisation, and with one certificate, there are.
 #[derive(Debug)]
 pub(crate) struct Behaviour {
     access: Access,
     max_per_organisation: NonZeroUsize,
+    max_per_identity: NonZeroUsize,
     /// Connections that the other behaviours may still refuse.
     claimed: BTreeMap<ConnectionId, (PeerId, Known)>,
 }
@@ -41,13 +42,20 @@ pub(crate) enum Turned {
         organisation: String,
         limit: NonZeroUsize,
     },
+    #[error("{limit} nodes with the certificate of node {peer} are connected already")]
+    Copies { peer: PeerId, limit: NonZeroUsize },
 }
 
 impl Behaviour {
-    pub(crate) fn new(access: Access, max_per_organisation: NonZeroUsize) -> Self {
+    pub(crate) fn new(
+        access: Access,
+        max_per_organisation: NonZeroUsize,
+        max_per_identity: NonZeroUsize,
+    ) -> Self {
         Self {
             access,
             max_per_organisation,
+            max_per_identity,
             claimed: BTreeMap::new(),
         }
     }
@@ -68,6 +76,17 @@ impl Behaviour {
                 organisation: organisation.unwrap_or_default().to_owned(),
                 limit: self.max_per_organisation,
             }));
+        }
+        if let Some(credential) = known.credential() {
+            let claimed = self.claimed.values();
+            let claimed = claimed.filter(|(_, known)| known.credential() == Some(credential));
+            let there = self.access.count_with(credential) + claimed.count();
+            if there >= self.max_per_identity.get() && !self.access.is_listed(&peer) {
+                return Err(ConnectionDenied::new(Turned::Copies {
+                    peer,
+                    limit: self.max_per_identity,
+                }));
+            }
         }
         self.claimed.insert(connection, (peer, known));
         Ok(dummy::ConnectionHandler)

@@ -12,7 +12,7 @@ mod topics;
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::pending,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -31,19 +31,20 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, error, info};
 
-use self::peers::Peer;
+use self::{conduct::Share, peers::Peer};
 use crate::{
     access::Access,
     behaviour::{Behaviour, BehaviourEvent},
     bodies::Bodies,
     channels::{Channel, Shared, Told},
     config::Config,
+    credential::Credential,
     dialer::Dialer,
     discovery::{Directory, Own, Record},
     error::OpenError,
     handle::Opener,
     identity::node_id,
-    score::{Bans, Callers, Offence, Standings},
+    score::{Bans, Callers, Gone, Offence, Standings},
     seen::Seen,
     serve::Library,
     stats::Counters,
@@ -161,7 +162,12 @@ pub(crate) struct EventLoop {
     /// What may be promised of bodies to all peers, in KiB.
     serving_bytes: Arc<Semaphore>,
     seen: Seen,
-    standings: Standings,
+    standings: Standings<PeerId>,
+    /// The same by certificate, and what is remembered of who is gone.
+    credentials: Standings<Credential>,
+    gone: Gone,
+    /// What is served by certificate.
+    shares: BTreeMap<Credential, Weak<Share>>,
     callers: Callers,
     bans: watch::Sender<Bans>,
     /// Peers that this node was told to keep a connection to.
@@ -204,7 +210,7 @@ impl EventLoop {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let cancel = self.cancel.clone();
         loop {
-            let (dial, ban_ends) = (self.next_dial(), self.standings.next_end());
+            let (dial, ban_ends) = (self.next_dial(), self.next_ban_end());
             // The arms take turns at random: with a fixed order, a busy publisher would keep the
             // network waiting.
             tokio::select! {

@@ -7,6 +7,7 @@ mod behaviour;
 mod bodies;
 mod channels;
 mod config;
+mod credential;
 mod dialer;
 mod discovery;
 mod door;

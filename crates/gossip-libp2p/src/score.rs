@@ -3,6 +3,7 @@
 
 mod allowance;
 mod callers;
+mod gone;
 mod standing;
 mod topics;
 
@@ -13,6 +14,7 @@ use block_api::NodeId;
 pub(crate) use self::{
     allowance::Allowance,
     callers::{Callers, TurnedAway},
+    gone::Gone,
     standing::{Banned, Standings},
     topics::{application_score, params, thresholds},
 };

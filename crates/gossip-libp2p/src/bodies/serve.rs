@@ -46,8 +46,9 @@ pub(crate) struct Server<'a> {
     pub(crate) may_have: &'a (dyn Fn(TopicId) -> bool + Send + Sync),
     pub(crate) peer: PeerId,
     pub(crate) patience: Duration,
-    /// What may be promised and not yet sent, to this peer and to all, in KiB.
-    pub(crate) budgets: [Arc<Semaphore>; 2],
+    /// What may be promised and not yet sent, to this peer, to all with its certificate, and to all
+    /// that there are, in KiB.
+    pub(crate) budgets: [Arc<Semaphore>; 3],
     pub(crate) counters: &'a Counters,
 }
 
@@ -66,7 +67,7 @@ enum Refusal {
 /// What a requester was promised, and holds of the budgets until it was sent.
 struct Promised {
     chunk: u32,
-    _budgets: [OwnedSemaphorePermit; 2],
+    _budgets: [OwnedSemaphorePermit; 3],
 }
 
 /// A body that is being given.

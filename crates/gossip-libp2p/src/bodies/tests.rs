@@ -68,7 +68,7 @@ struct Node {
     counters: Counters,
     /// Whether others may have its channel.
     open: AtomicBool,
-    budgets: [Arc<Semaphore>; 2],
+    budgets: [Arc<Semaphore>; 3],
     shared: Shared,
     members: watch::Sender<BTreeSet<PeerId>>,
 }
@@ -162,7 +162,7 @@ impl Node {
             library: watch::Sender::new(library),
             counters: Counters::default(),
             open: AtomicBool::new(true),
-            budgets: [16, 64].map(|mib| Arc::new(Semaphore::new(mib * 1024))),
+            budgets: [16, 64, 64].map(|mib| Arc::new(Semaphore::new(mib * 1024))),
             shared,
             members,
         }

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is held against peers, and what becomes of those who are banned.
 
+use std::sync::{Arc, Weak};
+
 use block_api::Answer;
 use libp2p::PeerId;
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 use tracing::{debug, error, info, warn};
 
 use super::EventLoop;
 use crate::{
+    config::Config,
+    credential::Credential,
     identity::node_id,
     score::{Ban, Banned, Offence, application_score},
 };
@@ -16,18 +20,87 @@ use crate::{
 /// is behind, those of every block are too far ahead.
 const PER_CHANNEL: usize = 10;
 
+/// What is served to all nodes with one certificate; each that is listed has one of its own.
+#[derive(Debug)]
+pub(super) struct Share {
+    pub(super) serving: Arc<Semaphore>,
+    /// In KiB.
+    pub(super) bytes: Arc<Semaphore>,
+}
+
+impl Share {
+    fn new(config: &Config) -> Arc<Self> {
+        let [serving, bytes] = config.share();
+        Arc::new(Self {
+            serving: Arc::new(Semaphore::new(serving)),
+            bytes: Arc::new(Semaphore::new(bytes / 1024)),
+        })
+    }
+}
+
 impl EventLoop {
+    /// The share of a node that connected.
+    pub(super) fn share(&mut self, credential: Option<Credential>) -> Arc<Share> {
+        let Some(credential) = credential else {
+            return Share::new(&self.config);
+        };
+        self.shares.retain(|_, share| share.strong_count() > 0);
+        if let Some(share) = self.shares.get(&credential).and_then(Weak::upgrade) {
+            return share;
+        }
+        let share = Share::new(&self.config);
+        self.shares.insert(credential, Arc::downgrade(&share));
+        share
+    }
+
+    /// The certificate of a node, connected or gone.
+    fn credential(&self, peer: &PeerId) -> Option<Credential> {
+        match self.peers.get(peer) {
+            Some(state) => state.credential,
+            None => self.gone.credential(peer),
+        }
+    }
+
     /// Holds something against a peer.
     pub(super) fn offends(&mut self, peer: PeerId, offence: Offence) {
         self.counters.offences.increment();
         let now = Instant::now();
+        let credential = self.credential(&peer);
+        if let Some(credential) = credential
+            && let Some(banned) = self.credentials.holds_against(credential, offence, now)
+        {
+            self.ban_all(credential, banned);
+        }
         match self.standings.holds_against(peer, offence, now) {
             Some(banned) => self.ban(peer, banned),
             None => {
-                debug!(%peer, ?offence, points = self.standings.points(&peer, now), "peer offends");
+                debug!(%peer, ?offence, points = self.points(&peer), "peer offends");
                 self.tell_score(&peer);
             }
         }
+    }
+
+    /// Bans a certificate, and all that are connected with it. Who is listed by its id is held by that
+    /// alone: nobody else takes that name, and several that a test runs may have one certificate.
+    fn ban_all(&mut self, credential: Credential, banned: Banned) {
+        self.access.ban(credential);
+        let with_it = self.peers.iter();
+        let with_it = with_it.filter(|(_, state)| state.credential == Some(credential));
+        let with_it: Vec<PeerId> = with_it.map(|(peer, _)| *peer).collect();
+        for peer in with_it {
+            if !self.access.is_listed(&peer) && self.standings.ban_too(peer, banned) {
+                self.ban(peer, banned);
+            }
+        }
+    }
+
+    /// How many points are held against a peer, under whatever node id it did what they are for.
+    fn points(&self, peer: &PeerId) -> u32 {
+        let now = Instant::now();
+        let is_listed = self.access.is_listed(peer);
+        let credential = self.credential(peer).filter(|_| !is_listed);
+        let others = credential.map(|credential| self.credentials.points(&credential, now));
+        self.standings.points(peer, now).max(others.unwrap_or(0))
     }
 
     fn ban(&mut self, peer: PeerId, banned: Banned) {
@@ -58,8 +131,17 @@ impl EventLoop {
         });
     }
 
+    /// When the next ban ends.
+    pub(super) fn next_ban_end(&self) -> Option<Instant> {
+        let ends = [self.standings.next_end(), self.credentials.next_end()];
+        ends.into_iter().flatten().min()
+    }
+
     /// Ends the bans that are over.
     pub(super) fn end_bans(&mut self) {
+        for credential in self.credentials.end_bans(Instant::now()) {
+            self.access.end_ban(&credential);
+        }
         for peer in self.standings.end_bans(Instant::now()) {
             info!(%peer, "the ban of a peer is over");
             self.callers.end_ban(&peer);
@@ -72,7 +154,7 @@ impl EventLoop {
 
     /// Tells gossipsub how a peer stands.
     pub(super) fn tell_score(&mut self, peer: &PeerId) {
-        let points = self.standings.points(peer, Instant::now());
+        let points = self.points(peer);
         let gossipsub = &mut self.swarm.behaviour_mut().gossipsub;
         gossipsub.set_application_score(peer, application_score(points));
     }

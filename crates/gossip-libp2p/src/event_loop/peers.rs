@@ -21,11 +21,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, debug_span, info, warn};
 
-use super::{EventLoop, Report, early::Early};
+use super::{EventLoop, Report, conduct::Share, early::Early};
 use crate::{
     behaviour::Behaviour,
     bodies::Server,
     channels::Heard,
+    credential::Credential,
     discovery::{Link, is_here},
     score::{Allowance, Offence},
     serve::{refuse, serve},
@@ -42,6 +43,8 @@ const NEXT_STREAM: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Peer {
     connection: ConnectionId,
+    /// Its certificate, where one is proven.
+    pub(super) credential: Option<Credential>,
     /// When it was last known to live.
     last_seen: Instant,
     /// What it subscribed to, by which it takes part in a channel.
@@ -61,6 +64,7 @@ pub(super) struct Peer {
     /// How many candidates of it wait for an answer.
     pub(super) waiting: usize,
     serving: Arc<Semaphore>,
+    share: Arc<Share>,
     /// Of which channel each of its open streams is, as far as it may have that.
     served: Vec<Weak<OnceLock<TopicId>>>,
     /// Streams for bodies, and what may be promised on them, in KiB.
@@ -104,18 +108,25 @@ impl EventLoop {
         let told = gone.clone().run_until_cancelled_owned(told);
         self.tasks
             .spawn(told.instrument(debug_span!("tell", %peer)));
+        let credential = self.access.credential(&peer);
+        // Who is listed by its id is held by that.
+        let held_by = credential.filter(|_| !self.access.is_listed(&peer));
+        let [messages, requests] = self.gone.comes(&peer, held_by, now);
+        let share = self.share(held_by);
         let state = Peer {
             connection,
+            credential,
             last_seen: now,
             topics: BTreeSet::new(),
             early: Early::default(),
             outbox,
             hearing: None,
             hears_since: None,
-            messages: Allowance::new(now),
-            requests: Allowance::new(now),
+            messages,
+            requests,
             waiting: 0,
             serving: Arc::new(Semaphore::new(self.config.max_serving_per_peer.get())),
+            share,
             served: Vec::new(),
             serving_bodies: Arc::new(Semaphore::new(self.config.max_body_streams_per_peer.get())),
             serving_bytes: Arc::new(Semaphore::new(
@@ -139,6 +150,9 @@ impl EventLoop {
         let Some(state) = self.peers.remove(&peer) else {
             return;
         };
+        let in_hand = [state.messages, state.requests];
+        self.gone
+            .leaves(peer, state.credential, in_hand, Instant::now());
         self.show_peers();
         for topic in &state.topics {
             self.remove_member(peer, *topic);
@@ -239,7 +253,11 @@ impl EventLoop {
         if protocol == BODIES
             && let Ok(permit) = state.serving_bodies.clone().try_acquire_owned()
         {
-            let budgets = [state.serving_bytes.clone(), self.serving_bytes.clone()];
+            let budgets = [
+                state.serving_bytes.clone(),
+                state.share.bytes.clone(),
+                self.serving_bytes.clone(),
+            ];
             let (bodies, library) = (self.bodies.clone(), self.library.subscribe());
             let (access, reporting) = (self.access.clone(), self.reporting.clone());
             let serves = state.serves();
@@ -269,9 +287,10 @@ impl EventLoop {
         }
         let permits = (
             state.serving.clone().try_acquire_owned(),
+            state.share.serving.clone().try_acquire_owned(),
             self.serving.clone().try_acquire_owned(),
         );
-        if let (Ok(of_peer), Ok(of_all)) = permits
+        if let (Ok(of_peer), Ok(of_share), Ok(of_all)) = permits
             && protocol != BODIES
         {
             let library = self.library.subscribe();
@@ -288,7 +307,7 @@ impl EventLoop {
                         let _ = reporting.send(Report::Offence { peer, offence }).await;
                     }
                 }
-                drop((of_peer, of_all));
+                drop((of_peer, of_share, of_all));
             };
             self.tasks
                 .spawn(gone.run_until_cancelled_owned(served).instrument(span));

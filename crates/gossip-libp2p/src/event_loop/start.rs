@@ -32,7 +32,7 @@ use crate::{
     discovery::{Directory, Own},
     error::StartError,
     handle::Opener,
-    score::{Callers, Standings},
+    score::{Callers, Gone, Standings},
     seen::Seen,
     stats::Counters,
 };
@@ -120,6 +120,9 @@ impl EventLoop {
             access,
             seen: Seen::new(SEEN),
             standings: Standings::new(config.ban_time),
+            credentials: Standings::new(config.ban_time),
+            gone: Gone::default(),
+            shares: BTreeMap::new(),
             callers,
             bans,
             wanted,

@@ -49,6 +49,13 @@ impl Allowance {
         self.whole_at > now + IN_HAND / 16
     }
 
+    /// The one of two in which less is in hand.
+    pub(crate) fn least(self, other: Self) -> Self {
+        Self {
+            whole_at: self.whole_at.max(other.whole_at),
+        }
+    }
+
     /// Gives one back that was taken.
     pub(crate) fn give_back(&mut self, rate: usize) {
         self.whole_at -= each(rate);

@@ -3,7 +3,6 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use libp2p::PeerId;
 use tokio::time::Instant;
 
 use super::Offence;
@@ -16,13 +15,13 @@ const SLOW_AT_MOST: Points = Points::whole(50);
 /// who it is before anything is held against it, and there are not so many.
 const PEERS: usize = 4096;
 
-/// What is held against peers, and who is banned.
+/// What is held against peers, by their node ids or by what else they are known, and who is banned.
 #[derive(Debug)]
-pub(crate) struct Standings {
+pub(crate) struct Standings<K> {
     ban_time: Duration,
     /// Those against whom something is held, connected or not: hanging up forgives nothing.
-    peers: BTreeMap<PeerId, Standing>,
-    bans: BTreeMap<PeerId, Banned>,
+    peers: BTreeMap<K, Standing>,
+    bans: BTreeMap<K, Banned>,
 }
 
 /// A ban, by the clock of the runtime.
@@ -97,7 +96,7 @@ impl Standing {
     }
 }
 
-impl Standings {
+impl<K: Ord + Copy> Standings<K> {
     pub(crate) fn new(ban_time: Duration) -> Self {
         Self {
             ban_time,
@@ -109,7 +108,7 @@ impl Standings {
     /// Holds something against a peer; the ban, if that is one thing too many.
     pub(crate) fn holds_against(
         &mut self,
-        peer: PeerId,
+        peer: K,
         offence: Offence,
         now: Instant,
     ) -> Option<Banned> {
@@ -134,15 +133,25 @@ impl Standings {
         None
     }
 
+    /// Bans a peer with another one that is the same, for as long; `false` when it is banned already.
+    pub(crate) fn ban_too(&mut self, peer: K, ban: Banned) -> bool {
+        if self.is_banned(&peer) {
+            return false;
+        }
+        self.peers.remove(&peer);
+        self.keep_ban(peer, ban, ban.since);
+        true
+    }
+
     /// How many points are held against a peer.
-    pub(crate) fn points(&self, peer: &PeerId, now: Instant) -> u32 {
+    pub(crate) fn points(&self, peer: &K, now: Instant) -> u32 {
         let points = self.peers.get(peer).map(|held| held.at(now).points());
         points.map_or(0, |points| {
             u32::try_from(points.0 / 1000).unwrap_or(u32::MAX)
         })
     }
 
-    pub(crate) fn is_banned(&self, peer: &PeerId) -> bool {
+    pub(crate) fn is_banned(&self, peer: &K) -> bool {
         self.bans.contains_key(peer)
     }
 
@@ -152,25 +161,29 @@ impl Standings {
     }
 
     /// Ends the bans that are over. Nothing is held against those peers any more.
-    pub(crate) fn end_bans(&mut self, now: Instant) -> Vec<PeerId> {
+    pub(crate) fn end_bans(&mut self, now: Instant) -> Vec<K> {
         let over = self.bans.extract_if(.., |_, ban| ban.until <= now);
         over.map(|(peer, _)| peer).collect()
     }
 
-    fn ban(&mut self, peer: PeerId, reason: Offence, now: Instant) -> Banned {
+    fn ban(&mut self, peer: K, reason: Offence, now: Instant) -> Banned {
+        let ban = Banned {
+            reason,
+            since: now,
+            until: now + self.ban_time,
+        };
+        self.keep_ban(peer, ban, now);
+        ban
+    }
+
+    fn keep_ban(&mut self, peer: K, ban: Banned, now: Instant) {
         // One more than there may be: that which ends first ends at once.
         if self.bans.len() >= PEERS
             && let Some(first) = self.bans.values_mut().min_by_key(|ban| ban.until)
         {
             first.until = now;
         }
-        let ban = Banned {
-            reason,
-            since: now,
-            until: now + self.ban_time,
-        };
         self.bans.insert(peer, ban);
-        ban
     }
 
     fn forget(&mut self, now: Instant) {
@@ -193,6 +206,7 @@ impl Standings {
 
 #[cfg(test)]
 mod tests {
+    use libp2p::PeerId;
     use proptest::prelude::*;
 
     use super::*;
@@ -264,7 +278,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_ban_ends_by_itself_and_begins_anew() {
         let (mut standings, bad, now) = (Standings::new(BAN), peer(), Instant::now());
-        let ban = |standings: &mut Standings, peer, now| {
+        let ban = |standings: &mut Standings<PeerId>, peer, now| {
             (0..5).find_map(|_| standings.holds_against(peer, Offence::Invalid, now))
         };
         let banned = ban(&mut standings, bad, now).unwrap();

@@ -5,6 +5,7 @@ mod access;
 mod blocks;
 #[cfg(test)]
 mod bodies;
+mod credentials;
 #[cfg(test)]
 mod discovery;
 #[cfg(test)]

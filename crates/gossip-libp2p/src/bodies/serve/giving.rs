@@ -103,12 +103,13 @@ impl Server<'_> {
         true
     }
 
-    fn budget(&self, bytes: usize) -> Option<[OwnedSemaphorePermit; 2]> {
+    fn budget(&self, bytes: usize) -> Option<[OwnedSemaphorePermit; 3]> {
         let units = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
-        let [of_peer, of_all] = &self.budgets;
+        let [of_peer, of_share, of_all] = &self.budgets;
         let of_peer = of_peer.clone().try_acquire_many_owned(units).ok()?;
+        let of_share = of_share.clone().try_acquire_many_owned(units).ok()?;
         let of_all = of_all.clone().try_acquire_many_owned(units).ok()?;
-        Some([of_peer, of_all])
+        Some([of_peer, of_share, of_all])
     }
 
     /// Tells which chunks came; `false` when no more will.
