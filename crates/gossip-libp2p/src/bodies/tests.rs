@@ -46,7 +46,7 @@ use crate::{
     serve::Library,
     stats::Counters,
     topic::TopicId,
-    wire::{Ask, Offer, parse_end},
+    wire::{Ask, Offer, Want, parse_end},
 };
 
 const TOPIC: TopicId = TopicId::new([1; 32]);
@@ -66,6 +66,8 @@ struct Node {
     bodies: Arc<Bodies>,
     library: watch::Sender<Library>,
     counters: Counters,
+    /// Whether others may have its channel.
+    open: AtomicBool,
     budgets: [Arc<Semaphore>; 2],
     shared: Shared,
     members: watch::Sender<BTreeSet<PeerId>>,
@@ -159,6 +161,7 @@ impl Node {
             key,
             library: watch::Sender::new(library),
             counters: Counters::default(),
+            open: AtomicBool::new(true),
             budgets: [16, 64].map(|mib| Arc::new(Semaphore::new(mib * 1024))),
             shared,
             members,
@@ -174,7 +177,7 @@ impl Node {
             bodies: &self.bodies,
             library: &self.library.subscribe(),
             peer,
-            may_have: &|_| true,
+            may_have: &|_| self.open.load(Ordering::Relaxed),
             patience: 30 * SECOND,
             budgets: self.budgets.clone(),
             counters: &self.counters,
@@ -576,6 +579,56 @@ async fn budgets_bound_what_is_promised_and_what_is_made() {
     assert_eq!(held.iter().filter(|held| **held).count(), 1);
     small.sweep(Instant::now() + 10 * SECOND, |_| Some(Height::new(9)));
     assert!(matches!(small.find(&body_id(&other)), Found::Nothing));
+}
+
+/// Who loses the right while a body is given gets no further piece of it, with chunks and without.
+///
+/// Covers: GCH-21
+#[tokio::test(start_paused = true)]
+async fn a_body_ends_where_the_right_is_lost() {
+    for (size, at_once) in [(8 * MIB, 0), (WHOLE - 1000, 1)] {
+        let (node, block) = (Arc::new(Node::new(1)), block(size));
+        node.stores(&[&block]);
+        let (here, there) = duplex(1 << 16);
+        let (mut here, serving) = (here.compat(), node.clone());
+        let other = Keypair::from_seed([2; 32]).peer_id();
+        let served = tokio::spawn(async move { serving.serve(other, there.compat()).await });
+        let ask = Ask {
+            id: body_id(&block),
+            max_size: u64::MAX,
+            first: 0,
+            count: at_once,
+        };
+        write_frame(&mut here, frames::BODY_ASK, &[&ask.encode()], SECOND)
+            .await
+            .unwrap();
+        let want = Want {
+            chunks: (0..6).collect(),
+            all: false,
+        };
+        if at_once == 0 {
+            write_frame(&mut here, frames::BODY_WANT, &[&want.encode()], SECOND)
+                .await
+                .unwrap();
+        }
+        let mut pieces = 0;
+        let end = loop {
+            let frame = read_frame(&mut here, 2 * MIB, PATIENCE).await.unwrap();
+            let Frame { kind, payload } = frame.unwrap();
+            match kind {
+                frames::BODY_PIECE => {
+                    pieces += 1;
+                    node.open.store(false, Ordering::Relaxed);
+                }
+                frames::END => break parse_end(&payload),
+                _ => assert_eq!(kind, frames::BODY_OFFER),
+            }
+        };
+        assert_eq!(end, Ok(DeliverStatus::Forbidden));
+        assert!((1..=2).contains(&pieces), "{pieces}");
+        assert_eq!(node.counters.snapshot().not_entitled, 1);
+        served.await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test(start_paused = true)]
