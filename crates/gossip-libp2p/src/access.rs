@@ -49,6 +49,17 @@ pub(crate) enum Refused {
     NotListed(PeerId),
     #[error("node {peer} may read no channel of this node; the last one said: {reason}")]
     NoReader { peer: PeerId, reason: String },
+    #[error("the identity of node {peer} is {what}")]
+    Identity { peer: PeerId, what: Ambiguous },
+}
+
+/// An identity does not say whose it is, or says so twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Ambiguous {
+    #[error("no identity of an MSP")]
+    Malformed,
+    #[error("ambiguous: a field of it is there twice")]
+    Repeated,
 }
 
 /// The table of rights. Cloning gives another handle of the same one.
@@ -226,6 +237,14 @@ impl Access {
         if !listed && self.inner.others == Others::None {
             return Err(Refused::NotListed(peer));
         }
+        match claim_of(&proof.identity) {
+            Err(what @ Ambiguous::Repeated) => return Err(Refused::Identity { peer, what }),
+            // Whom the list lets in needs no organisation.
+            Err(what) if !listed && self.inner.others == Others::Members => {
+                return Err(Refused::Identity { peer, what });
+            }
+            Ok(_) | Err(_) => {}
+        }
         let mut known = Known {
             proof: Arc::new(proof),
             is_proven: false,
@@ -396,16 +415,30 @@ impl fmt::Debug for Inner {
     }
 }
 
-/// The MSP id of a `msp.SerializedIdentity`.
+/// The MSP id of a `msp.SerializedIdentity`; `None` for bytes that name none, or two.
 pub(crate) fn msp_id(identity: &[u8]) -> Option<String> {
-    let named = Fields::new(identity).find_map(|field| match field {
-        Ok(field) if field.number == 1 => Some(field.value),
-        _ => None,
-    });
-    match named {
-        Some(Value::Bytes(name, _)) => Some(String::from_utf8_lossy(name).into_owned()),
-        _ => None,
+    claim_of(identity).ok()
+}
+
+/// What an identity says whose it is. Protobuf takes the last of two that stand for one field, so
+/// that who reads the first is told another story than who verifies: there must be one of each.
+fn claim_of(identity: &[u8]) -> Result<String, Ambiguous> {
+    let (mut organisation, mut has_credential) = (None, false);
+    for field in Fields::new(identity) {
+        let field = field.map_err(|_| Ambiguous::Malformed)?;
+        let is_second = match (field.number, field.value) {
+            (1, Value::Bytes(name, _)) => {
+                let name = str::from_utf8(name).map_err(|_| Ambiguous::Malformed)?;
+                organisation.replace(name.to_owned()).is_some()
+            }
+            (2, Value::Bytes(..)) => std::mem::replace(&mut has_credential, true),
+            _ => false,
+        };
+        if is_second {
+            return Err(Ambiguous::Repeated);
+        }
     }
+    organisation.ok_or(Ambiguous::Malformed)
 }
 
 #[cfg(test)]
@@ -432,6 +465,26 @@ mod tests {
     impl Clock for Hand {
         fn now(&self) -> SystemTime {
             *self.0.lock().unwrap()
+        }
+    }
+
+    /// Lets everybody read.
+    #[derive(Debug)]
+    struct Everybody;
+
+    impl Readers for Everybody {
+        fn may_read(
+            &self,
+            _: &[u8],
+            _: &[u8],
+            _: &[u8],
+            _: SystemTime,
+        ) -> Result<(), block_api::ReadersDenied> {
+            Ok(())
+        }
+
+        fn generation(&self) -> u64 {
+            0
         }
     }
 
@@ -532,6 +585,35 @@ mod tests {
         access.admit(peer(2), bent).await.unwrap();
         access.connected(peer(2), access.claim(&peer(2)).unwrap());
         assert_eq!(rights(&access, 2), [false, false]);
+    }
+
+    #[tokio::test]
+    async fn an_identity_names_one_organisation() {
+        let twice = |part: &[u8]| [&FIRST.serialized(), part].concat();
+        assert_eq!(msp_id(&FIRST.serialized()).as_deref(), Some("Org1MSP"));
+        // A field of another wire type is none of these two, for the verifier as well.
+        assert_eq!(msp_id(&twice(b"\x08\x01")).as_deref(), Some("Org1MSP"));
+        let other = twice(&SECOND.serialized());
+        let credential = twice(b"\x12\x01x");
+        let (cut, nameless) = (twice(b"\x0a\x07Org"), b"\x12\x01x".to_vec());
+        for identity in [other, credential, cut, nameless, b"\x0a\x01\xff".to_vec()] {
+            assert_eq!(msp_id(&identity), None, "{identity:?}");
+            let Fixture { access, .. } = fixture(Others::Members);
+            // Whatever the channels would say of it.
+            access.join(TOPICS[0], Arc::new(Everybody));
+            let proof = Proof {
+                identity: identity.into(),
+                ..proof(&FIRST)
+            };
+            let refused = access.admit(peer(1), proof).await;
+            assert!(matches!(refused, Err(Refused::Identity { .. })));
+        }
+        let Fixture { access, .. } = fixture(Others::All);
+        let twice = Proof {
+            identity: twice(&SECOND.serialized()).into(),
+            ..proof(&FIRST)
+        };
+        assert!(access.admit(peer(9), twice).await.is_err(), "not if listed");
     }
 
     /// Covers: GOS-12, GCH-21, GCH-22, GCH-23
