@@ -28,7 +28,8 @@ const ARRIVAL: Duration = Duration::from_secs(30);
 /// forgotten, and tries again.
 const ARRIVALS: usize = 256;
 
-/// How many nodes are judged at a time before they are let in; others wait.
+/// How many nodes are judged at a time before they are let in; others wait. Those that this node
+/// called, or has on its list, do not wait for those that nobody knows.
 const JUDGING: usize = 2;
 
 /// Who is let in beside the nodes that are listed by their ids.
@@ -83,8 +84,10 @@ struct Inner {
     clock: Arc<dyn Clock>,
     others: Others,
     state: Mutex<State>,
-    /// Of those who are not in yet, so many are judged at a time.
+    /// Of those who are not in yet, so many are judged at a time: of those who called, and of those
+    /// who are wanted.
     judging: Semaphore,
+    judging_wanted: Semaphore,
 }
 
 #[derive(Default)]
@@ -123,6 +126,7 @@ impl Access {
             others,
             state: Mutex::new(state),
             judging: Semaphore::new(JUDGING),
+            judging_wanted: Semaphore::new(JUDGING),
         };
         Self {
             inner: Arc::new(inner),
@@ -137,6 +141,11 @@ impl Access {
     /// Whether a node may be let in, as far as its id says.
     pub(crate) fn may_come(&self, peer: &PeerId) -> bool {
         self.inner.others != Others::None || self.is_listed(peer)
+    }
+
+    /// Whether anybody can be let in: with no channel there is none by which to judge.
+    pub(crate) fn can_admit(&self) -> bool {
+        self.inner.others != Others::Members || !self.state().channels.is_empty()
     }
 
     /// Whether a connected node is of this organisation, by an identity that may read a channel.
@@ -230,6 +239,24 @@ impl Access {
     ///
     /// Nothing is kept of a node that does not wait for the answer.
     pub(crate) async fn admit(&self, peer: PeerId, proof: Proof) -> Result<(), Refused> {
+        let judging = match self.is_listed(&peer) {
+            true => &self.inner.judging_wanted,
+            false => &self.inner.judging,
+        };
+        self.admit_in(judging, peer, proof).await
+    }
+
+    /// The same for a node that this one called.
+    pub(crate) async fn admit_called(&self, peer: PeerId, proof: Proof) -> Result<(), Refused> {
+        self.admit_in(&self.inner.judging_wanted, peer, proof).await
+    }
+
+    async fn admit_in(
+        &self,
+        judging: &Semaphore,
+        peer: PeerId,
+        proof: Proof,
+    ) -> Result<(), Refused> {
         let (listed, channels) = {
             let state = self.state();
             (state.listed.contains(&peer), state.channels.clone())
@@ -252,7 +279,7 @@ impl Access {
             verdicts: BTreeMap::new(),
         };
         // Whoever comes may bring false proofs, and each costs a look of each channel.
-        let judging = self.inner.judging.acquire().await;
+        let judging = judging.acquire().await;
         let mut reason = "no channel was joined yet".to_owned();
         for (topic, channel) in channels {
             let verdict = self.judge(&*channel.readers, &known.proof);
@@ -657,6 +684,22 @@ mod tests {
         assert!(access.changed());
         assert_eq!(rights(&access, 1), [false, false]);
         assert!(!access.changed(), "it was looked at");
+    }
+
+    #[tokio::test]
+    async fn who_is_called_or_listed_does_not_wait_for_strangers() {
+        let Fixture { access, .. } = fixture(Others::Members);
+        assert!(access.can_admit());
+        let strangers = access.inner.judging.acquire_many(JUDGING as u32).await;
+        access.admit_called(peer(1), proof(&FIRST)).await.unwrap();
+        access.admit(peer(9), proof(&FIRST)).await.unwrap();
+        let called = access.admit(peer(2), proof(&FIRST));
+        assert!(futures::FutureExt::now_or_never(called).is_none());
+        drop(strangers);
+        for topic in TOPICS {
+            access.leave(topic);
+        }
+        assert!(!access.can_admit());
     }
 
     #[tokio::test(start_paused = true)]

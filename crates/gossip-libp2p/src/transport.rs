@@ -80,7 +80,7 @@ pub(crate) fn transport(
                     counters.proofs_refused.increment();
                     let lasting = matches!(&error, Unproven::Handshake(error) if error.is_lasting());
                     let address = point.get_remote_address();
-                    if lasting {
+                    if lasting && (point.is_dialer() || callers.may_warn(Instant::now())) {
                         warn!(%peer, %address, %error, "no connection without proof of membership");
                     } else {
                         debug!(%peer, %address, %error, "no connection without proof of membership");
@@ -106,12 +106,15 @@ async fn hear(
         return meet(member, peer, muxer, point).await;
     }
     let address = point.get_remote_address();
-    callers.hear(peer, address, Instant::now())?;
-    let met = meet(member, peer, muxer, point).await;
-    if let Err(Unproven::Handshake(HandshakeError::Refused(_))) = &met {
-        callers.refused(address, Instant::now());
-    }
-    met
+    let hearing = callers.hear(peer, address, Instant::now())?;
+    let hearing = if member.access.can_admit() {
+        hearing
+    } else {
+        hearing.forgiven()
+    };
+    meet(member, peer, muxer, point).await?;
+    hearing.admitted();
+    Ok(())
 }
 
 /// Has both sides of a fresh connection prove who they are.
