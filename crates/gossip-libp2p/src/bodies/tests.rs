@@ -271,6 +271,18 @@ fn with_false_data(block: &Block) -> Block {
     forged
 }
 
+/// The same header, and data with the hash that it claims, cut into entries elsewhere.
+fn cut_elsewhere(block: &Block) -> Block {
+    let joined: Vec<u8> = block.data().flatten().copied().collect();
+    let (first, second) = joined.split_at(joined.len() / 2);
+    let header = block.header();
+    let previous = header.previous_hash;
+    let slots: Vec<&[u8]> = block.slots().collect();
+    let cut = Block::assemble(header.number, previous, &[first, second], &slots);
+    assert_eq!(cut.header_hash(), block.header_hash());
+    cut
+}
+
 fn body_id(block: &Block) -> BodyId {
     BodyId {
         topic: TOPIC,
@@ -347,10 +359,12 @@ async fn a_long_body_comes_from_several_nodes_at_the_same_time_and_once() {
 /// Covers: GCH-16, NEW-11
 #[tokio::test(start_paused = true)]
 async fn a_false_body_is_its_senders_fault_and_hides_nothing() {
-    for size in [200_000, 3 * MIB] {
+    let lies: [fn(&Block) -> Block; 2] = [with_false_data, cut_elsewhere];
+    let rows = [200_000, 3 * MIB].map(|size| lies.map(|lie| (size, lie)));
+    for (size, lie) in rows.into_iter().flatten() {
         let (world, nodes) = World::of(3);
         let (world, block) = (Arc::new(world), block(size));
-        nodes[1].stores(&[&with_false_data(&block)]);
+        nodes[1].stores(&[&lie(&block)]);
         nodes[2].stores(&[&block]);
         let from = [nodes[1].id(), nodes[2].id()];
         let announcement = block.without_data();
