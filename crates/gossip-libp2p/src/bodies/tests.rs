@@ -34,7 +34,7 @@ use tokio_util::{
 use super::{
     fetch::Network,
     hints::{CHUNK, WHOLE},
-    shelf::Found,
+    shelf::{Begun, Found},
     *,
 };
 use crate::{
@@ -77,6 +77,10 @@ struct Node {
 #[derive(Debug, Default)]
 struct Shelf(BTreeMap<BlockNumber, Bytes>);
 
+/// A store that has blocks and does not give them.
+#[derive(Debug)]
+struct Broken;
+
 /// All nodes; those that lie answer by themselves.
 #[derive(Default)]
 struct World {
@@ -112,6 +116,28 @@ impl BlockReader for Shelf {
             std::future::pending::<()>().await;
         }
         Ok(self.info())
+    }
+
+    fn config_at(&self, _: BlockNumber) -> Option<BlockNumber> {
+        None
+    }
+}
+
+#[async_trait]
+impl BlockReader for Broken {
+    fn info(&self) -> ChainInfo {
+        ChainInfo {
+            height: Height::new(1000),
+            ..ChainInfo::EMPTY
+        }
+    }
+
+    async fn read(&self, _: BlockNumber, _: ReadLimits) -> Result<Vec<Bytes>, ReadError> {
+        Err(ReadError::Closed)
+    }
+
+    async fn wait_for(&self, _: Height) -> Result<ChainInfo, ReadError> {
+        Err(ReadError::Closed)
     }
 
     fn config_at(&self, _: BlockNumber) -> Option<BlockNumber> {
@@ -529,6 +555,38 @@ async fn who_has_nothing_says_so_within_a_second_and_at_once_to_whom_it_asks() {
     let (frame, waited) = answer(others, &silent, &block).await;
     assert_eq!(parse_end(&frame.payload), Ok(DeliverStatus::NotFound));
     assert_eq!((frame.kind, waited), (frames::END, Duration::ZERO));
+}
+
+/// Whoever does not have a block is not asked again, so nobody is to say so who has it.
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_now_is_not_said_to_be_missing() {
+    let (_, nodes) = World::of(2);
+    let (asked, other) = (&nodes[0], nodes[1].id());
+    let block = block(2 * MIB);
+    asked.stores(&[&block]);
+    let room = asked.bodies.begin(BodyId {
+        number: BlockNumber::new(99),
+        ..body_id(&block)
+    });
+    let Begun::Mine(guard) = room else {
+        panic!("nobody else brings it");
+    };
+    let all = guard.room(63 * MIB).await;
+    let (frame, _) = answer(asked, &other, &block).await;
+    assert_eq!(
+        (frame.kind, parse_end(&frame.payload)),
+        (frames::END, Ok(DeliverStatus::Unavailable))
+    );
+    drop(all);
+    let (frame, _) = answer(asked, &other, &block).await;
+    assert_eq!(frame.kind, frames::BODY_OFFER);
+    let broken = Library::from([(TOPIC, Arc::new(Broken) as Arc<dyn BlockReader>)]);
+    let stores = Node {
+        library: watch::Sender::new(broken),
+        ..Node::new(3)
+    };
+    let (frame, _) = answer(&Arc::new(stores), &other, &block).await;
+    assert_eq!(parse_end(&frame.payload), Ok(DeliverStatus::Unavailable));
 }
 
 #[tokio::test(start_paused = true)]
