@@ -18,7 +18,7 @@ const EACH: Duration = Duration::from_millis(500);
 /// at one time than are connected.
 const NODES: usize = 1024;
 
-/// What the nodes of a channel have used up. A node whose blocks are good never notices it: only a
+/// What the nodes have used up, in all channels together. A node whose blocks are good never notices it: only a
 /// refusal costs anything.
 #[derive(Debug, Default)]
 pub(crate) struct Failing {

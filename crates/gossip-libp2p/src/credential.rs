@@ -28,18 +28,17 @@ impl Credential {
     }
 }
 
-/// The MSP id of a `msp.SerializedIdentity`.
-pub(crate) fn msp_id(identity: &[u8]) -> Option<String> {
-    let name = last_bytes(identity, 1)?;
-    Some(String::from_utf8_lossy(name).into_owned())
-}
-
 /// The field of this number; of several the last one, which is what a parser of protobuf takes.
 fn last_bytes(message: &[u8], number: u32) -> Option<&[u8]> {
     let fields = Fields::new(message).map_while(Result::ok);
-    let bytes = fields.filter_map(|field| match field.value {
-        Value::Bytes(bytes, _) if field.number == number => Some(bytes),
-        _ => None,
+    let bytes = fields.filter_map(|field| {
+        if let Value::Bytes(bytes, _) = field.value
+            && field.number == number
+        {
+            Some(bytes)
+        } else {
+            None
+        }
     });
     bytes.last()
 }
@@ -84,18 +83,10 @@ mod tests {
         assert_ne!(Credential::of(b"no message"), Credential::of(b"none"));
     }
 
-    #[test]
-    fn the_name_of_an_organisation_is_the_one_that_is_judged() {
-        let named = identity(&[(1, b"Org1MSP"), (2, b"a"), (1, b"Org2MSP")]);
-        assert_eq!(msp_id(&named).as_deref(), Some("Org2MSP"));
-        assert_eq!(msp_id(&identity(&[(2, b"a")])), None);
-    }
-
     proptest! {
         #[test]
         fn any_bytes_have_a_credential(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             prop_assert_eq!(Credential::of(&bytes), Credential::of(&bytes));
-            let _ = msp_id(&bytes);
         }
     }
 }

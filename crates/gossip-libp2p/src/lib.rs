@@ -18,6 +18,7 @@ mod gate;
 mod handle;
 mod identity;
 mod membership;
+mod muxer;
 mod score;
 mod seen;
 mod serve;

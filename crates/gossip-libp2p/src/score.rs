@@ -13,7 +13,7 @@ use block_api::NodeId;
 
 pub(crate) use self::{
     allowance::Allowance,
-    callers::{Callers, TurnedAway},
+    callers::{Callers, TurnedAway, block_of},
     gone::Gone,
     standing::{Banned, Standings},
     topics::{application_score, params, thresholds},

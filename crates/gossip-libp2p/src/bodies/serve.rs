@@ -19,7 +19,7 @@ use crate::{
         Bits, Hints,
         making::{Givable, Making},
         scheduler::eager_chunks,
-        shelf::{Bodies, Found, Held},
+        shelf::{Bodies, Found, Held, NotLoaded},
     },
     frames::{self, FrameError, Pace, Patience, read_frame, write_frame},
     serve::{Library, end},
@@ -187,9 +187,12 @@ impl Server<'_> {
                 }
                 Found::Nothing if reader.info().height.next_block() > ask.id.number => {
                     let held = self.bodies.load(&ask.id, reader).await;
-                    return held
-                        .map(Source::Held)
-                        .ok_or(Refusal::Status(DeliverStatus::NotFound));
+                    return held.map(Source::Held).map_err(|error| {
+                        Refusal::Status(match error {
+                            NotLoaded::NotThere => DeliverStatus::NotFound,
+                            NotLoaded::NotNow => DeliverStatus::Unavailable,
+                        })
+                    });
                 }
                 Found::Nothing => {
                     let stored = reader.wait_for(ask.id.number.height());

@@ -34,7 +34,7 @@ use tokio_util::{
 use super::{
     fetch::Network,
     hints::{CHUNK, WHOLE},
-    shelf::Found,
+    shelf::{Begun, Found},
     *,
 };
 use crate::{
@@ -77,6 +77,10 @@ struct Node {
 #[derive(Debug, Default)]
 struct Shelf(BTreeMap<BlockNumber, Bytes>);
 
+/// A store that has blocks and does not give them.
+#[derive(Debug)]
+struct Broken;
+
 /// All nodes; those that lie answer by themselves.
 #[derive(Default)]
 struct World {
@@ -112,6 +116,28 @@ impl BlockReader for Shelf {
             std::future::pending::<()>().await;
         }
         Ok(self.info())
+    }
+
+    fn config_at(&self, _: BlockNumber) -> Option<BlockNumber> {
+        None
+    }
+}
+
+#[async_trait]
+impl BlockReader for Broken {
+    fn info(&self) -> ChainInfo {
+        ChainInfo {
+            height: Height::new(1000),
+            ..ChainInfo::EMPTY
+        }
+    }
+
+    async fn read(&self, _: BlockNumber, _: ReadLimits) -> Result<Vec<Bytes>, ReadError> {
+        Err(ReadError::Closed)
+    }
+
+    async fn wait_for(&self, _: Height) -> Result<ChainInfo, ReadError> {
+        Err(ReadError::Closed)
     }
 
     fn config_at(&self, _: BlockNumber) -> Option<BlockNumber> {
@@ -271,6 +297,18 @@ fn with_false_data(block: &Block) -> Block {
     forged
 }
 
+/// The same header, and data with the hash that it claims, cut into entries elsewhere.
+fn cut_elsewhere(block: &Block) -> Block {
+    let joined: Vec<u8> = block.data().flatten().copied().collect();
+    let (first, second) = joined.split_at(joined.len() / 2);
+    let header = block.header();
+    let previous = header.previous_hash;
+    let slots: Vec<&[u8]> = block.slots().collect();
+    let cut = Block::assemble(header.number, previous, &[first, second], &slots);
+    assert_eq!(cut.header_hash(), block.header_hash());
+    cut
+}
+
 fn body_id(block: &Block) -> BodyId {
     BodyId {
         topic: TOPIC,
@@ -347,10 +385,12 @@ async fn a_long_body_comes_from_several_nodes_at_the_same_time_and_once() {
 /// Covers: GCH-16, NEW-11
 #[tokio::test(start_paused = true)]
 async fn a_false_body_is_its_senders_fault_and_hides_nothing() {
-    for size in [200_000, 3 * MIB] {
+    let lies: [fn(&Block) -> Block; 2] = [with_false_data, cut_elsewhere];
+    let rows = [200_000, 3 * MIB].map(|size| lies.map(|lie| (size, lie)));
+    for (size, lie) in rows.into_iter().flatten() {
         let (world, nodes) = World::of(3);
         let (world, block) = (Arc::new(world), block(size));
-        nodes[1].stores(&[&with_false_data(&block)]);
+        nodes[1].stores(&[&lie(&block)]);
         nodes[2].stores(&[&block]);
         let from = [nodes[1].id(), nodes[2].id()];
         let announcement = block.without_data();
@@ -515,6 +555,38 @@ async fn who_has_nothing_says_so_within_a_second_and_at_once_to_whom_it_asks() {
     let (frame, waited) = answer(others, &silent, &block).await;
     assert_eq!(parse_end(&frame.payload), Ok(DeliverStatus::NotFound));
     assert_eq!((frame.kind, waited), (frames::END, Duration::ZERO));
+}
+
+/// Whoever does not have a block is not asked again, so nobody is to say so who has it.
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_now_is_not_said_to_be_missing() {
+    let (_, nodes) = World::of(2);
+    let (asked, other) = (&nodes[0], nodes[1].id());
+    let block = block(2 * MIB);
+    asked.stores(&[&block]);
+    let room = asked.bodies.begin(BodyId {
+        number: BlockNumber::new(99),
+        ..body_id(&block)
+    });
+    let Begun::Mine(guard) = room else {
+        panic!("nobody else brings it");
+    };
+    let all = guard.room(63 * MIB).await;
+    let (frame, _) = answer(asked, &other, &block).await;
+    assert_eq!(
+        (frame.kind, parse_end(&frame.payload)),
+        (frames::END, Ok(DeliverStatus::Unavailable))
+    );
+    drop(all);
+    let (frame, _) = answer(asked, &other, &block).await;
+    assert_eq!(frame.kind, frames::BODY_OFFER);
+    let broken = Library::from([(TOPIC, Arc::new(Broken) as Arc<dyn BlockReader>)]);
+    let stores = Node {
+        library: watch::Sender::new(broken),
+        ..Node::new(3)
+    };
+    let (frame, _) = answer(&Arc::new(stores), &other, &block).await;
+    assert_eq!(parse_end(&frame.payload), Ok(DeliverStatus::Unavailable));
 }
 
 #[tokio::test(start_paused = true)]

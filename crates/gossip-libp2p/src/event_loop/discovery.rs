@@ -11,7 +11,7 @@ use tracing::{Instrument, debug_span, trace};
 
 use super::EventLoop;
 use crate::{
-    credential::msp_id,
+    access::msp_id,
     discovery::{Link, News, Record, Scope, Told, hear_records, tell_records, unix_millis},
     topic::TopicId,
 };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Networks that grow from one address that each node knows.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroUsize};
 
 use block_api::{
     Answer, Block, Gossip, GossipEvent, NodeId,
@@ -19,6 +19,7 @@ use crate::{
 async fn start(seeds: &[Multiaddr]) -> Libp2pGossip {
     let config = Config {
         admission: Admission::Anyone,
+        max_peers_per_identity: NonZeroUsize::MAX,
         external_addrs: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
         peers: seeds.to_vec(),
         target_peers: 32,

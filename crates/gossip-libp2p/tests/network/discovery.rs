@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Nodes that find each other by way of a third, and nodes that must not.
 
-use std::sync::Arc;
+use std::{num::NonZeroUsize, sync::Arc};
 
 use block_api::{
     Gossip, GossipEvent,
@@ -27,6 +27,8 @@ fn told() -> Config {
 fn silent() -> Config {
     Config {
         admission: Admission::Anyone,
+        // All nodes here have one identity, or a few.
+        max_peers_per_identity: NonZeroUsize::MAX,
         ..config(Keypair::generate(), &[])
     }
 }
