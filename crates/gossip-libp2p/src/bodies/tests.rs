@@ -664,7 +664,8 @@ async fn a_body_ends_where_the_right_is_lost() {
         let (here, there) = duplex(1 << 16);
         let (mut here, serving) = (here.compat(), node.clone());
         let other = Keypair::from_seed([2; 32]).peer_id();
-        let served = tokio::spawn(async move { serving.serve(other, there.compat()).await });
+        let served =
+            TaskTracker::new().spawn(async move { serving.serve(other, there.compat()).await });
         let ask = Ask {
             id: body_id(&block),
             max_size: u64::MAX,

@@ -284,7 +284,7 @@ async fn who_wants_no_more_peers_dials_nobody_that_it_is_told_of() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_at_its_memory_limit_makes_no_connection() {
     let full = Config {
-        max_memory: std::num::NonZeroUsize::new(1),
+        max_memory: NonZeroUsize::new(1),
         ..silent()
     };
     let full = Libp2pGossip::start(full).await.unwrap();
@@ -298,7 +298,7 @@ async fn a_node_at_its_memory_limit_makes_no_connection() {
     within("being refused, and once more", refused).await;
     assert!(full.peers().borrow().is_empty() && open.peers().borrow().is_empty());
     let roomy = Config {
-        max_memory: std::num::NonZeroUsize::new(1 << 40),
+        max_memory: NonZeroUsize::new(1 << 40),
         ..silent()
     };
     let roomy = Libp2pGossip::start(roomy).await.unwrap();

@@ -7,6 +7,7 @@ mod access;
 mod blocks;
 #[cfg(test)]
 mod bodies;
+#[cfg(test)]
 mod credentials;
 #[cfg(test)]
 mod discovery;
