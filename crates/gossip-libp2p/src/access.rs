@@ -338,6 +338,14 @@ impl Access {
             .count()
     }
 
+    /// Whether [`Access::may_have`] answers without asking the channel's readers for the first time.
+    pub(crate) fn was_judged(&self, peer: &PeerId, topic: TopicId) -> bool {
+        let state = self.state();
+        let known = state.connected.get(peer);
+        known.is_none_or(|known| known.verdicts.contains_key(&topic))
+            || !state.channels.contains_key(&topic)
+    }
+
     /// Whether a connected node may have a channel that was joined.
     pub(crate) fn may_have(&self, peer: &PeerId, topic: TopicId) -> bool {
         let now = self.inner.clock.now();
