@@ -132,6 +132,11 @@ impl Raw {
     }
 }
 
+/// Whether this is anywhere in what was heard.
+pub(crate) fn contains(heard: &[u8], part: &[u8]) -> bool {
+    heard.windows(part.len()).any(|window| window == part)
+}
+
 /// Whether a node takes a connection of this key, which proves itself, and keeps it for long enough to
 /// say anything.
 pub(crate) async fn is_taken(seed: [u8; 32], address: &Multiaddr) -> bool {

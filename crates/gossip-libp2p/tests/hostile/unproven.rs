@@ -20,7 +20,7 @@ use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     honest::{ENEMY, Field, support},
-    raw::{Raw, is_taken, is_taken_as, read_frame},
+    raw::{Raw, contains, is_taken, is_taken_as, read_frame},
     rpc::{self, BLOCKS, MESH, STATUS},
 };
 
@@ -118,10 +118,6 @@ impl Private {
         };
         candidate.answer(block_api::Answer::Accept)
     }
-}
-
-fn contains(heard: &[u8], part: &[u8]) -> bool {
-    heard.windows(part.len()).any(|window| window == part)
 }
 
 /// Covers: GOS-08
