@@ -21,6 +21,9 @@ use crate::{
     raw::{is_taken, is_taken_as},
 };
 
+/// The identity of the insiders: of the MSP "insider", without a certificate.
+const INSIDER: &[u8] = b"\x0a\x07insider";
+
 /// Lets the insiders read, and counts how often it is asked.
 #[derive(Debug, Default)]
 struct Insiders(AtomicU64);
@@ -34,7 +37,7 @@ impl Readers for Insiders {
         _: SystemTime,
     ) -> Result<(), ReadersDenied> {
         self.0.fetch_add(1, Ordering::SeqCst);
-        match identity == b"insider" && signature == identity {
+        match identity == INSIDER && signature == identity {
             true => Ok(()),
             false => Err(ReadersDenied::new("it is none of them")),
         }
@@ -88,7 +91,7 @@ async fn a_flood_of_proofs_that_do_not_hold_is_not_verified() {
     assert!((16..=most).contains(&asked), "{asked} proofs were verified");
     assert_eq!(node.stats().proofs_refused, MANY);
     let let_in = async {
-        while !is_taken_as(seed(MANY), &address, b"insider").await {
+        while !is_taken_as(seed(MANY), &address, INSIDER).await {
             tokio::task::yield_now().await;
         }
     };

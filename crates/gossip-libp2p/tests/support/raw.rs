@@ -28,7 +28,7 @@ use tokio::{
 use self::proof::Prove;
 
 /// Who the enemy is, as far as identities go.
-pub(crate) const OUTSIDER: &[u8] = b"outsider";
+pub(crate) const OUTSIDER: &[u8] = b"\x0a\x08outsider";
 
 /// A connection to one node.
 pub(crate) struct Raw {
