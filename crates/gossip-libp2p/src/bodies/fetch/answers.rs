@@ -121,7 +121,7 @@ impl<N: Network> Fetch<'_, N> {
             return Ok(());
         }
         let chunk = (at / CHUNK) as u32;
-        if at % CHUNK != 0 {
+        if !at.is_multiple_of(CHUNK) {
             return Err(False::Place);
         }
         check_chunk(sent_by, chunk, bytes)?;
