@@ -259,7 +259,10 @@ impl<'a, N: Network> Fetch<'a, N> {
             count: if eager { WINDOW as u32 } else { 0 },
         };
         let (network, answers) = (self.fetcher.network.clone(), self.answers.clone());
-        let patience = self.fetcher.config.idle_timeout;
+        let (patience, making) = (
+            self.fetcher.config.idle_timeout,
+            self.guard.making().clone(),
+        );
         let talked = async move {
             let answers = Answers {
                 peer,
@@ -267,7 +270,7 @@ impl<'a, N: Network> Fetch<'a, N> {
                 to: answers,
             };
             match network.open(peer).await {
-                Ok(stream) => talk(stream, ask, wanted, patience, &answers).await,
+                Ok(stream) => talk(stream, ask, wanted, &making, patience, &answers).await,
                 Err(error) => answers.tell(not_opened(error)).await,
             }
         };
@@ -284,14 +287,16 @@ impl<'a, N: Network> Fetch<'a, N> {
     }
 
     async fn begin(&mut self, peer: &PeerId) {
-        let Some(hints) = self.links.get(peer).and_then(|link| link.hints.clone()) else {
+        let link = self.links.get(peer);
+        let Some((giver, hints)) = link.and_then(|link| Some((link.serial, link.hints.clone()?)))
+        else {
             return;
         };
         let size = hints.size as usize;
         self.room = self.guard.room(size).await;
         self.scheduler.waited(Instant::now());
         let hashing = self.fetcher.bodies.hashing(&self.id.topic);
-        let assembly = Assembly::new(self.announcement, hints.clone(), hashing);
+        let assembly = Assembly::new(self.announcement, hints.clone(), giver, hashing);
         self.guard.making().assemble(assembly);
         self.following = Some(hints);
     }

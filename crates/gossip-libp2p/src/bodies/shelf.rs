@@ -50,8 +50,8 @@ pub(crate) struct Held {
     block: Block,
     data: Bytes,
     hints: OnceCell<Hints>,
-    /// What it takes of the room; nothing where somebody else keeps it anyhow.
-    _room: Option<OwnedSemaphorePermit>,
+    /// What it takes of the room, together with other forms of the same block.
+    room: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 /// A call to fetch a body.
@@ -155,19 +155,32 @@ impl Bodies {
         self.changed.subscribe()
     }
 
-    /// Keeps a block that others are about to pull.
+    /// Keeps a block that others are about to pull. It takes the place of the one that came: the
+    /// caller has it in memory anyhow, and nobody else needs the other one.
     pub(crate) fn keep(&self, id: BodyId, block: &Block) {
         let Some(data) = block.data_bytes() else {
             return;
         };
-        if self.state().held(&id).is_some() {
-            return;
+        let here = self.state().held(&id);
+        if let Some(here) = here {
+            let hints = here.hints.get().filter(|hints| match &hints.manifest {
+                Some(_) => here.data == data,
+                None => hints.size as usize == data.len(),
+            });
+            let held = Held {
+                hints: OnceCell::new_with(hints.cloned()),
+                ..Held::new(block.clone(), data, here.room.clone())
+            };
+            return self.insert(id, Arc::new(held));
         }
         // Without room it is read from the store.
         let Some(room) = self.try_room(data.len()) else {
             return;
         };
-        self.insert(id, Arc::new(Held::new(block.clone(), data, Some(room))));
+        self.insert(
+            id,
+            Arc::new(Held::new(block.clone(), data, Some(room.into()))),
+        );
     }
 
     /// Reads a block from the store, once for all who want it at that time.
@@ -197,7 +210,7 @@ impl Bodies {
         }
         let data = block.data_bytes().ok_or(NotLoaded::NotThere)?;
         let room = self.try_room(data.len()).ok_or(NotLoaded::NotNow)?;
-        let held = Arc::new(Held::new(block, data, Some(room)));
+        let held = Arc::new(Held::new(block, data, Some(room.into())));
         self.state().know(*id, &held);
         Ok(held)
     }
@@ -264,6 +277,7 @@ impl Bodies {
         let since = Instant::now();
         let mut state = self.state();
         state.know(id, &held);
+        state.recent.remove(&id);
         while state.recent_bytes() > RECENT_BYTES
             && let Some(oldest) = state.oldest()
         {
@@ -306,7 +320,7 @@ impl State {
 }
 
 impl Guard {
-    pub(crate) fn making(&self) -> &Making {
+    pub(crate) fn making(&self) -> &Arc<Making> {
         &self.making
     }
 
@@ -331,7 +345,7 @@ impl Guard {
             let data = block.data_bytes().unwrap_or_default();
             Ok(Arc::new(Held {
                 hints: OnceCell::new_with(Some(hints)),
-                ..Held::new(block, data, room)
+                ..Held::new(block, data, room.map(Arc::new))
             }))
         });
         Some(finished?.map(|held| {
@@ -350,12 +364,12 @@ impl Drop for Guard {
 }
 
 impl Held {
-    fn new(block: Block, data: Bytes, room: Option<OwnedSemaphorePermit>) -> Self {
+    fn new(block: Block, data: Bytes, room: Option<Arc<OwnedSemaphorePermit>>) -> Self {
         Self {
             block,
             data,
             hints: OnceCell::new(),
-            _room: room,
+            room,
         }
     }
 

@@ -705,6 +705,32 @@ async fn a_body_ends_where_the_right_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_published_takes_the_place_of_what_came() {
+    for size in [200_000, 6 * MIB] {
+        let (world, nodes) = World::of(2);
+        let (world, block) = (Arc::new(world), block(size));
+        nodes[1].stores(&[&block]);
+        let (announcement, from) = (block.without_data(), [nodes[1].id()]);
+        let came = fetch(&world, &nodes[0], &announcement, &from)
+            .await
+            .unwrap();
+        let held = |node: &Node| match node.bodies.find(&body_id(&block)) {
+            Found::Held(held) => held,
+            Found::Making(_) | Found::Nothing => panic!("{size}"),
+        };
+        let bodies = &nodes[0].bodies;
+        let told = bodies.hints(&body_id(&block), &held(&nodes[0])).await;
+        bodies.keep(body_id(&block), &block);
+        let kept = held(&nodes[0]);
+        let bytes = block.raw().as_ptr_range();
+        assert!(bytes.contains(&kept.data().as_ptr()), "{size}");
+        assert!(came.raw().is_unique(), "nobody else has it any more");
+        // The manifest is still that of its maker.
+        assert_eq!(bodies.hints(&body_id(&block), &kept).await, told);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_who_want_one_body_get_it_once() {
     let (world, nodes) = World::of(2);
     let (world, block) = (Arc::new(world), block(WHOLE));
