@@ -67,6 +67,7 @@ impl Channel {
         config: &Config,
         node: NodeId,
         budget: &Arc<Budget>,
+        failing: &Arc<Failing>,
         parts: ChannelParts,
         membership: Membership,
     ) -> Self {
@@ -91,7 +92,7 @@ impl Channel {
             awaiting: WaitingRoom::new(config.candidates_at_work),
             missed: Missed::default(),
             evidence,
-            failing: Failing::default(),
+            failing: failing.clone(),
             blamed: Blamed::default(),
             dropped: Notify::new(),
             pulls: AtomicBool::new(false),

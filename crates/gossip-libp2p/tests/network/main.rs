@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Nodes over TCP on loopback.
 
+#[cfg(test)]
 mod access;
+#[cfg(test)]
 mod blocks;
 #[cfg(test)]
 mod bodies;
@@ -9,8 +11,11 @@ mod bodies;
 mod discovery;
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
 mod identity;
+#[cfg(test)]
 mod life;
+#[cfg(test)]
 mod many;
 #[cfg(test)]
 mod member;
