@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use block_api::{
-    Answer, Block, BlockNumber, BlockSource, Candidate, Capabilities, FetchError, Gossip,
+    Answer, Block, BlockNumber, BlockSource, Candidate, Capabilities, Fault, FetchError, Gossip,
     GossipChannel, GossipError, GossipEvent, JoinRequest, Membership, NodeId, VerifiedBlock,
     testing::{
         MemoryStore, OpenReaders, ScriptedSource, TestChain, TestOrganisation, TestSigner,
@@ -56,6 +56,8 @@ impl GossipChannel for Still {
     fn source(&self, _: &NodeId) -> Option<Arc<dyn BlockSource>> {
         None
     }
+
+    fn blame(&self, _: &NodeId, _: Fault) {}
 
     async fn leave(&self) {}
 }
