@@ -7,11 +7,12 @@ use block_api::DeliverStatus;
 use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, StreamExt as _, stream};
 use libp2p::PeerId;
 use tokio::sync::mpsc;
+use tracing::info;
 
 use crate::{
     bodies::hints::CHUNK,
     frames::{self, Frame, FrameError, Patience, flush, read_frame, write_frame},
-    wire::{Ask, Offer, PIECE_HEAD, Want, parse_end, parse_have},
+    wire::{Ask, Offer, PIECE_HEAD, UnreadableBody, Want, parse_end, parse_have},
 };
 
 /// The longest answer: hints of a body of 4 GiB, or a chunk.
@@ -113,15 +114,43 @@ pub(crate) async fn talk<S>(
 fn understand(Frame { kind, payload }: Frame) -> Option<Heard> {
     let nonsense = Some(Heard::Nonsense);
     match kind {
-        frames::BODY_OFFER => {
-            Offer::parse(&payload).map_or(nonsense, |offer| Some(Heard::Offer(offer)))
-        }
-        frames::BODY_HAVE => {
-            parse_have(&payload).map_or(nonsense, |chunks| Some(Heard::Have(chunks)))
-        }
+        frames::BODY_OFFER => Some(Offer::parse(&payload).map_or_else(unread, Heard::Offer)),
+        frames::BODY_HAVE => Some(parse_have(&payload).map_or_else(unread, Heard::Have)),
         frames::BODY_PIECE => Some(Heard::Piece(payload)),
         frames::BODY_NOT_YET => Some(Heard::NotYet),
         frames::END => parse_end(&payload).map_or(nonsense, |status| Some(Heard::End(status))),
         _ => None,
+    }
+}
+
+/// What an answer that is not understood comes to: another release is nobody's fault, and does not
+/// give anything.
+fn unread(error: UnreadableBody) -> Heard {
+    match error {
+        UnreadableBody::Version(version) => {
+            info!(version, "an answer for a body of another release");
+            Heard::End(DeliverStatus::NotFound)
+        }
+        _ => Heard::Nonsense,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_of_another_release_is_no_nonsense() {
+        for kind in [frames::BODY_OFFER, frames::BODY_HAVE] {
+            let said = |payload| understand(Frame { kind, payload });
+            let status = DeliverStatus::NotFound;
+            assert!(matches!(said(vec![9, 1]), Some(Heard::End(end)) if end == status));
+            assert!(matches!(said(vec![]), Some(Heard::Nonsense)));
+        }
+        let later = Frame {
+            kind: 19,
+            payload: vec![1],
+        };
+        assert!(understand(later).is_none());
     }
 }

@@ -19,9 +19,9 @@ use crate::{
         Bits, Hints,
         making::{Givable, Making},
         scheduler::eager_chunks,
-        shelf::{Bodies, Found, Held},
+        shelf::{Bodies, Found, Held, NotLoaded},
     },
-    frames::{self, FrameError, Patience, read_frame, write_frame},
+    frames::{self, FrameError, Pace, Patience, read_frame, write_frame},
     serve::{Library, end},
     stats::Counters,
     topic::TopicId,
@@ -71,12 +71,14 @@ struct Promised {
 
 /// A body that is being given.
 struct Giving {
+    topic: TopicId,
     source: Source,
     hints: Hints,
     /// What the requester knows to be here.
     told: Bits,
     promised: VecDeque<Promised>,
     changes: watch::Receiver<u64>,
+    pace: Pace,
 }
 
 impl Server<'_> {
@@ -152,11 +154,13 @@ impl Server<'_> {
             Source::Held(_) => watch::Sender::new(0).subscribe(),
         };
         let mut giving = Giving {
+            topic: ask.id.topic,
             source,
             told: have,
             hints,
             promised: VecDeque::new(),
             changes,
+            pace: Pace::new(self.patience),
         };
         let first = Want {
             chunks: match giving.hints.manifest {
@@ -182,9 +186,12 @@ impl Server<'_> {
                 }
                 Found::Nothing if reader.info().height.next_block() > ask.id.number => {
                     let held = self.bodies.load(&ask.id, reader).await;
-                    return held
-                        .map(Source::Held)
-                        .ok_or(Refusal::Status(DeliverStatus::NotFound));
+                    return held.map(Source::Held).map_err(|error| {
+                        Refusal::Status(match error {
+                            NotLoaded::NotThere => DeliverStatus::NotFound,
+                            NotLoaded::NotNow => DeliverStatus::Unavailable,
+                        })
+                    });
                 }
                 Found::Nothing => {
                     let stored = reader.wait_for(ask.id.number.height());

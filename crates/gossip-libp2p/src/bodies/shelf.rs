@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use block_api::{Block, BlockReader, DataHashing, Height, ReadLimits};
+use block_api::{Block, BlockReader, DataHashing, Height, ReadError, ReadLimits};
 use bytes::Bytes;
 use tokio::{
     sync::{OnceCell, OwnedSemaphorePermit, Semaphore, watch},
@@ -69,6 +69,15 @@ pub(crate) enum Found {
     Held(Arc<Held>),
     Making(Arc<Making>),
     Nothing,
+}
+
+/// Why a block of the store is not given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotLoaded {
+    /// It is pruned, or another one has its number.
+    NotThere,
+    /// There is no room for it, or the store does not give it now.
+    NotNow,
 }
 
 /// The right to bring a body; who drops it gives the body up.
@@ -161,23 +170,36 @@ impl Bodies {
         self.insert(id, Arc::new(Held::new(block.clone(), data, Some(room))));
     }
 
-    /// Reads a block from the store, once for all who want it at that time. `None` when it is not
-    /// there, or there is no room for it.
-    pub(crate) async fn load(&self, id: &BodyId, reader: &dyn BlockReader) -> Option<Arc<Held>> {
+    /// Reads a block from the store, once for all who want it at that time.
+    ///
+    /// # Errors
+    ///
+    /// When it is not there, or cannot be had now: what a requester is told of the two differs, as
+    /// whoever does not have a block is not asked again.
+    pub(crate) async fn load(
+        &self,
+        id: &BodyId,
+        reader: &dyn BlockReader,
+    ) -> Result<Arc<Held>, NotLoaded> {
         let _one = self.loading.lock().await;
         if let Some(held) = self.state().held(id) {
-            return Some(held);
+            return Ok(held);
         }
-        let blocks = reader.read(id.number, ReadLimits::one()).await.ok()?;
-        let block = Block::parse(blocks.into_iter().next()?).ok()?;
+        let read = reader.read(id.number, ReadLimits::one()).await;
+        let blocks = read.map_err(|error| match error {
+            ReadError::Gone { .. } => NotLoaded::NotThere,
+            _ => NotLoaded::NotNow,
+        })?;
+        let raw = blocks.into_iter().next().ok_or(NotLoaded::NotThere)?;
+        let block = Block::parse(raw).map_err(|_| NotLoaded::NotNow)?;
         if block.header_hash() != id.hash {
-            return None;
+            return Err(NotLoaded::NotThere);
         }
-        let data = block.data_bytes()?;
-        let room = self.try_room(data.len())?;
+        let data = block.data_bytes().ok_or(NotLoaded::NotThere)?;
+        let room = self.try_room(data.len()).ok_or(NotLoaded::NotNow)?;
         let held = Arc::new(Held::new(block, data, Some(room)));
         self.state().know(*id, &held);
-        Some(held)
+        Ok(held)
     }
 
     /// By which rule the data of a channel is hashed.

@@ -34,7 +34,7 @@ use tokio_util::{
 use super::{
     fetch::Network,
     hints::{CHUNK, WHOLE},
-    shelf::Found,
+    shelf::{Begun, Found},
     *,
 };
 use crate::{
@@ -46,7 +46,7 @@ use crate::{
     serve::Library,
     stats::Counters,
     topic::TopicId,
-    wire::{Ask, Offer, parse_end},
+    wire::{Ask, Offer, Want, parse_end},
 };
 
 const TOPIC: TopicId = TopicId::new([1; 32]);
@@ -66,6 +66,8 @@ struct Node {
     bodies: Arc<Bodies>,
     library: watch::Sender<Library>,
     counters: Counters,
+    /// Whether others may have its channel.
+    open: AtomicBool,
     budgets: [Arc<Semaphore>; 2],
     shared: Shared,
     members: watch::Sender<BTreeSet<PeerId>>,
@@ -74,6 +76,10 @@ struct Node {
 /// A store of blocks that nobody judged.
 #[derive(Debug, Default)]
 struct Shelf(BTreeMap<BlockNumber, Bytes>);
+
+/// A store that has blocks and does not give them.
+#[derive(Debug)]
+struct Broken;
 
 /// All nodes; those that lie answer by themselves.
 #[derive(Default)]
@@ -110,6 +116,28 @@ impl BlockReader for Shelf {
             std::future::pending::<()>().await;
         }
         Ok(self.info())
+    }
+
+    fn config_at(&self, _: BlockNumber) -> Option<BlockNumber> {
+        None
+    }
+}
+
+#[async_trait]
+impl BlockReader for Broken {
+    fn info(&self) -> ChainInfo {
+        ChainInfo {
+            height: Height::new(1000),
+            ..ChainInfo::EMPTY
+        }
+    }
+
+    async fn read(&self, _: BlockNumber, _: ReadLimits) -> Result<Vec<Bytes>, ReadError> {
+        Err(ReadError::Closed)
+    }
+
+    async fn wait_for(&self, _: Height) -> Result<ChainInfo, ReadError> {
+        Err(ReadError::Closed)
     }
 
     fn config_at(&self, _: BlockNumber) -> Option<BlockNumber> {
@@ -159,6 +187,7 @@ impl Node {
             key,
             library: watch::Sender::new(library),
             counters: Counters::default(),
+            open: AtomicBool::new(true),
             budgets: [16, 64].map(|mib| Arc::new(Semaphore::new(mib * 1024))),
             shared,
             members,
@@ -174,7 +203,7 @@ impl Node {
             bodies: &self.bodies,
             library: &self.library.subscribe(),
             peer,
-            may_have: &|_| true,
+            may_have: &|_| self.open.load(Ordering::Relaxed),
             patience: 30 * SECOND,
             budgets: self.budgets.clone(),
             counters: &self.counters,
@@ -528,6 +557,38 @@ async fn who_has_nothing_says_so_within_a_second_and_at_once_to_whom_it_asks() {
     assert_eq!((frame.kind, waited), (frames::END, Duration::ZERO));
 }
 
+/// Whoever does not have a block is not asked again, so nobody is to say so who has it.
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_now_is_not_said_to_be_missing() {
+    let (_, nodes) = World::of(2);
+    let (asked, other) = (&nodes[0], nodes[1].id());
+    let block = block(2 * MIB);
+    asked.stores(&[&block]);
+    let room = asked.bodies.begin(BodyId {
+        number: BlockNumber::new(99),
+        ..body_id(&block)
+    });
+    let Begun::Mine(guard) = room else {
+        panic!("nobody else brings it");
+    };
+    let all = guard.room(63 * MIB).await;
+    let (frame, _) = answer(asked, &other, &block).await;
+    assert_eq!(
+        (frame.kind, parse_end(&frame.payload)),
+        (frames::END, Ok(DeliverStatus::Unavailable))
+    );
+    drop(all);
+    let (frame, _) = answer(asked, &other, &block).await;
+    assert_eq!(frame.kind, frames::BODY_OFFER);
+    let broken = Library::from([(TOPIC, Arc::new(Broken) as Arc<dyn BlockReader>)]);
+    let stores = Node {
+        library: watch::Sender::new(broken),
+        ..Node::new(3)
+    };
+    let (frame, _) = answer(&Arc::new(stores), &other, &block).await;
+    assert_eq!(parse_end(&frame.payload), Ok(DeliverStatus::Unavailable));
+}
+
 #[tokio::test(start_paused = true)]
 async fn chunks_are_passed_on_before_the_body_is_whole() {
     let (mut world, nodes) = World::of(2);
@@ -590,6 +651,56 @@ async fn budgets_bound_what_is_promised_and_what_is_made() {
     assert_eq!(held.iter().filter(|held| **held).count(), 1);
     small.sweep(Instant::now() + 10 * SECOND, |_| Some(Height::new(9)));
     assert!(matches!(small.find(&body_id(&other)), Found::Nothing));
+}
+
+/// Who loses the right while a body is given gets no further piece of it, with chunks and without.
+///
+/// Covers: GCH-21
+#[tokio::test(start_paused = true)]
+async fn a_body_ends_where_the_right_is_lost() {
+    for (size, at_once) in [(8 * MIB, 0), (WHOLE - 1000, 1)] {
+        let (node, block) = (Arc::new(Node::new(1)), block(size));
+        node.stores(&[&block]);
+        let (here, there) = duplex(1 << 16);
+        let (mut here, serving) = (here.compat(), node.clone());
+        let other = Keypair::from_seed([2; 32]).peer_id();
+        let served = tokio::spawn(async move { serving.serve(other, there.compat()).await });
+        let ask = Ask {
+            id: body_id(&block),
+            max_size: u64::MAX,
+            first: 0,
+            count: at_once,
+        };
+        write_frame(&mut here, frames::BODY_ASK, &[&ask.encode()], SECOND)
+            .await
+            .unwrap();
+        let want = Want {
+            chunks: (0..6).collect(),
+            all: false,
+        };
+        if at_once == 0 {
+            write_frame(&mut here, frames::BODY_WANT, &[&want.encode()], SECOND)
+                .await
+                .unwrap();
+        }
+        let mut pieces = 0;
+        let end = loop {
+            let frame = read_frame(&mut here, 2 * MIB, PATIENCE).await.unwrap();
+            let Frame { kind, payload } = frame.unwrap();
+            match kind {
+                frames::BODY_PIECE => {
+                    pieces += 1;
+                    node.open.store(false, Ordering::Relaxed);
+                }
+                frames::END => break parse_end(&payload),
+                _ => assert_eq!(kind, frames::BODY_OFFER),
+            }
+        };
+        assert_eq!(end, Ok(DeliverStatus::Forbidden));
+        assert!((1..=2).contains(&pieces), "{pieces}");
+        assert_eq!(node.counters.snapshot().not_entitled, 1);
+        served.await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test(start_paused = true)]

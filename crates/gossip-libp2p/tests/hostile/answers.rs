@@ -13,6 +13,7 @@ use libp2p::core::muxing::SubstreamBox;
 
 use crate::{
     honest::{ENEMY, Field},
+    memory::Memory,
     raw::{Raw, Script},
     rpc::{self, BLOCKS, BODIES, MESH, STATUS},
     topics::{enemy, made_up},
@@ -201,11 +202,13 @@ async fn a_body_that_does_not_come_holds_nobody_up_and_bans_nobody() {
         })
         .await;
         let mut liar = Liar::connect(&field, answer).await;
+        let memory = Memory::now();
         for _ in 0..4 {
             let block = field.chain.data(100_000);
             liar.announce(&field, &block).await;
             field.passes_on(&block, 1).await;
         }
+        memory.was_enough();
         assert_eq!(field.stats().bans, 0);
         assert!(!liar.raw.is_gone());
         field.keeps_pace(2).await;

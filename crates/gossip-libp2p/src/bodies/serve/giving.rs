@@ -8,7 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{Giving, PART, PIECE, Promised, Server, Source};
 use crate::{
     bodies::{Bits, making::Givable},
-    frames::{self, Frame, FrameError, flush, write_frame, write_head, write_part},
+    frames::{self, Frame, FrameError, flush, write_frame, write_head, write_paced, write_part},
     serve::end,
     wire::{PIECE_HEAD, Want, put_have},
 };
@@ -28,6 +28,10 @@ impl Server<'_> {
         tokio::pin!(questions);
         let mut want = Some(first);
         loop {
+            // For each wish and each piece: the right may be lost at any time.
+            if !self.still_may_have(giving) {
+                return end(writer, DeliverStatus::Forbidden, self.patience).await;
+            }
             if let Some(want) = want.take() {
                 if want.all && giving.hints.manifest.is_none() {
                     return self.give_all(writer, giving).await;
@@ -72,6 +76,14 @@ impl Server<'_> {
                 }
             }
         }
+    }
+
+    fn still_may_have(&self, giving: &Giving) -> bool {
+        let may_have = (self.may_have)(giving.topic);
+        if !may_have {
+            self.counters.not_entitled.increment();
+        }
+        may_have
     }
 
     /// Takes what is wanted into account; `false` when it is more than one may have at a time.
@@ -152,11 +164,11 @@ impl Server<'_> {
         let Some((at, length)) = giving.hints.place(promised.chunk) else {
             return Ok(true);
         };
-        self.piece(writer, &giving.source, at, length).await
+        self.piece(writer, giving, at, length).await
     }
 
     /// Sends a body without manifest, and says that this was all.
-    async fn give_all<W>(&self, writer: &mut W, giving: &Giving) -> Result<(), FrameError>
+    async fn give_all<W>(&self, writer: &mut W, giving: &mut Giving) -> Result<(), FrameError>
     where
         W: AsyncWrite + Unpin,
     {
@@ -165,8 +177,11 @@ impl Server<'_> {
             return end(writer, DeliverStatus::Unavailable, self.patience).await;
         };
         for at in (0..size).step_by(PIECE) {
+            if !self.still_may_have(giving) {
+                return end(writer, DeliverStatus::Forbidden, self.patience).await;
+            }
             let length = PIECE.min(size - at);
-            if !self.piece(writer, &giving.source, at, length).await? {
+            if !self.piece(writer, giving, at, length).await? {
                 return end(writer, DeliverStatus::Unavailable, self.patience).await;
             }
         }
@@ -176,29 +191,29 @@ impl Server<'_> {
     async fn piece<W: AsyncWrite + Unpin>(
         &self,
         writer: &mut W,
-        source: &Source,
+        giving: &mut Giving,
         at: usize,
         length: usize,
     ) -> Result<bool, FrameError> {
-        let patience = self.patience;
+        let Giving { source, pace, .. } = giving;
         let place = u32::try_from(at).unwrap_or(u32::MAX).to_be_bytes();
         match source {
             Source::Held(held) => {
                 let Some(data) = held.data().get(at..at + length) else {
                     return Ok(false);
                 };
-                write_frame(writer, frames::BODY_PIECE, &[&place, data], patience).await?;
+                write_paced(writer, frames::BODY_PIECE, &[&place, data], pace).await?;
             }
             Source::Making(making) => {
                 let mut part = Vec::with_capacity(PART);
-                write_head(writer, frames::BODY_PIECE, PIECE_HEAD + length, patience).await?;
-                write_part(writer, &place, patience).await?;
+                write_head(writer, frames::BODY_PIECE, PIECE_HEAD + length, pace).await?;
+                write_part(writer, &place, pace).await?;
                 for from in (at..at + length).step_by(PART) {
                     if !making.copy(from, PART.min(at + length - from), &mut part) {
                         // A frame that was begun cannot be taken back.
                         return Err(std::io::Error::from(std::io::ErrorKind::Interrupted).into());
                     }
-                    write_part(writer, &part, patience).await?;
+                    write_part(writer, &part, pace).await?;
                 }
             }
         }
