@@ -91,6 +91,8 @@ struct Link {
     serial: u64,
     wants: mpsc::Sender<Want>,
     hints: Option<Hints>,
+    /// It said with its hints that it has all of it, and so knows whether they are true.
+    has_all: bool,
 }
 
 impl<N: Network> Fetcher<'_, N> {
@@ -250,6 +252,7 @@ impl<'a, N: Network> Fetch<'a, N> {
             serial,
             wants,
             hints,
+            has_all: false,
         };
         self.links.insert(peer, link);
         let ask = Ask {

@@ -32,6 +32,9 @@ const SLOW: Duration = Duration::from_secs(1);
 /// After how long without a byte that was promised a node is given up.
 const GIVE_UP: Duration = Duration::from_secs(10);
 
+/// How many false hints of one node are enough.
+const MISLED: u32 = 2;
+
 /// How long a node is left alone that has nothing yet; it doubles each time.
 const SHORTEST_REST: Duration = Duration::from_millis(10);
 /// What the rest never exceeds.
@@ -85,6 +88,8 @@ struct Node {
     rest: Duration,
     /// How often it kept this node waiting; others come first then.
     slowness: u32,
+    /// How often it told hints that proved false.
+    misled: u32,
     /// How long it may be silent while there are others. It doubles each time, so that a network of
     /// slow nodes comes to its end too.
     patience: Duration,
@@ -148,6 +153,7 @@ impl Scheduler {
                 state: State::Resting { until: now },
                 rest: SHORTEST_REST,
                 slowness: 0,
+                misled: 0,
                 patience: SLOW,
             });
             node.rank = rank;
@@ -218,6 +224,18 @@ impl Scheduler {
         }
     }
 
+    /// A chunk came that nothing was done with, as other hints are followed, or none: it is to be
+    /// asked for again when it is wanted. `false` when it is not known what else is to be dropped.
+    pub(crate) fn dropped(&mut self, peer: &PeerId, chunk: u32, now: Instant) -> bool {
+        let node = self.nodes.get_mut(peer);
+        let Some(State::Ready(ready)) = node.map(|node| &mut node.state) else {
+            return false;
+        };
+        ready.heard = now;
+        ready.eager = false;
+        ready.has_manifest && ready.in_flight.remove(&chunk).is_some()
+    }
+
     /// The stream of a node ended.
     pub(crate) fn ended(&mut self, peer: &PeerId, why: Ended, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
@@ -236,9 +254,30 @@ impl Scheduler {
         actions
     }
 
-    /// These hints were false, so that all that came by them is void. The nodes that told them may
-    /// not have known.
-    pub(crate) fn false_hints(&mut self, now: Instant) -> Vec<Action> {
+    /// What came by these hints is not the body. The nodes that told them may not have known, once.
+    pub(crate) fn disproved(&mut self, now: Instant) -> Vec<Action> {
+        let actions = self.unfollow(now);
+        for action in &actions {
+            if let Action::Close { peer } = action
+                && let Some(node) = self.nodes.get_mut(peer)
+            {
+                node.misled += 1;
+                if node.misled >= MISLED {
+                    node.state = State::Out;
+                }
+            }
+        }
+        actions
+    }
+
+    /// Whether a node is not asked again.
+    pub(crate) fn is_out(&self, peer: &PeerId) -> bool {
+        let node = self.nodes.get(peer);
+        node.is_some_and(|node| matches!(node.state, State::Out))
+    }
+
+    /// All that came by the hints of the body is void, and others come before those that told them.
+    fn unfollow(&mut self, now: Instant) -> Vec<Action> {
         let Some(body) = self.body.take() else {
             return Vec::new();
         };
@@ -252,6 +291,9 @@ impl Scheduler {
         let mut actions = vec![Action::Abandon];
         for peer in tellers {
             self.rest(&peer, now);
+            if let Some(node) = self.nodes.get_mut(&peer) {
+                node.slowness += 1;
+            }
             actions.push(Action::Close { peer });
         }
         actions

@@ -383,7 +383,71 @@ async fn a_false_body_is_its_senders_fault_and_hides_nothing() {
     }
 }
 
-/// The node in the middle passes the manifest on that it was told; who made it is blamed, by both.
+/// Who sends by true hints while others are followed does what it was asked for.
+#[tokio::test(start_paused = true)]
+async fn who_is_not_followed_is_not_to_blame_for_what_it_sends() {
+    let (mut world, _) = World::of(0);
+    let (block, node) = (block(3 * MIB), Node::new(1));
+    let pieces = |data: &[u8]| {
+        let piece = |at: usize| piece(at, &data[at..data.len().min(at + MIB / 4)]);
+        (0..data.len()).step_by(MIB / 4).map(piece).collect()
+    };
+    let honest = liar(&block, 8, pieces, Duration::ZERO);
+    let late: Liar = Arc::new(move |pipe| {
+        let honest = honest.clone();
+        Box::pin(async move {
+            sleep(SECOND / 2).await;
+            honest(pipe).await;
+        })
+    });
+    let late = world.lies(8, late);
+    // Its hints are of a longer body, of which nothing comes.
+    let key = Keypair::from_seed([9; 32]);
+    let hints = Hints::make(&body_id(&block), &vec![0; 6 * MIB], &key);
+    let offer = Offer {
+        have: Bits::all(hints.chunks()),
+        hints,
+    };
+    let false_one: Liar = Arc::new(move |mut pipe: Pipe| {
+        let offer = offer.encode();
+        Box::pin(async move {
+            let _ = read_frame(&mut pipe, 1 << 16, PATIENCE).await;
+            let _ = write_frame(&mut pipe, frames::BODY_OFFER, &[&offer], SECOND * 99).await;
+            sleep(SECOND * 3600).await;
+        })
+    });
+    let false_one = world.lies(9, false_one);
+    let world = Arc::new(world);
+    let announcement = block.without_data();
+    let fetched = fetch(&world, &node, &announcement, [late, false_one]);
+    let fetched = timeout(120 * SECOND, fetched).await.expect("the body");
+    assert_eq!(fetched.unwrap().data_bytes(), block.data_bytes());
+    let blamed = world.blamed();
+    assert!(blamed.iter().all(|(peer, _)| *peer != late), "{blamed:?}");
+}
+
+/// A manifest in a name that nobody has.
+#[tokio::test(start_paused = true)]
+async fn who_tells_a_false_manifest_in_a_made_up_name_answers_for_it() {
+    let (mut world, nodes) = World::of(2);
+    let block = block(6 * MIB);
+    nodes[1].stores(&[&block]);
+    let pieces = |data: &[u8]| {
+        let piece = |at: usize| piece(at, &data[at..data.len().min(at + CHUNK)]);
+        (0..data.len()).step_by(CHUNK).map(piece).collect()
+    };
+    let made_up = 77;
+    let lies = liar(&with_false_data(&block), made_up, pieces, Duration::ZERO);
+    let liar = world.lies(9, lies);
+    let (world, announcement) = (Arc::new(world), block.without_data());
+    let from = [liar, nodes[1].id()];
+    let fetched = within("the body", fetch(&world, &nodes[0], &announcement, &from)).await;
+    assert_eq!(fetched.unwrap().data_bytes(), block.data_bytes());
+    assert_eq!(world.blamed(), [(liar, Offence::WrongBody)]);
+}
+
+/// The node in the middle passes the manifest on that it was told; who made it is blamed by those
+/// who know it.
 #[tokio::test(start_paused = true)]
 async fn a_false_manifest_is_its_makers_fault_and_not_of_who_passes_it_on() {
     let (world, nodes) = World::of(4);
@@ -404,7 +468,9 @@ async fn a_false_manifest_is_its_makers_fault_and_not_of_who_passes_it_on() {
     let (early, fetched) = tokio::join!(timeout(60 * SECOND, through), fetched);
     assert!(early.is_err(), "{early:?}");
     assert_eq!(fetched.unwrap().data_bytes(), block.data_bytes());
-    let blamed: BTreeSet<PeerId> = world.blamed().into_iter().map(|(peer, _)| peer).collect();
+    let mut blamed = world.blamed();
+    blamed.retain(|(_, offence)| *offence == Offence::WrongBody);
+    let blamed: BTreeSet<PeerId> = blamed.into_iter().map(|(peer, _)| peer).collect();
     assert_eq!(blamed, [maker].into());
 }
 

@@ -220,7 +220,7 @@ impl World {
                         self.manners[place] = Manner::Late { from: u32::MAX };
                     }
                 }
-                self.scheduler.false_hints(self.now)
+                self.scheduler.disproved(self.now)
             }
         };
         self.abandon();
@@ -307,6 +307,83 @@ fn false_hints_are_followed_once_and_others_then() {
         world.step();
     }
     panic!("{:?}", world.scheduler);
+}
+
+/// A scheduler that asked these nodes.
+fn asked(peers: &[PeerId], now: Instant) -> Scheduler {
+    let mut scheduler = Scheduler::new(0, Arc::default(), now);
+    scheduler.nodes(peers, now);
+    scheduler.next(now);
+    scheduler
+}
+
+fn two() -> [PeerId; 2] {
+    [1, 2].map(|n| Keypair::from_seed([n; 32]).peer_id())
+}
+
+#[test]
+fn what_was_dropped_is_asked_for_again() {
+    let ([a, b], now) = (two(), Instant::now());
+    let mut scheduler = asked(&[a, b], now);
+    // Hints of another node are followed before the first one, which sends at once, says its own.
+    let later = now + STAGGER;
+    scheduler.next(later);
+    scheduler.offered(&b, hints(2), true, Bits::all(6), later);
+    let begun = scheduler.next(later);
+    assert!(begun.contains(&Action::Begin { peer: b }), "{begun:?}");
+    scheduler.offered(&a, hints(1), true, Bits::all(6), later);
+    for chunk in 0..3 {
+        assert!(scheduler.dropped(&a, chunk, later));
+    }
+    // One that it was not asked for, so that one cannot know what else it sends.
+    assert!(!scheduler.dropped(&a, 3, later));
+    scheduler.disproved(later);
+    let actions = scheduler.next(later);
+    assert!(actions.contains(&Action::Begin { peer: a }), "{actions:?}");
+    let chunks = vec![0, 1, 2];
+    assert!(
+        actions.contains(&Action::Want { peer: a, chunks }),
+        "{actions:?}"
+    );
+    // Of a body without manifest one piece is the beginning of all.
+    let mut short = asked(&[a], now);
+    short.offered(&a, hints(1), false, Bits::all(3), now);
+    assert!(!short.dropped(&a, 0, now));
+}
+
+#[test]
+fn who_kept_this_node_waiting_is_not_to_send_at_once() {
+    let ([a, b], now) = (two(), Instant::now());
+    let mut scheduler = asked(&[a], now);
+    let later = now + HINTS_WITHIN;
+    scheduler.next(later);
+    scheduler.nodes(&[a, b], later);
+    let opened = scheduler.next(later + LONGEST_REST);
+    assert!(opened.contains(&Action::Open {
+        peer: b,
+        eager: true
+    }));
+    assert!(opened.contains(&Action::Open {
+        peer: a,
+        eager: false
+    }));
+}
+
+#[test]
+fn who_tells_false_hints_twice_is_not_asked_again() {
+    let ([a, _], mut now) = (two(), Instant::now());
+    let mut scheduler = asked(&[a], now);
+    for time in 1..=MISLED {
+        scheduler.offered(&a, hints(time), true, Bits::all(6), now);
+        let begun = scheduler.next(now);
+        assert!(begun.contains(&Action::Begin { peer: a }), "{begun:?}");
+        assert!(!scheduler.is_out(&a));
+        let actions = scheduler.disproved(now);
+        assert_eq!(actions, [Action::Abandon, Action::Close { peer: a }]);
+        now += SECOND;
+        scheduler.next(now);
+    }
+    assert!(scheduler.is_out(&a));
 }
 
 #[test]

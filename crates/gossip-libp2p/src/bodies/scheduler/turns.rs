@@ -65,7 +65,7 @@ impl Scheduler {
             now - body.progress >= SLOW * 3 && self.nodes.values().any(other)
         });
         if is_stuck {
-            actions.extend(self.false_hints(now));
+            actions.extend(self.unfollow(now));
         }
     }
 
@@ -157,10 +157,16 @@ impl Scheduler {
             .collect();
         rested.sort_unstable();
         for (.., peer) in rested.into_iter().take(wanted.saturating_sub(open)) {
-            actions.push(Action::Open { peer, eager });
-            if let Some(node) = self.nodes.get_mut(&peer) {
-                node.state = State::Asked { since: now, eager };
-            }
+            let Some(node) = self.nodes.get_mut(&peer) else {
+                continue;
+            };
+            // What one sends whom others come before would come in vain.
+            let sends = eager && node.slowness == 0;
+            actions.push(Action::Open { peer, eager: sends });
+            node.state = State::Asked {
+                since: now,
+                eager: sends,
+            };
             eager = false;
         }
     }
