@@ -79,6 +79,8 @@ struct Fetch<'a, N> {
     running: FuturesUnordered<BoxFuture<'static, ()>>,
     answers: mpsc::Sender<(PeerId, u64, Heard)>,
     room: Option<OwnedSemaphorePermit>,
+    /// Room for so many bytes, for which nothing was begun yet.
+    reserved: Option<(usize, OwnedSemaphorePermit)>,
     /// What is being followed, and all that came until now is to fit to.
     following: Option<Hints>,
     /// Makers of manifests that proved false.
@@ -156,6 +158,7 @@ impl<'a, N: Network> Fetch<'a, N> {
             running: FuturesUnordered::new(),
             answers,
             room: None,
+            reserved: None,
             following: None,
             liars: BTreeSet::new(),
             too_large: None,
@@ -225,7 +228,12 @@ impl<'a, N: Network> Fetch<'a, N> {
                     let chunks = Vec::new();
                     self.want(&peer, Want { chunks, all: true });
                 }
-                Action::Begin { peer } => self.begin(&peer).await,
+                Action::Begin { peer } => {
+                    if !self.begin(&peer).await {
+                        // What else was to be done was for the streams that are closed by now.
+                        return;
+                    }
+                }
                 Action::Abandon => self.abandon(),
                 Action::Close { peer } => {
                     self.links.remove(&peer);
@@ -270,7 +278,10 @@ impl<'a, N: Network> Fetch<'a, N> {
                 to: answers,
             };
             match network.open(peer).await {
-                Ok(stream) => talk(stream, ask, wanted, patience, &answers).await,
+                Ok(stream) => {
+                    answers.tell(Heard::Opened).await;
+                    talk(stream, ask, wanted, patience, &answers).await;
+                }
                 Err(error) => answers.tell(not_opened(error)).await,
             }
         };
@@ -286,17 +297,31 @@ impl<'a, N: Network> Fetch<'a, N> {
         }
     }
 
-    async fn begin(&mut self, peer: &PeerId) {
+    /// Begins by the hints of a node; `false` when it had to wait for room, after which all are to be
+    /// asked anew.
+    async fn begin(&mut self, peer: &PeerId) -> bool {
         let Some(hints) = self.links.get(peer).and_then(|link| link.hints.clone()) else {
-            return;
+            return true;
         };
         let size = hints.size as usize;
-        self.room = self.guard.room(size).await;
-        self.scheduler.waited(Instant::now());
+        let reserved = self.reserved.take().filter(|(bytes, _)| *bytes >= size);
+        let reserved = reserved.map(|(_, room)| room);
+        let Some(room) = reserved.or_else(|| self.guard.try_room(size)) else {
+            // Nobody is to send meanwhile what is not taken, nor to answer for this node's wait.
+            self.links.clear();
+            self.running.clear();
+            self.abandon();
+            let room = self.guard.room(size).await;
+            self.reserved = room.map(|room| (size, room));
+            self.scheduler.start_over(Instant::now());
+            return false;
+        };
+        self.room = Some(room);
         let hashing = self.fetcher.bodies.hashing(&self.id.topic);
         let assembly = Assembly::new(self.announcement, hints.clone(), hashing);
         self.guard.making().assemble(assembly);
         self.following = Some(hints);
+        true
     }
 
     fn abandon(&mut self) {

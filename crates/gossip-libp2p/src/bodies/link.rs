@@ -21,6 +21,8 @@ const MAX_ANSWER: usize = CHUNK + PIECE_HEAD;
 /// What a node said.
 #[derive(Debug)]
 pub(crate) enum Heard {
+    /// It can be asked.
+    Opened,
     Offer(Offer),
     Have(Vec<u32>),
     /// The payload of a piece: its place and its bytes.

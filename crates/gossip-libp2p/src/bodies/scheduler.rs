@@ -103,6 +103,8 @@ enum State {
     Asked {
         since: Instant,
         eager: bool,
+        /// Whether it could hear the question: until then it is not the one who is slow.
+        opened: bool,
     },
     Ready(Ready),
     /// It is not asked again.
@@ -165,6 +167,16 @@ impl Scheduler {
     pub(crate) fn is_hopeless(&self) -> bool {
         let is_out = |node: &Node| matches!(node.state, State::Out);
         !self.nodes.is_empty() && self.nodes.values().all(is_out)
+    }
+
+    /// The stream to a node is open: from here on it is waited for.
+    pub(crate) fn opened(&mut self, peer: &PeerId, now: Instant) {
+        if let Some(State::Asked { since, opened, .. }) =
+            self.nodes.get_mut(peer).map(|node| &mut node.state)
+        {
+            *since = now;
+            *opened = true;
+        }
     }
 
     /// A node told its hints, and what it has.
@@ -299,16 +311,15 @@ impl Scheduler {
         actions
     }
 
-    /// Nobody was heard for a while, for a reason of this node's own.
-    pub(crate) fn waited(&mut self, now: Instant) {
+    /// Nobody was heard for a while, for a reason of this node's own: all are asked anew, and nothing
+    /// of it is held against them.
+    pub(crate) fn start_over(&mut self, now: Instant) {
+        self.began = now;
+        self.body = None;
         for node in self.nodes.values_mut() {
-            if let State::Ready(ready) = &mut node.state {
-                ready.heard = now;
-                ready.in_flight.values_mut().for_each(|since| *since = now);
+            if !matches!(node.state, State::Out) {
+                node.state = State::Resting { until: now };
             }
-        }
-        if let Some(body) = &mut self.body {
-            body.progress = now;
         }
     }
 

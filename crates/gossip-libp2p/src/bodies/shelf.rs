@@ -10,6 +10,7 @@ use std::{
 
 use block_api::{Block, BlockReader, DataHashing, Height, ReadError, ReadLimits};
 use bytes::Bytes;
+use futures::FutureExt as _;
 use tokio::{
     sync::{OnceCell, OwnedSemaphorePermit, Semaphore, watch},
     task::spawn_blocking,
@@ -232,17 +233,23 @@ impl Bodies {
             .retain(|id, recent| now - recent.since < RECENT || !is_stored(id));
     }
 
-    /// Waits for room; kept bodies make it.
+    /// Waits for room; kept bodies make it. Who waits first has it first.
     async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let mut changes = self.changes();
+        let free = self.room.clone().acquire_many_owned(units(bytes));
+        tokio::pin!(free);
         loop {
             changes.borrow_and_update();
-            if let Some(room) = self.try_room(bytes) {
-                return Some(room);
+            loop {
+                if let Some(room) = free.as_mut().now_or_never() {
+                    return room.ok();
+                }
+                if !self.let_go() {
+                    break;
+                }
             }
-            let free = self.room.clone().acquire_many_owned(units(bytes));
             tokio::select! {
-                room = free => return room.ok(),
+                room = &mut free => return room.ok(),
                 // What came meanwhile may be let go of.
                 _ = changes.changed() => {}
             }
@@ -254,10 +261,17 @@ impl Bodies {
             if let Ok(room) = self.room.clone().try_acquire_many_owned(units(bytes)) {
                 return Some(room);
             }
-            let mut state = self.state();
-            let oldest = state.oldest()?;
-            state.recent.remove(&oldest);
+            if !self.let_go() {
+                return None;
+            }
         }
+    }
+
+    /// Lets go of the oldest body that is kept; `false` when there is none.
+    fn let_go(&self) -> bool {
+        let mut state = self.state();
+        let oldest = state.oldest();
+        oldest.is_some_and(|oldest| state.recent.remove(&oldest).is_some())
     }
 
     fn insert(&self, id: BodyId, held: Arc<Held>) {
@@ -308,6 +322,11 @@ impl State {
 impl Guard {
     pub(crate) fn making(&self) -> &Making {
         &self.making
+    }
+
+    /// Room for a body, where there is some at once.
+    pub(crate) fn try_room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.bodies.try_room(bytes)
     }
 
     /// Waits for room for a body.

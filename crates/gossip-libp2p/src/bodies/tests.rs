@@ -18,7 +18,7 @@ use block_api::{
     testing::{TestChain, TestSigner, within},
 };
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::{FutureExt as _, future::BoxFuture};
 use libp2p::PeerId;
 use tokio::{
     io::{DuplexStream, duplex},
@@ -700,6 +700,34 @@ async fn budgets_bound_what_is_promised_and_what_is_made() {
     assert_eq!(held.iter().filter(|held| **held).count(), 1);
     small.sweep(Instant::now() + 10 * SECOND, |_| Some(Height::new(9)));
     assert!(matches!(small.find(&body_id(&other)), Found::Nothing));
+}
+
+#[tokio::test]
+async fn who_waits_for_room_keeps_its_place() {
+    let bodies = Bodies::new(Keypair::from_seed([1; 32]), 4 * MIB);
+    let [first, second, third] = [1, 2, 3].map(|number| {
+        let id = BodyId {
+            number: BlockNumber::new(number),
+            ..body_id(&block(9))
+        };
+        match bodies.begin(id) {
+            Begun::Mine(guard) => guard,
+            Begun::Held(_) | Begun::Others => panic!("nobody else brings it"),
+        }
+    });
+    let taken = first.room(3 * MIB).await;
+    let (one, other) = (second.room(3 * MIB), third.room(2 * MIB));
+    tokio::pin!(one, other);
+    for _ in 0..2 {
+        assert!(one.as_mut().now_or_never().is_none());
+        assert!(other.as_mut().now_or_never().is_none());
+        // Something changes, which is nothing to those who wait.
+        drop(bodies.begin(body_id(&block(10))));
+    }
+    drop(taken);
+    assert!(other.as_mut().now_or_never().is_none());
+    assert!(one.as_mut().now_or_never().flatten().is_some());
+    assert!(other.as_mut().now_or_never().flatten().is_some());
 }
 
 #[tokio::test(start_paused = true)]

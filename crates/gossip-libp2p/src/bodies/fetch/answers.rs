@@ -28,6 +28,7 @@ impl<N: Network> Fetch<'_, N> {
     pub(super) fn heard(&mut self, peer: PeerId, answer: Heard) {
         let now = Instant::now();
         match answer {
+            Heard::Opened => self.scheduler.opened(&peer, now),
             Heard::Offer(offer) => {
                 let hints = offer.hints;
                 let maker = hints.manifest.as_ref().map(|manifest| manifest.maker);

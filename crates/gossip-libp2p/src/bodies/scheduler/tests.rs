@@ -109,6 +109,7 @@ impl World {
                 Action::Open { peer, eager } => {
                     assert!(!self.streams.contains_key(&peer), "opened twice");
                     self.asked.insert(peer, eager);
+                    self.scheduler.opened(&peer, self.now);
                 }
                 Action::Want { peer, chunks } => {
                     let (promised, _) = self.streams.get_mut(&peer).expect("an open stream");
@@ -307,6 +308,40 @@ fn false_hints_are_followed_once_and_others_then() {
         world.step();
     }
     panic!("{:?}", world.scheduler);
+}
+
+#[test]
+fn what_this_node_waits_for_itself_is_held_against_nobody() {
+    let ([a, b], now) = (two(), Instant::now());
+    let stalled = |actions: &[Action]| actions.contains(&Action::Stalled { peer: a });
+    // No stream to it could be opened.
+    let mut scheduler = asked(&[a], now);
+    let later = now + HINTS_WITHIN;
+    let actions = scheduler.next(later);
+    assert!(actions.contains(&Action::Close { peer: a }) && !stalled(&actions));
+    // One was, after a while.
+    let mut scheduler = asked(&[a], now);
+    scheduler.opened(&a, now + SECOND);
+    assert!(scheduler.next(later).is_empty());
+    assert!(stalled(&scheduler.next(later + SECOND)));
+    // There was no room for what the one offers, while the other one was asked.
+    let mut scheduler = asked(&[a, b], now);
+    scheduler.opened(&a, now);
+    scheduler.next(now + STAGGER);
+    scheduler.opened(&b, now + STAGGER);
+    scheduler.offered(&b, hints(1), true, Bits::all(6), now + STAGGER);
+    let begun = scheduler.next(now + STAGGER);
+    assert!(begun.contains(&Action::Begin { peer: b }), "{begun:?}");
+    let much_later = now + 60 * SECOND;
+    scheduler.start_over(much_later);
+    let again = scheduler.next(much_later);
+    assert_eq!(
+        again,
+        [Action::Open {
+            peer: a,
+            eager: true
+        }]
+    );
 }
 
 /// A scheduler that asked these nodes.

@@ -28,8 +28,8 @@ impl Scheduler {
         let mut silent = Vec::new();
         for (peer, node) in &self.nodes {
             match &node.state {
-                State::Asked { since, .. } if now >= *since + HINTS_WITHIN => {
-                    silent.push((*peer, true, false));
+                State::Asked { since, opened, .. } if now >= *since + HINTS_WITHIN => {
+                    silent.push((*peer, *opened, false));
                 }
                 State::Ready(ready) => {
                     let spare = able.iter().any(|other| other != peer);
@@ -166,6 +166,7 @@ impl Scheduler {
             node.state = State::Asked {
                 since: now,
                 eager: sends,
+                opened: false,
             };
             eager = false;
         }
