@@ -29,6 +29,12 @@ const HEDGE_AFTER: Duration = Duration::from_millis(500);
 /// After how long without a byte one turns to another node, if there is any.
 const SLOW: Duration = Duration::from_secs(1);
 
+/// So many bytes of a body without manifest are something; fewer in that time are as none.
+const ENOUGH: usize = 64 * 1024;
+
+/// How long one that offers waits for those that come first.
+const COMES_FIRST: Duration = Duration::from_millis(500);
+
 /// After how long without a byte that was promised a node is given up.
 const GIVE_UP: Duration = Duration::from_secs(10);
 
@@ -90,6 +96,10 @@ struct Node {
     slowness: u32,
     /// How often it told hints that proved false.
     misled: u32,
+    /// When it was asked last.
+    asked: Option<Instant>,
+    /// Whether it ever told its hints.
+    offered: bool,
     /// How long it may be silent while there are others. It doubles each time, so that a network of
     /// slow nodes comes to its end too.
     patience: Duration,
@@ -120,8 +130,12 @@ struct Ready {
     eager: bool,
     /// What it was asked for, and when that was to be expected.
     in_flight: BTreeMap<u32, Instant>,
-    /// When something came last, or it was first asked for something after a while.
+    /// When enough came last, or it was first asked for something after a while.
     heard: Instant,
+    /// What came since then of a body without manifest.
+    lately: usize,
+    /// When it told its hints.
+    since: Instant,
 }
 
 #[derive(Debug)]
@@ -156,6 +170,8 @@ impl Scheduler {
                 rest: SHORTEST_REST,
                 slowness: 0,
                 misled: 0,
+                asked: None,
+                offered: false,
                 patience: SLOW,
             });
             node.rank = rank;
@@ -200,6 +216,7 @@ impl Scheduler {
             false => Vec::new(),
         };
         node.rest = SHORTEST_REST;
+        node.offered = true;
         node.state = State::Ready(Ready {
             hints,
             has_manifest,
@@ -207,6 +224,8 @@ impl Scheduler {
             eager,
             in_flight: sent.into_iter().map(|chunk| (chunk, now)).collect(),
             heard: now,
+            lately: 0,
+            since: now,
         });
     }
 
@@ -220,16 +239,26 @@ impl Scheduler {
     }
 
     /// A true chunk came, or a piece of a body without manifest, from the node that gives it.
-    pub(crate) fn came(&mut self, peer: &PeerId, chunk: u32, now: Instant) {
+    pub(crate) fn came(&mut self, peer: &PeerId, chunk: u32, bytes: usize, now: Instant) {
+        let has_chunks = self.source().is_none();
+        let mut is_enough = true;
         if let Some(node) = self.nodes.get_mut(peer)
             && let State::Ready(ready) = &mut node.state
         {
-            ready.heard = now;
             ready.in_flight.remove(&chunk);
-            node.slowness = 0;
+            ready.lately += bytes;
+            // A chunk is as long as it is; how short a piece is its sender chooses.
+            is_enough = has_chunks || ready.lately >= ENOUGH;
+            if is_enough {
+                ready.heard = now;
+                ready.lately = 0;
+                node.slowness = 0;
+            }
         }
         if let Some(body) = &mut self.body {
-            body.progress = now;
+            if is_enough {
+                body.progress = now;
+            }
             if body.whole_from.is_none() {
                 body.done.insert(chunk);
             }

@@ -120,7 +120,7 @@ impl<N: Network> Fetch<'_, N> {
         if following.manifest.is_none() {
             let put = self.guard.making().with(|body| body.put_next(at, bytes));
             put.unwrap_or(Ok(()))?;
-            self.scheduler.came(peer, 0, now);
+            self.scheduler.came(peer, 0, bytes.len(), now);
             return Ok(());
         }
         if at % CHUNK != 0 {
@@ -131,7 +131,7 @@ impl<N: Network> Fetch<'_, N> {
             .guard
             .making()
             .with(|body| body.put_chunk(chunk, bytes));
-        self.scheduler.came(peer, chunk, now);
+        self.scheduler.came(peer, chunk, bytes.len(), now);
         if let Some(Err(error)) = put {
             self.disprove(error);
         }

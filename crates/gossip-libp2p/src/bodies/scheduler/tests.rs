@@ -200,7 +200,7 @@ impl World {
             if !self.done.insert(chunk) {
                 self.twice += CHUNK_SIZE;
             }
-            self.scheduler.came(&peer, chunk, self.now);
+            self.scheduler.came(&peer, chunk, CHUNK_SIZE, self.now);
         }
         if self.done.len() < self.chunks as usize {
             return false;
@@ -338,10 +338,84 @@ fn what_this_node_waits_for_itself_is_held_against_nobody() {
     assert_eq!(
         again,
         [Action::Open {
-            peer: a,
+            peer: b,
             eager: true
         }]
     );
+}
+
+#[test]
+fn who_trickles_is_as_slow_as_who_is_silent() {
+    for (bytes, is_left) in [(ENOUGH / 20, true), (ENOUGH / 5, false)] {
+        let ([a, b], mut now) = (two(), Instant::now());
+        let mut scheduler = asked(&[a, b], now);
+        scheduler.offered(&a, hints(1), false, Bits::all(3), now);
+        let begun = scheduler.next(now);
+        assert!(begun.contains(&Action::Begin { peer: a }), "{begun:?}");
+        let mut actions = Vec::new();
+        for _ in 0..20 {
+            now += SECOND / 10;
+            scheduler.came(&a, 0, bytes, now);
+            actions.extend(scheduler.next(now));
+        }
+        assert_eq!(actions.contains(&Action::Abandon), is_left, "{actions:?}");
+        let close = Action::Close { peer: a };
+        assert_eq!(actions.contains(&close), is_left, "{actions:?}");
+    }
+}
+
+#[test]
+fn of_a_long_body_that_nobody_gives_nothing_is_kept() {
+    let ([a, _], now) = (two(), Instant::now());
+    let mut scheduler = asked(&[a], now);
+    scheduler.offered(&a, hints(1), true, Bits::none(6), now);
+    scheduler.next(now);
+    assert!(scheduler.body.is_some());
+    scheduler.ended(&a, Ended::ForGood, now);
+    let later = scheduler.next(now + SLOW * 3);
+    assert_eq!(later, [Action::Abandon]);
+}
+
+#[test]
+fn who_has_it_is_not_kept_out_by_those_that_have_nothing_yet() {
+    let now = Instant::now();
+    let peers: Vec<PeerId> = (1..=12)
+        .map(|n| Keypair::from_seed([n; 32]).peer_id())
+        .collect();
+    let (holder, others) = peers.split_last().unwrap();
+    // It stopped once in the middle.
+    let mut scheduler = asked(&[*holder], now);
+    scheduler.offered(holder, hints(1), false, Bits::all(3), now);
+    scheduler.next(now);
+    scheduler.nodes(&[others, &[*holder]].concat(), now);
+    let mut now = now + SLOW;
+    let actions = scheduler.next(now);
+    assert!(actions.contains(&Action::Abandon), "{actions:?}");
+    // From here on four of the others keep this node waiting at any time.
+    let (mut opened, mut begun) = (None, None);
+    for _ in 0..200 {
+        now += STEP;
+        for action in scheduler.next(now) {
+            match action {
+                Action::Open { peer, .. } if peer == *holder => {
+                    opened = opened.or(Some(now));
+                    scheduler.offered(holder, hints(1), false, Bits::all(3), now);
+                }
+                Action::Begin { .. } => begun = begun.or(Some(now)),
+                _ => {}
+            }
+        }
+        let asked = scheduler.nodes.iter().filter(|(_, node)| {
+            let late = now - SECOND * 4 / 5;
+            matches!(node.state, State::Asked { since, .. } if since <= late)
+        });
+        let not_yet: Vec<PeerId> = asked.map(|(peer, _)| *peer).collect();
+        for peer in not_yet {
+            scheduler.ended(&peer, Ended::Later, now);
+        }
+    }
+    let (opened, begun) = (opened.unwrap(), begun.unwrap());
+    assert!(begun - opened <= COMES_FIRST + STEP, "{:?}", begun - opened);
 }
 
 /// A scheduler that asked these nodes.
