@@ -382,6 +382,12 @@ impl Held {
         &self.data
     }
 
+    /// Whether the hints by which it came, or that were made for it, say the same as these.
+    pub(crate) fn is_by(&self, hints: &Hints) -> bool {
+        let own = self.hints.get();
+        own.is_some_and(|own| own.agree_with(hints))
+    }
+
     /// The block with the header and the signatures of this announcement.
     pub(crate) fn block_of(&self, announcement: &Block) -> Option<Block> {
         if self.block.signatures_slot() == announcement.signatures_slot() {

@@ -32,8 +32,10 @@ use tokio_util::{
 };
 
 use super::{
+    assembly::Assembly,
     fetch::Network,
     hints::{CHUNK, WHOLE},
+    making::Making,
     shelf::{Begun, Found},
     *,
 };
@@ -700,6 +702,38 @@ async fn budgets_bound_what_is_promised_and_what_is_made() {
     assert_eq!(held.iter().filter(|held| **held).count(), 1);
     small.sweep(Instant::now() + 10 * SECOND, |_| Some(Height::new(9)));
     assert!(matches!(small.find(&body_id(&other)), Found::Nothing));
+}
+
+#[test]
+fn nothing_is_given_by_hints_other_than_those_that_were_offered() {
+    let (block, key) = (block(6 * MIB), Keypair::from_seed([1; 32]));
+    let data = block.data_bytes().unwrap();
+    let hints = Hints::make(&body_id(&block), &data, &key);
+    let others = Hints::make(&body_id(&block), &vec![7; data.len()], &key);
+    let (making, mut out) = (Making::default(), Vec::new());
+    let assembly =
+        |hints: &Hints| Assembly::new(&block.without_data(), hints.clone(), <_>::default());
+    making.assemble(assembly(&hints));
+    let second = &data[CHUNK..2 * CHUNK];
+    making
+        .with(|body| body.put_chunk(1, second))
+        .unwrap()
+        .unwrap();
+    assert!(making.copy(&hints, CHUNK, 100, &mut out));
+    assert_eq!(out, second[..100]);
+    // Neither what did not come, nor what was offered otherwise.
+    assert!(!making.copy(&hints, 0, 100, &mut out));
+    assert!(!making.copy(&others, CHUNK, 100, &mut out));
+    // It begins anew by the same hints, and by others.
+    making.assemble(assembly(&hints));
+    assert!(!making.copy(&hints, CHUNK, 100, &mut out));
+    making.assemble(assembly(&others));
+    let filled = [7; CHUNK];
+    making
+        .with(|body| body.put_chunk(1, &filled))
+        .unwrap()
+        .unwrap();
+    assert!(!making.copy(&hints, CHUNK, 100, &mut out));
 }
 
 #[tokio::test]

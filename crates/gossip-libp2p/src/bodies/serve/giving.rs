@@ -113,7 +113,7 @@ impl Server<'_> {
             Givable::Chunks(hints, have) if hints.id() == giving.hints.id() => have,
             Givable::Whole => match making.held() {
                 // What was told before may have been false.
-                Some(held) if held.data().len() == giving.hints.size as usize => {
+                Some(held) if held.is_by(&giving.hints) => {
                     giving.source = Source::Held(held);
                     Bits::all(giving.hints.chunks())
                 }
@@ -152,7 +152,7 @@ impl Server<'_> {
         let Some((at, length)) = giving.hints.place(promised.chunk) else {
             return Ok(true);
         };
-        self.piece(writer, &giving.source, at, length).await
+        self.piece(writer, giving, at, length).await
     }
 
     /// Sends a body without manifest, and says that this was all.
@@ -166,7 +166,7 @@ impl Server<'_> {
         };
         for at in (0..size).step_by(PIECE) {
             let length = PIECE.min(size - at);
-            if !self.piece(writer, &giving.source, at, length).await? {
+            if !self.piece(writer, giving, at, length).await? {
                 return end(writer, DeliverStatus::Unavailable, self.patience).await;
             }
         }
@@ -176,13 +176,13 @@ impl Server<'_> {
     async fn piece<W: AsyncWrite + Unpin>(
         &self,
         writer: &mut W,
-        source: &Source,
+        giving: &Giving,
         at: usize,
         length: usize,
     ) -> Result<bool, FrameError> {
         let patience = self.patience;
         let place = u32::try_from(at).unwrap_or(u32::MAX).to_be_bytes();
-        match source {
+        match &giving.source {
             Source::Held(held) => {
                 let Some(data) = held.data().get(at..at + length) else {
                     return Ok(false);
@@ -191,10 +191,17 @@ impl Server<'_> {
             }
             Source::Making(making) => {
                 let mut part = Vec::with_capacity(PART);
-                write_head(writer, frames::BODY_PIECE, PIECE_HEAD + length, patience).await?;
-                write_part(writer, &place, patience).await?;
                 for from in (at..at + length).step_by(PART) {
-                    if !making.copy(from, PART.min(at + length - from), &mut part) {
+                    let left = PART.min(at + length - from);
+                    let is_here = making.copy(&giving.hints, from, left, &mut part);
+                    if from == at {
+                        if !is_here {
+                            return Ok(false);
+                        }
+                        let length = PIECE_HEAD + length;
+                        write_head(writer, frames::BODY_PIECE, length, patience).await?;
+                        write_part(writer, &place, patience).await?;
+                    } else if !is_here {
                         // A frame that was begun cannot be taken back.
                         return Err(std::io::Error::from(std::io::ErrorKind::Interrupted).into());
                     }
