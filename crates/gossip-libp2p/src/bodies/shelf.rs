@@ -11,6 +11,7 @@ use std::{
 use block_api::{Block, BlockReader, DataHashing, Height, ReadError, ReadLimits};
 use bytes::Bytes;
 use futures::FutureExt as _;
+use libp2p::PeerId;
 use tokio::{
     sync::{OnceCell, OwnedSemaphorePermit, Semaphore, watch},
     task::spawn_blocking,
@@ -32,6 +33,10 @@ const RECENT_BYTES: usize = 16 * 1024 * 1024;
 /// What bodies take of the room for them is counted in units of so many bytes.
 const UNIT: usize = 1024;
 
+/// What blocks of the store take of the room that there is for them, on top of that for bodies, is
+/// at most one part in so many of that; and those read for one peer half of it.
+const STORE_SHARE: usize = 4;
+
 /// The bodies of all channels of a node.
 #[derive(Debug)]
 pub(crate) struct Bodies {
@@ -40,6 +45,10 @@ pub(crate) struct Bodies {
     /// Grows whenever a body begins to come, came, or was given up.
     changed: watch::Sender<u64>,
     room: Arc<Semaphore>,
+    /// For blocks of the store that are given to somebody.
+    store_room: Arc<Semaphore>,
+    loans: Arc<Mutex<BTreeMap<PeerId, u32>>>,
+    store_units: u32,
     /// One block at a time is read from the stores.
     loading: tokio::sync::Mutex<()>,
     pub(crate) hedges: Arc<Hedges>,
@@ -53,6 +62,17 @@ pub(crate) struct Held {
     hints: OnceCell<Hints>,
     /// What it takes of the room; nothing where somebody else keeps it anyhow.
     _room: Option<OwnedSemaphorePermit>,
+    /// The same of a block of the store.
+    _loan: Option<Loan>,
+}
+
+/// What a block of the store takes of the room for them, for the peer that asked for it first.
+#[derive(Debug)]
+struct Loan {
+    peer: PeerId,
+    units: u32,
+    loans: Arc<Mutex<BTreeMap<PeerId, u32>>>,
+    _room: OwnedSemaphorePermit,
 }
 
 /// A call to fetch a body.
@@ -109,11 +129,16 @@ impl Bodies {
     /// With room for so many bytes.
     pub(crate) fn new(key: Keypair, max_bytes: usize) -> Arc<Self> {
         let room = (max_bytes / UNIT).min(Semaphore::MAX_PERMITS);
+        // A block that is longer takes all of it.
+        let store_units = units(max_bytes / STORE_SHARE);
         Arc::new(Self {
             key,
             state: Mutex::default(),
             changed: watch::Sender::new(0),
             room: Arc::new(Semaphore::new(room)),
+            store_room: Arc::new(Semaphore::new(store_units as usize)),
+            loans: Arc::default(),
+            store_units,
             loading: tokio::sync::Mutex::default(),
             hedges: Arc::default(),
         })
@@ -171,7 +196,7 @@ impl Bodies {
         self.insert(id, Arc::new(Held::new(block.clone(), data, Some(room))));
     }
 
-    /// Reads a block from the store, once for all who want it at that time.
+    /// Reads a block from the store for a peer, once for all who want it at that time.
     ///
     /// # Errors
     ///
@@ -181,6 +206,7 @@ impl Bodies {
         &self,
         id: &BodyId,
         reader: &dyn BlockReader,
+        peer: PeerId,
     ) -> Result<Arc<Held>, NotLoaded> {
         let _one = self.loading.lock().await;
         if let Some(held) = self.state().held(id) {
@@ -197,10 +223,31 @@ impl Bodies {
             return Err(NotLoaded::NotThere);
         }
         let data = block.data_bytes().ok_or(NotLoaded::NotThere)?;
-        let room = self.try_room(data.len()).ok_or(NotLoaded::NotNow)?;
-        let held = Arc::new(Held::new(block, data, Some(room)));
+        let loan = self.lend(peer, data.len()).ok_or(NotLoaded::NotNow)?;
+        let held = Arc::new(Held {
+            _loan: Some(loan),
+            ..Held::new(block, data, None)
+        });
         self.state().know(*id, &held);
         Ok(held)
+    }
+
+    /// Room for a block of the store. Whoever has none lent may have one of any length.
+    fn lend(&self, peer: PeerId, bytes: usize) -> Option<Loan> {
+        let units = units(bytes).min(self.store_units);
+        let mut loans = self.loans.lock().unwrap_or_else(PoisonError::into_inner);
+        let lent = loans.get(&peer).copied().unwrap_or_default();
+        if lent > 0 && lent.saturating_add(units) > self.store_units / 2 {
+            return None;
+        }
+        let room = self.store_room.clone().try_acquire_many_owned(units).ok()?;
+        loans.insert(peer, lent + units);
+        Some(Loan {
+            peer,
+            units,
+            loans: self.loans.clone(),
+            _room: room,
+        })
     }
 
     /// By which rule the data of a channel is hashed.
@@ -375,6 +422,7 @@ impl Held {
             data,
             hints: OnceCell::new(),
             _room: room,
+            _loan: None,
         }
     }
 
@@ -395,6 +443,17 @@ impl Held {
         }
         let (head, tail) = announcement.around_data(self.data.len());
         Block::parse([head.as_slice(), &self.data, &tail].concat().into()).ok()
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        let mut loans = self.loans.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = loans.get(&self.peer).map(|lent| lent - self.units);
+        match left {
+            Some(left) if left > 0 => drop(loans.insert(self.peer, left)),
+            Some(_) | None => drop(loans.remove(&self.peer)),
+        }
     }
 }
 

@@ -546,6 +546,13 @@ async fn who_trickles_holds_nothing_up() {
 
 /// What a node answers to a question, and after how long.
 async fn answer(node: &Arc<Node>, from: &PeerId, block: &Block) -> (Frame, Duration) {
+    let began = Instant::now();
+    let (_, frame) = ask(node, from, block).await;
+    (frame, began.elapsed())
+}
+
+/// A question to a node, and what it answers first.
+async fn ask(node: &Arc<Node>, from: &PeerId, block: &Block) -> (Pipe, Frame) {
     let (here, there) = duplex(1 << 16);
     let (mut here, serving) = (here.compat(), node.clone());
     let (tasks, from) = (TaskTracker::new(), *from);
@@ -556,13 +563,49 @@ async fn answer(node: &Arc<Node>, from: &PeerId, block: &Block) -> (Frame, Durat
         first: 0,
         count: 0,
     };
-    let began = Instant::now();
     write_frame(&mut here, frames::BODY_ASK, &[&ask.encode()], SECOND)
         .await
         .unwrap();
     flush(&mut here, SECOND).await.unwrap();
     let frame = read_frame(&mut here, 1 << 20, PATIENCE).await.unwrap();
-    (frame.unwrap(), began.elapsed())
+    (here, frame.unwrap())
+}
+
+/// A peer that asks for blocks and takes nothing has a share of the room, and not for long.
+#[tokio::test(start_paused = true)]
+async fn who_takes_nothing_leaves_room_for_others() {
+    let (_, nodes) = World::of(3);
+    let (mut chain, _) = TestChain::of_blocks("ch", 2, 10);
+    let blocks = [(); 3].map(|()| chain.data(WHOLE - 100));
+    nodes[0].stores(&blocks.each_ref());
+    let (slow, other) = (nodes[1].id(), nodes[2].id());
+    let mut open = Vec::new();
+    for block in &blocks[..2] {
+        let (pipe, frame) = ask(&nodes[0], &slow, block).await;
+        assert_eq!(frame.kind, frames::BODY_OFFER);
+        open.push(pipe);
+    }
+    let (refused, _) = answer(&nodes[0], &slow, &blocks[2]).await;
+    assert_eq!(parse_end(&refused.payload), Ok(DeliverStatus::Unavailable));
+    let (given, _) = answer(&nodes[0], &other, &blocks[2]).await;
+    assert_eq!(given.kind, frames::BODY_OFFER);
+    // What nobody understands is no sign that anything is wanted.
+    for _ in 0..4 {
+        for pipe in &mut open {
+            let _ = write_frame(pipe, 19, &[b"later"], SECOND).await;
+        }
+        sleep(SECOND).await;
+    }
+    for mut pipe in open {
+        let frame = read_frame(&mut pipe, 1 << 20, PATIENCE).await.unwrap();
+        assert_eq!(frame.unwrap().kind, frames::END);
+    }
+    for block in &blocks {
+        assert!(matches!(
+            nodes[0].bodies.find(&body_id(block)),
+            Found::Nothing
+        ));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -615,20 +658,22 @@ async fn what_cannot_be_read_now_is_not_said_to_be_missing() {
     let (asked, other) = (&nodes[0], nodes[1].id());
     let block = block(2 * MIB);
     asked.stores(&[&block]);
-    let room = asked.bodies.begin(BodyId {
-        number: BlockNumber::new(99),
-        ..body_id(&block)
+    // Another peer is given as much of the store as there is room for.
+    let (mut chain, _) = TestChain::of_blocks("ch", 2, 10);
+    let (one, other_one) = (chain.data(2 * MIB), chain.data(2 * MIB));
+    let small = Arc::new(Node {
+        bodies: Bodies::new(asked.key.clone(), 4 * MIB),
+        ..Node::new(4)
     });
-    let Begun::Mine(guard) = room else {
-        panic!("nobody else brings it");
-    };
-    let all = guard.room(63 * MIB).await;
-    let (frame, _) = answer(asked, &other, &block).await;
+    small.stores(&[&one, &other_one]);
+    let (pipe, frame) = ask(&small, &nodes[1].id(), &one).await;
+    assert_eq!(frame.kind, frames::BODY_OFFER);
+    let (frame, _) = answer(&small, &asked.id(), &other_one).await;
     assert_eq!(
         (frame.kind, parse_end(&frame.payload)),
         (frames::END, Ok(DeliverStatus::Unavailable))
     );
-    drop(all);
+    drop(pipe);
     let (frame, _) = answer(asked, &other, &block).await;
     assert_eq!(frame.kind, frames::BODY_OFFER);
     let broken = Library::from([(TOPIC, Arc::new(Broken) as Arc<dyn BlockReader>)]);

@@ -3,9 +3,12 @@
 
 use block_api::DeliverStatus;
 use futures::{AsyncWrite, StreamExt as _, stream};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, sleep_until},
+};
 
-use super::{Giving, PART, PIECE, Promised, Server, Source};
+use super::{Giving, PART, PIECE, Promised, Server, Source, UNWANTED};
 use crate::{
     bodies::{Bits, making::Givable},
     frames::{self, Frame, FrameError, flush, write_frame, write_head, write_part},
@@ -27,6 +30,7 @@ impl Server<'_> {
     {
         tokio::pin!(questions);
         let mut want = Some(first);
+        let mut wanted = Instant::now();
         loop {
             if let Some(want) = want.take() {
                 if want.all && giving.hints.manifest.is_none() {
@@ -41,6 +45,15 @@ impl Server<'_> {
             }
             flush(writer, self.patience).await?;
             let has_next = giving.next().is_some();
+            if !giving.promised.is_empty() {
+                wanted = Instant::now();
+            }
+            // Whatever else it says: it comes again for what it wants.
+            let until = wanted
+                + match giving.source {
+                    Source::Held(_) => UNWANTED.min(self.patience),
+                    Source::Making(_) => self.patience,
+                };
             tokio::select! {
                 biased;
                 question = questions.next() => match question {
@@ -65,6 +78,10 @@ impl Server<'_> {
                     if !self.give_next(writer, giving).await? {
                         return end(writer, DeliverStatus::Unavailable, self.patience).await;
                     }
+                    wanted = Instant::now();
+                }
+                () = sleep_until(until), if giving.promised.is_empty() => {
+                    return end(writer, DeliverStatus::Unavailable, self.patience).await;
                 }
                 changed = giving.changes.changed(), if matches!(giving.source, Source::Making(_)) => {
                     // Whoever makes it is gone; what there is of it shows below.
