@@ -271,11 +271,16 @@ impl<'a, N: Network> Fetch<'a, N> {
         };
         let (network, answers) = (self.fetcher.network.clone(), self.answers.clone());
         let patience = self.fetcher.config.idle_timeout;
+        let permit = self.fetcher.bodies.link(peer);
         let talked = async move {
             let answers = Answers {
                 peer,
                 serial,
                 to: answers,
+            };
+            // It is held until nothing more is said on the stream.
+            let Some(_permit) = permit else {
+                return answers.tell(Heard::End(DeliverStatus::Unavailable)).await;
             };
             match network.open(peer).await {
                 Ok(stream) => {

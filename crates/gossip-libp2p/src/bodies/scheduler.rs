@@ -68,8 +68,10 @@ pub(crate) enum Action {
 /// Why a node gives nothing more on its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// It does not have it yet, or has no room for the request, or the stream broke.
+    /// It does not have it yet, or the stream broke.
     Later,
+    /// It, or this node, has no room for the request.
+    Busy,
     /// It gave what is false, or does not speak the protocol.
     ForGood,
 }
@@ -286,6 +288,13 @@ impl Scheduler {
         }
         match why {
             Ended::Later => self.rest(peer, now),
+            Ended::Busy => {
+                // To ask again at once would make it busier.
+                if let Some(node) = self.nodes.get_mut(peer) {
+                    node.rest = LONGEST_REST;
+                }
+                self.rest(peer, now);
+            }
             Ended::ForGood => {
                 if let Some(node) = self.nodes.get_mut(peer) {
                     node.state = State::Out;

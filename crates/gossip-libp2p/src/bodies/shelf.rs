@@ -33,6 +33,10 @@ const RECENT_BYTES: usize = 16 * 1024 * 1024;
 /// What bodies take of the room for them is counted in units of so many bytes.
 const UNIT: usize = 1024;
 
+/// How many bodies one peer is asked for at a time: far fewer than it may refuse, or hold against
+/// this node.
+const LINKS: usize = 32;
+
 /// What blocks of the store take of the room that there is for them, on top of that for bodies, is
 /// at most one part in so many of that; and those read for one peer half of it.
 const STORE_SHARE: usize = 4;
@@ -115,6 +119,8 @@ struct State {
     recent: BTreeMap<BodyId, Recent>,
     /// Every body that somebody still works with.
     known: BTreeMap<BodyId, Weak<Held>>,
+    /// How many streams for bodies may be opened to each peer, where there are any.
+    links: BTreeMap<PeerId, Arc<Semaphore>>,
     /// By which rule the data of a channel is hashed, where it is not the usual one.
     hashing: BTreeMap<TopicId, DataHashing>,
 }
@@ -179,6 +185,17 @@ impl Bodies {
     /// To hear of changes.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+
+    /// The right to ask a peer for one body more; `None` while it is asked for enough.
+    pub(crate) fn link(&self, peer: PeerId) -> Option<OwnedSemaphorePermit> {
+        let mut state = self.state();
+        state
+            .links
+            .retain(|_, links| links.available_permits() < LINKS);
+        let links = state.links.entry(peer);
+        let links = links.or_insert_with(|| Arc::new(Semaphore::new(LINKS)));
+        links.clone().try_acquire_owned().ok()
     }
 
     /// Keeps a block that others are about to pull.

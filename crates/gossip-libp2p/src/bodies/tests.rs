@@ -781,6 +781,17 @@ fn nothing_is_given_by_hints_other_than_those_that_were_offered() {
     assert!(!making.copy(&hints, CHUNK, 100, &mut out));
 }
 
+#[test]
+fn one_peer_is_asked_for_so_many_bodies_at_a_time() {
+    let bodies = Bodies::new(Keypair::from_seed([1; 32]), MIB);
+    let [peer, other] = [2, 3].map(|n| Keypair::from_seed([n; 32]).peer_id());
+    let mut links: Vec<_> = (0..32).map(|_| bodies.link(peer).unwrap()).collect();
+    assert!(bodies.link(peer).is_none());
+    assert!(bodies.link(other).is_some());
+    drop(links.pop());
+    assert!(bodies.link(peer).is_some());
+}
+
 #[tokio::test]
 async fn who_waits_for_room_keeps_its_place() {
     let bodies = Bodies::new(Keypair::from_seed([1; 32]), 4 * MIB);

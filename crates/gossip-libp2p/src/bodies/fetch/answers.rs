@@ -71,11 +71,11 @@ impl<N: Network> Fetch<'_, N> {
                         self.too_large = self.too_large.or(Some(self.max_size() + 1));
                         Ended::ForGood
                     }
+                    DeliverStatus::Unavailable => Ended::Busy,
                     DeliverStatus::Success
                     | DeliverStatus::BadRequest
                     | DeliverStatus::InternalError
                     | DeliverStatus::NotImplemented
-                    | DeliverStatus::Unavailable
                     | DeliverStatus::Other(_)
                     | _ => Ended::Later,
                 };

@@ -418,6 +418,17 @@ fn who_has_it_is_not_kept_out_by_those_that_have_nothing_yet() {
     assert!(begun - opened <= COMES_FIRST + STEP, "{:?}", begun - opened);
 }
 
+#[test]
+fn who_has_no_room_is_left_alone_for_longer() {
+    let ([a, _], now) = (two(), Instant::now());
+    for (why, rest) in [(Ended::Later, SHORTEST_REST), (Ended::Busy, LONGEST_REST)] {
+        let mut scheduler = asked(&[a], now);
+        scheduler.ended(&a, why, now);
+        assert!(scheduler.next(now + rest - STEP / 10).is_empty());
+        assert_eq!(scheduler.next(now + rest).len(), 1);
+    }
+}
+
 /// A scheduler that asked these nodes.
 fn asked(peers: &[PeerId], now: Instant) -> Scheduler {
     let mut scheduler = Scheduler::new(0, Arc::default(), now);
