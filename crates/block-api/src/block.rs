@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A block as the bytes that came, and where its parts stand in them.
 
+mod entries;
 mod envelope;
 mod forms;
 
@@ -8,6 +9,7 @@ use std::{fmt, ops::Range};
 
 use bytes::Bytes;
 
+pub use self::entries::{EnvelopeError, NotWellFormed, check_envelope};
 use self::{
     envelope::ChannelHeader,
     forms::{header_field, metadata_field},

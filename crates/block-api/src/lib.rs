@@ -19,8 +19,8 @@ pub mod wire;
 
 pub use self::{
     block::{
-        Block, BlockHeader, DataEntries, MetadataSlots, ParseBlockError, RelayBytes,
-        SIGNATURES_SLOT, SLOT_COUNT,
+        Block, BlockHeader, DataEntries, EnvelopeError, MetadataSlots, NotWellFormed,
+        ParseBlockError, RelayBytes, SIGNATURES_SLOT, SLOT_COUNT, check_envelope,
     },
     channel::{ChannelId, InvalidChannelId},
     clock::{Clock, FixedClock, SystemClock},

@@ -32,7 +32,7 @@ pub use self::{
     own_msp::OwnMsp,
     policy::{PolicyError, SignedData},
     verifier::{
-        BlockError, ChainWalk, ChannelVerifier, EnvelopeError, SignatureReport, SignerInfo,
-        SignerKind, verify_chain_step,
+        BlockError, ChainWalk, ChannelVerifier, SignatureReport, SignerInfo, SignerKind,
+        verify_chain_step,
     },
 };

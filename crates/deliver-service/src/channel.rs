@@ -65,6 +65,7 @@ impl Channel {
         config: &Config,
         node: NodeId,
         budget: &Arc<Budget>,
+        failing: &Arc<Failing>,
         parts: ChannelParts,
         membership: Membership,
     ) -> Self {
@@ -88,7 +89,7 @@ impl Channel {
             supervision: Supervision::default(),
             awaiting: WaitingRoom::new(config.candidates_at_work),
             evidence,
-            failing: Failing::default(),
+            failing: failing.clone(),
             blamed: Blamed::default(),
             dropped: Notify::new(),
             pulls: AtomicBool::new(false),

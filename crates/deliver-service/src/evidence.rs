@@ -244,15 +244,16 @@ async fn examine(intake: &Intake, suspect: Suspect) {
     // Before the store is read: anybody may make a header up.
     match intake.judge_header(other.clone(), Standing::Linked).await {
         Ok(Verdict::Accepted(_)) => {}
-        Ok(_) => {
+        Ok(Verdict::Rejected(rejection)) => {
             debug!(channel = %intake.channel, block.number = %number, "a block that differs from the stored one is not signed");
             evidence.refused().add(&other);
             if let Some(Giver::Peer(node)) = &giver {
-                intake.failing.refused(node, Instant::now());
+                intake.failing.rejected(node, &rejection, Instant::now());
             }
             return;
         }
-        Err(_) => return,
+        // It was not judged, for which nobody is to blame.
+        Ok(Verdict::AwaitsConfig(_) | Verdict::AwaitsLink) | Err(_) => return,
     }
     let Ok(read) = intake.store.read(number, ReadLimits::one()).await else {
         // It was pruned, or cannot be read: the store says so to whoever needs it.

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use block_api::NodeId;
+use block_api::{NodeId, Rejection};
 use tokio::time::Instant;
 
 /// How many a node may cause at once.
@@ -18,7 +18,7 @@ const EACH: Duration = Duration::from_millis(500);
 /// at one time than are connected.
 const NODES: usize = 1024;
 
-/// What the nodes of a channel have used up. A node whose blocks are good never notices it: only a
+/// What the nodes have used up, in all channels together. A node whose blocks are good never notices it: only a
 /// refusal costs anything.
 #[derive(Debug, Default)]
 pub(crate) struct Failing {
@@ -49,6 +49,13 @@ impl Failing {
             if let Some(least) = least.map(|(node, _)| node.clone()) {
                 all.remove(&least);
             }
+        }
+    }
+
+    /// The same, but for what it may have passed on in good faith: that costs it nothing.
+    pub(crate) fn rejected(&self, node: &NodeId, rejection: &Rejection, now: Instant) {
+        if !rejection.may_be_in_good_faith() {
+            self.refused(node, now);
         }
     }
 

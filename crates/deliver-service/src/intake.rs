@@ -55,7 +55,7 @@ pub(crate) struct Intake {
     pub(crate) awaiting: WaitingRoom,
     pub(crate) evidence: Evidence,
     /// What each node made this one refuse.
-    pub(crate) failing: Failing,
+    pub(crate) failing: Arc<Failing>,
     /// Nodes of whose ranges a block was not of this chain.
     pub(crate) blamed: Blamed,
     /// Told when a block that was due is dropped: where it was, there is a hole.

@@ -17,7 +17,7 @@ use tokio::sync::RwLock;
 use crate::{
     ChannelStats, Config, ConfigError, Equivocation, Health, JoinError, Leadership, Missing,
     StartError, StopError, StorageFailure, Task, buffer::Budget, channel::Channel,
-    restore::restore_config,
+    failing::Failing, restore::restore_config,
 };
 
 /// Brings the blocks of the channels that were joined into their stores, and to gossip.
@@ -33,6 +33,8 @@ pub struct DeliverService {
 struct Inner {
     config: Config,
     budget: Arc<Budget>,
+    /// Of all channels, so that a node does not get more by being in more of them.
+    failing: Arc<Failing>,
     gossip: Arc<dyn Gossip>,
     /// Never held while something is waited for: no channel waits for another.
     channels: Mutex<Channels>,
@@ -112,6 +114,7 @@ impl DeliverService {
         Ok(Self {
             inner: Arc::new(Inner {
                 budget: Budget::new(config.total_buffer_bytes.get()),
+                failing: Arc::default(),
                 config,
                 gossip,
                 channels: Mutex::default(),
@@ -173,8 +176,15 @@ impl DeliverService {
             })
             .await?;
         let node = self.inner.gossip.node_id();
-        let (config, budget) = (&self.inner.config, &self.inner.budget);
-        Ok(Channel::start(config, node, budget, parts, membership))
+        let Inner {
+            config,
+            budget,
+            failing,
+            ..
+        } = &*self.inner;
+        Ok(Channel::start(
+            config, node, budget, failing, parts, membership,
+        ))
     }
 
     /// Leaves a channel: its pull loop and its intake end, what is due and waits is stored. Where the

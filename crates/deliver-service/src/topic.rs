@@ -222,10 +222,15 @@ async fn take_in(intake: Arc<Intake>, gossip: Arc<dyn GossipChannel>, candidate:
             match fetched {
                 Ok(Ok(Some(block))) => match intake.verify_ahead(&from_peer(&block), &from).await {
                     Ok(verified) => keep(&intake, verified, Origin::Pull),
-                    Err(error) => {
+                    Err(JudgeError::Verify(VerifyError::Rejected(rejection))) => {
                         intake.counters.rejected.add(1);
-                        intake.failing.refused(&from, Instant::now());
-                        info!(channel = %intake.channel, %from, %error, "the body of an announced block was refused");
+                        intake.failing.rejected(&from, &rejection, Instant::now());
+                        info!(channel = %intake.channel, %from, %rejection, "the body of an announced block was refused");
+                    }
+                    // It was not judged, for which nobody is to blame.
+                    Err(error) => {
+                        intake.counters.ignored.add(1);
+                        debug!(channel = %intake.channel, block.number = %number, %from, %error, "the body of an announced block was not judged");
                     }
                 },
                 Ok(Ok(None)) => {}

@@ -28,7 +28,8 @@ const ARRIVAL: Duration = Duration::from_secs(30);
 /// forgotten, and tries again.
 const ARRIVALS: usize = 256;
 
-/// How many nodes are judged at a time before they are let in; others wait.
+/// How many nodes are judged at a time before they are let in; others wait. Those that this node
+/// called, or has on its list, do not wait for those that nobody knows.
 const JUDGING: usize = 2;
 
 /// Who is let in beside the nodes that are listed by their ids.
@@ -49,6 +50,17 @@ pub(crate) enum Refused {
     NotListed(PeerId),
     #[error("node {peer} may read no channel of this node; the last one said: {reason}")]
     NoReader { peer: PeerId, reason: String },
+    #[error("the identity of node {peer} is {what}")]
+    Identity { peer: PeerId, what: Ambiguous },
+}
+
+/// An identity does not say whose it is, or says so twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Ambiguous {
+    #[error("no identity of an MSP")]
+    Malformed,
+    #[error("ambiguous: a field of it is there twice")]
+    Repeated,
 }
 
 /// The table of rights. Cloning gives another handle of the same one.
@@ -72,8 +84,10 @@ struct Inner {
     clock: Arc<dyn Clock>,
     others: Others,
     state: Mutex<State>,
-    /// Of those who are not in yet, so many are judged at a time.
+    /// Of those who are not in yet, so many are judged at a time: of those who called, and of those
+    /// who are wanted.
     judging: Semaphore,
+    judging_wanted: Semaphore,
 }
 
 #[derive(Default)]
@@ -112,6 +126,7 @@ impl Access {
             others,
             state: Mutex::new(state),
             judging: Semaphore::new(JUDGING),
+            judging_wanted: Semaphore::new(JUDGING),
         };
         Self {
             inner: Arc::new(inner),
@@ -126,6 +141,11 @@ impl Access {
     /// Whether a node may be let in, as far as its id says.
     pub(crate) fn may_come(&self, peer: &PeerId) -> bool {
         self.inner.others != Others::None || self.is_listed(peer)
+    }
+
+    /// Whether anybody can be let in: with no channel there is none by which to judge.
+    pub(crate) fn can_admit(&self) -> bool {
+        self.inner.others != Others::Members || !self.state().channels.is_empty()
     }
 
     /// Whether a connected node is of this organisation, by an identity that may read a channel.
@@ -219,12 +239,38 @@ impl Access {
     ///
     /// Nothing is kept of a node that does not wait for the answer.
     pub(crate) async fn admit(&self, peer: PeerId, proof: Proof) -> Result<(), Refused> {
+        let judging = match self.is_listed(&peer) {
+            true => &self.inner.judging_wanted,
+            false => &self.inner.judging,
+        };
+        self.admit_in(judging, peer, proof).await
+    }
+
+    /// The same for a node that this one called.
+    pub(crate) async fn admit_called(&self, peer: PeerId, proof: Proof) -> Result<(), Refused> {
+        self.admit_in(&self.inner.judging_wanted, peer, proof).await
+    }
+
+    async fn admit_in(
+        &self,
+        judging: &Semaphore,
+        peer: PeerId,
+        proof: Proof,
+    ) -> Result<(), Refused> {
         let (listed, channels) = {
             let state = self.state();
             (state.listed.contains(&peer), state.channels.clone())
         };
         if !listed && self.inner.others == Others::None {
             return Err(Refused::NotListed(peer));
+        }
+        match claim_of(&proof.identity) {
+            Err(what @ Ambiguous::Repeated) => return Err(Refused::Identity { peer, what }),
+            // Whom the list lets in needs no organisation.
+            Err(what) if !listed && self.inner.others == Others::Members => {
+                return Err(Refused::Identity { peer, what });
+            }
+            Ok(_) | Err(_) => {}
         }
         let mut known = Known {
             proof: Arc::new(proof),
@@ -233,7 +279,7 @@ impl Access {
             verdicts: BTreeMap::new(),
         };
         // Whoever comes may bring false proofs, and each costs a look of each channel.
-        let judging = self.inner.judging.acquire().await;
+        let judging = judging.acquire().await;
         let mut reason = "no channel was joined yet".to_owned();
         for (topic, channel) in channels {
             let verdict = self.judge(&*channel.readers, &known.proof);
@@ -396,16 +442,30 @@ impl fmt::Debug for Inner {
     }
 }
 
-/// The MSP id of a `msp.SerializedIdentity`.
+/// The MSP id of a `msp.SerializedIdentity`; `None` for bytes that name none, or two.
 pub(crate) fn msp_id(identity: &[u8]) -> Option<String> {
-    let named = Fields::new(identity).find_map(|field| match field {
-        Ok(field) if field.number == 1 => Some(field.value),
-        _ => None,
-    });
-    match named {
-        Some(Value::Bytes(name, _)) => Some(String::from_utf8_lossy(name).into_owned()),
-        _ => None,
+    claim_of(identity).ok()
+}
+
+/// What an identity says whose it is. Protobuf takes the last of two that stand for one field, so
+/// that who reads the first is told another story than who verifies: there must be one of each.
+fn claim_of(identity: &[u8]) -> Result<String, Ambiguous> {
+    let (mut organisation, mut has_credential) = (None, false);
+    for field in Fields::new(identity) {
+        let field = field.map_err(|_| Ambiguous::Malformed)?;
+        let is_second = match (field.number, field.value) {
+            (1, Value::Bytes(name, _)) => {
+                let name = str::from_utf8(name).map_err(|_| Ambiguous::Malformed)?;
+                organisation.replace(name.to_owned()).is_some()
+            }
+            (2, Value::Bytes(..)) => std::mem::replace(&mut has_credential, true),
+            _ => false,
+        };
+        if is_second {
+            return Err(Ambiguous::Repeated);
+        }
     }
+    organisation.ok_or(Ambiguous::Malformed)
 }
 
 #[cfg(test)]
@@ -432,6 +492,26 @@ mod tests {
     impl Clock for Hand {
         fn now(&self) -> SystemTime {
             *self.0.lock().unwrap()
+        }
+    }
+
+    /// Lets everybody read.
+    #[derive(Debug)]
+    struct Everybody;
+
+    impl Readers for Everybody {
+        fn may_read(
+            &self,
+            _: &[u8],
+            _: &[u8],
+            _: &[u8],
+            _: SystemTime,
+        ) -> Result<(), block_api::ReadersDenied> {
+            Ok(())
+        }
+
+        fn generation(&self) -> u64 {
+            0
         }
     }
 
@@ -534,6 +614,35 @@ mod tests {
         assert_eq!(rights(&access, 2), [false, false]);
     }
 
+    #[tokio::test]
+    async fn an_identity_names_one_organisation() {
+        let twice = |part: &[u8]| [&FIRST.serialized(), part].concat();
+        assert_eq!(msp_id(&FIRST.serialized()).as_deref(), Some("Org1MSP"));
+        // A field of another wire type is none of these two, for the verifier as well.
+        assert_eq!(msp_id(&twice(b"\x08\x01")).as_deref(), Some("Org1MSP"));
+        let other = twice(&SECOND.serialized());
+        let credential = twice(b"\x12\x01x");
+        let (cut, nameless) = (twice(b"\x0a\x07Org"), b"\x12\x01x".to_vec());
+        for identity in [other, credential, cut, nameless, b"\x0a\x01\xff".to_vec()] {
+            assert_eq!(msp_id(&identity), None, "{identity:?}");
+            let Fixture { access, .. } = fixture(Others::Members);
+            // Whatever the channels would say of it.
+            access.join(TOPICS[0], Arc::new(Everybody));
+            let proof = Proof {
+                identity: identity.into(),
+                ..proof(&FIRST)
+            };
+            let refused = access.admit(peer(1), proof).await;
+            assert!(matches!(refused, Err(Refused::Identity { .. })));
+        }
+        let Fixture { access, .. } = fixture(Others::All);
+        let twice = Proof {
+            identity: twice(&SECOND.serialized()).into(),
+            ..proof(&FIRST)
+        };
+        assert!(access.admit(peer(9), twice).await.is_err(), "not if listed");
+    }
+
     /// Covers: GOS-12, GCH-21, GCH-22, GCH-23
     #[tokio::test]
     async fn rights_change_with_the_configuration() {
@@ -575,6 +684,22 @@ mod tests {
         assert!(access.changed());
         assert_eq!(rights(&access, 1), [false, false]);
         assert!(!access.changed(), "it was looked at");
+    }
+
+    #[tokio::test]
+    async fn who_is_called_or_listed_does_not_wait_for_strangers() {
+        let Fixture { access, .. } = fixture(Others::Members);
+        assert!(access.can_admit());
+        let strangers = access.inner.judging.acquire_many(JUDGING as u32).await;
+        access.admit_called(peer(1), proof(&FIRST)).await.unwrap();
+        access.admit(peer(9), proof(&FIRST)).await.unwrap();
+        let called = access.admit(peer(2), proof(&FIRST));
+        assert!(futures::FutureExt::now_or_never(called).is_none());
+        drop(strangers);
+        for topic in TOPICS {
+            access.leave(topic);
+        }
+        assert!(!access.can_admit());
     }
 
     #[tokio::test(start_paused = true)]

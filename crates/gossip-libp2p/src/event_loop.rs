@@ -3,6 +3,7 @@
 
 mod conduct;
 mod discovery;
+mod early;
 mod messages;
 mod peers;
 mod start;
@@ -173,6 +174,8 @@ pub(crate) struct EventLoop {
     room: FuturesUnordered<BoxFuture<'static, Room>>,
     serving: Arc<Semaphore>,
     refusing: Arc<Semaphore>,
+    /// What the tips of statuses that came too early may take, in KiB.
+    early_tips: Arc<Semaphore>,
     /// Grows with each joining and each status.
     version: u64,
 }

@@ -50,8 +50,8 @@ const HEAD: usize = 5;
 /// How much is asked of the stream at once, and the size that a buffer begins with.
 const CHUNK: usize = 64 * 1024;
 
-/// A payload that comes slower than this, in bytes per second, is given up: a sender that trickles
-/// would hold the receiver for ever.
+/// What comes or is taken slower than this, in bytes per second, is given up: one side that trickles
+/// would hold the other one for ever.
 const SLOWEST: u64 = 16 * 1024;
 
 /// One frame.
@@ -70,6 +70,14 @@ pub(crate) struct Patience {
     pub(crate) next: Duration,
 }
 
+/// How long a writer waits, over all frames of a stream: whoever takes more gains time, and nobody
+/// more of it than there was in the beginning.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    patience: Duration,
+    left: Duration,
+}
+
 /// A frame did not come or go.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FrameError {
@@ -77,7 +85,7 @@ pub(crate) enum FrameError {
     NothingCame { after: Duration },
     #[error("a frame did not come whole: nothing, or too little, came for {} ms", after.as_millis())]
     Stalled { after: Duration },
-    #[error("the other side took nothing for {} ms", after.as_millis())]
+    #[error("the other side took nothing, or too little, for {} ms", after.as_millis())]
     NotTaken { after: Duration },
     #[error("a frame claims {claimed} bytes, the limit is {limit}")]
     TooLong { claimed: usize, limit: usize },
@@ -111,6 +119,21 @@ impl FrameError {
             }
             Self::Unsupported | Self::Io(_) => None,
         }
+    }
+}
+
+impl Pace {
+    pub(crate) fn new(patience: Duration) -> Self {
+        Self {
+            patience,
+            left: patience,
+        }
+    }
+
+    fn took(&mut self, bytes: usize, waited: Duration) {
+        let gained = Duration::from_micros((bytes as u64).saturating_mul(1_000_000) / SLOWEST);
+        let left = self.left.saturating_sub(waited).saturating_add(gained);
+        self.left = left.min(self.patience);
     }
 }
 
@@ -157,7 +180,7 @@ pub(crate) async fn write_head<W>(
     stream: &mut W,
     kind: u8,
     length: usize,
-    patience: Duration,
+    pace: &mut Pace,
 ) -> Result<(), FrameError>
 where
     W: AsyncWrite + Unpin,
@@ -167,23 +190,27 @@ where
         limit: u32::MAX as usize,
     })?;
     let [a, b, c, d] = claimed.to_be_bytes();
-    write_part(stream, &[kind, a, b, c, d], patience).await
+    write_part(stream, &[kind, a, b, c, d], pace).await
 }
 
 /// Writes a part of a payload.
 pub(crate) async fn write_part<W>(
     stream: &mut W,
     mut part: &[u8],
-    patience: Duration,
+    pace: &mut Pace,
 ) -> Result<(), FrameError>
 where
     W: AsyncWrite + Unpin,
 {
-    // Whoever takes bytes, however few, is given time for the next ones.
     while !part.is_empty() {
-        let taken = timeout(patience, stream.write(part))
-            .await
-            .map_err(|_| FrameError::NotTaken { after: patience })??;
+        let began = Instant::now();
+        let taken =
+            timeout(pace.left, stream.write(part))
+                .await
+                .map_err(|_| FrameError::NotTaken {
+                    after: pace.patience,
+                })??;
+        pace.took(taken, began.elapsed());
         if taken == 0 {
             return Err(io::Error::from(io::ErrorKind::WriteZero).into());
         }
@@ -202,10 +229,23 @@ pub(crate) async fn write_frame<W>(
 where
     W: AsyncWrite + Unpin,
 {
+    write_paced(stream, kind, parts, &mut Pace::new(patience)).await
+}
+
+/// The same for one of many frames, which have to be taken at a pace together.
+pub(crate) async fn write_paced<W>(
+    stream: &mut W,
+    kind: u8,
+    parts: &[&[u8]],
+    pace: &mut Pace,
+) -> Result<(), FrameError>
+where
+    W: AsyncWrite + Unpin,
+{
     let length = parts.iter().map(|part| part.len()).sum();
-    write_head(stream, kind, length, patience).await?;
+    write_head(stream, kind, length, pace).await?;
     for part in parts {
-        write_part(stream, part, patience).await?;
+        write_part(stream, part, pace).await?;
     }
     Ok(())
 }
@@ -260,7 +300,11 @@ mod tests {
 
     use futures::io::Cursor;
     use proptest::prelude::*;
-    use tokio::time::{Sleep, sleep};
+    use tokio::{
+        io::duplex,
+        time::{Sleep, sleep},
+    };
+    use tokio_util::compat::TokioAsyncReadCompatExt;
 
     use super::*;
 
@@ -416,6 +460,45 @@ mod tests {
             matches!(stuck, Err(FrameError::NotTaken { .. })),
             "{stuck:?}"
         );
+    }
+
+    /// Each frame is short enough, and each byte is taken in time.
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_a_trickle_is_given_up_although_each_byte_is_in_time() {
+        let take = async |burst: usize, pause: Duration, length: usize| {
+            let (mut one, mut other) = duplex(64);
+            let taking = async {
+                let mut taken = vec![0; burst];
+                loop {
+                    sleep(pause).await;
+                    tokio::io::AsyncReadExt::read_exact(&mut other, &mut taken)
+                        .await
+                        .unwrap();
+                }
+            };
+            let writing = async {
+                let (mut stream, mut pace) = ((&mut one).compat(), Pace::new(SECOND * 30));
+                for _ in 0..100 {
+                    write_paced(&mut stream, BLOCK, &[&vec![1; length]], &mut pace).await?;
+                }
+                Ok::<_, FrameError>(())
+            };
+            let began = Instant::now();
+            tokio::select! {
+                written = writing => (written, began.elapsed()),
+                () = taking => unreachable!(),
+            }
+        };
+        let (trickled, waited) = take(1024, SECOND * 29, 1024).await;
+        assert!(
+            matches!(trickled, Err(FrameError::NotTaken { .. })),
+            "{trickled:?}"
+        );
+        assert!(waited < SECOND * 60, "{waited:?}");
+        let (one_frame, waited) = take(1024, SECOND * 29, 1024 * 1024).await;
+        assert!(one_frame.is_err() && waited < SECOND * 60, "{waited:?}");
+        let (slow, _) = take(16 * 1024, SECOND / 2, 10 * 1024).await;
+        assert!(slow.is_ok(), "{slow:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -17,6 +17,7 @@ mod gate;
 mod handle;
 mod identity;
 mod membership;
+mod muxer;
 mod score;
 mod seen;
 mod serve;

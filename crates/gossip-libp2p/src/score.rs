@@ -12,7 +12,7 @@ use block_api::NodeId;
 
 pub(crate) use self::{
     allowance::Allowance,
-    callers::{Callers, TurnedAway},
+    callers::{Callers, TurnedAway, block_of},
     standing::{Banned, Standings},
     topics::{application_score, params, thresholds},
 };

@@ -10,7 +10,7 @@ use futures::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
-    frames::{self, FrameError, Patience, flush, read_frame, write_frame},
+    frames::{self, FrameError, Pace, Patience, flush, read_frame, write_frame, write_paced},
     stats::Counters,
     topic::TopicId,
     wire::{RangeRequest, UnreadableRange, put_end},
@@ -56,7 +56,10 @@ where
                     counters.not_entitled.increment();
                     DeliverStatus::Forbidden
                 }
-                Some(reader) => send(stream, &*reader, &request, patience, counters).await?,
+                Some(reader) => {
+                    let may_have = || may_have(request.topic);
+                    send(stream, &*reader, &request, may_have, patience, counters).await?
+                }
                 None => DeliverStatus::NotFound,
             }
         }
@@ -108,11 +111,13 @@ where
         .map_err(|_| FrameError::NotTaken { after: patience })??)
 }
 
-/// Sends the blocks of a range, and says how it ended.
+/// Sends the blocks of a range, and says how it ended. A requester takes as long as it likes, and may
+/// lose the right meanwhile: it is asked about before each block.
 async fn send<S>(
     stream: &mut S,
     reader: &dyn BlockReader,
     request: &RangeRequest,
+    may_have: impl Fn() -> bool,
     patience: Duration,
     counters: &Counters,
 ) -> Result<DeliverStatus, FrameError>
@@ -135,6 +140,7 @@ where
     if next > last {
         return Ok(DeliverStatus::BadRequest);
     }
+    let mut pace = Pace::new(patience);
     loop {
         // No more than is asked for: blocks that are read and not sent cost the store for nothing.
         let wanted = usize::try_from(last.get() - next.get())
@@ -156,7 +162,11 @@ where
             let Ok(block) = Block::parse(raw) else {
                 return Ok(DeliverStatus::InternalError);
             };
-            if !send_block(stream, &block, request, patience).await? {
+            if !may_have() {
+                counters.not_entitled.increment();
+                return Ok(DeliverStatus::Forbidden);
+            }
+            if !send_block(stream, &block, request, &mut pace).await? {
                 return Ok(DeliverStatus::TooLarge);
             }
             counters.blocks_served.increment();
@@ -177,7 +187,7 @@ async fn send_block<S>(
     stream: &mut S,
     block: &Block,
     request: &RangeRequest,
-    patience: Duration,
+    pace: &mut Pace,
 ) -> Result<bool, FrameError>
 where
     S: AsyncWrite + Unpin,
@@ -189,13 +199,7 @@ where
     if relay.len() as u64 > request.max_block {
         return Ok(false);
     }
-    write_frame(
-        stream,
-        frames::BLOCK,
-        &[&relay.body, &relay.metadata],
-        patience,
-    )
-    .await?;
+    write_paced(stream, frames::BLOCK, &[&relay.body, &relay.metadata], pace).await?;
     Ok(true)
 }
 
@@ -425,6 +429,43 @@ mod tests {
             ask(young, frames::REQUEST, &below.encode()).await.1,
             DeliverStatus::NotFound
         );
+    }
+
+    /// A config block takes a right away while a range of all that is to come is taken slowly.
+    ///
+    /// Covers: GCH-21
+    #[tokio::test]
+    async fn a_range_ends_where_the_right_is_lost() {
+        let counters = Counters::default();
+        let library = library(store(100, 100).await);
+        // Room for less than a block: each one is sent when the one before was taken.
+        let (one, other) = duplex(100);
+        let (mut one, mut other) = (one.compat(), other.compat());
+        let may = std::cell::Cell::new(true);
+        let asking = async {
+            let asked = request(Start::Oldest, Stop::Never).encode();
+            write_frame(&mut one, frames::REQUEST, &[&asked], SECOND)
+                .await
+                .unwrap();
+            for _ in 0..3 {
+                let frame = read_frame(&mut one, usize::MAX, PATIENCE).await.unwrap();
+                assert_eq!(frame.unwrap().kind, frames::BLOCK);
+            }
+            may.set(false);
+            answer(&mut one).await
+        };
+        let (served, (blocks, status)) = tokio::join!(
+            serve(&mut other, &library, |_| may.get(), SECOND, &counters),
+            asking
+        );
+        served.unwrap();
+        assert_eq!(status, DeliverStatus::Forbidden);
+        assert!(
+            blocks.len() <= 1,
+            "only what was under way: {}",
+            blocks.len()
+        );
+        assert_eq!(counters.snapshot().not_entitled, 1);
     }
 
     #[tokio::test(start_paused = true)]

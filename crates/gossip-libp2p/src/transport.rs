@@ -7,7 +7,6 @@ use std::{
     pin::pin,
     sync::Arc,
     task::Poll,
-    time::Duration,
 };
 
 use block_api::BoxError;
@@ -22,19 +21,17 @@ use libp2p::{
     dns, noise, tcp, yamux,
 };
 use multistream_select::{dialer_select_proto, listener_select_proto};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::{
     config::Config,
     error::StartError,
     membership::{HandshakeError, MEMBER, Member},
+    muxer::Bounded,
     score::{Callers, TurnedAway},
     stats::Counters,
 };
-
-/// How long saying goodbye to a node that is refused may take.
-const GOODBYE: Duration = Duration::from_secs(1);
 
 /// A connection on which nobody proved anything.
 #[derive(Debug, thiserror::Error)]
@@ -75,20 +72,21 @@ pub(crate) fn transport(
     };
     let transport = dns::tokio::Transport::system(transport)
         .map_err(|error| setup("DNS")(error.into()))?
-        .and_then(move |(peer, mut muxer), point| async move {
+        .and_then(move |(peer, muxer), point| async move {
+            let mut muxer = Bounded::new(muxer);
             match hear(&member, &callers, peer, &mut muxer, &point).await {
-                Ok(()) => Ok((peer, muxer)),
+                Ok(()) => Ok((peer, muxer.opened())),
                 Err(error) => {
                     counters.proofs_refused.increment();
                     let lasting = matches!(&error, Unproven::Handshake(error) if error.is_lasting());
                     let address = point.get_remote_address();
-                    if lasting {
+                    if lasting && (point.is_dialer() || callers.may_warn(Instant::now())) {
                         warn!(%peer, %address, %error, "no connection without proof of membership");
                     } else {
                         debug!(%peer, %address, %error, "no connection without proof of membership");
                     }
                     // What was told last is on its way.
-                    drop(timeout(GOODBYE, muxer.close()).await);
+                    drop(muxer.close().await);
                     Err(error)
                 }
             }
@@ -101,39 +99,40 @@ async fn hear(
     member: &Member,
     callers: &Callers,
     peer: PeerId,
-    muxer: &mut StreamMuxerBox,
+    muxer: &mut Bounded,
     point: &ConnectedPoint,
 ) -> Result<(), Unproven> {
     if point.is_dialer() {
         return meet(member, peer, muxer, point).await;
     }
     let address = point.get_remote_address();
-    callers.hear(peer, address, Instant::now())?;
-    let met = meet(member, peer, muxer, point).await;
-    if let Err(Unproven::Handshake(HandshakeError::Refused(_))) = &met {
-        callers.refused(address, Instant::now());
-    }
-    met
+    let hearing = callers.hear(peer, address, Instant::now())?;
+    let hearing = if member.access.can_admit() {
+        hearing
+    } else {
+        hearing.forgiven()
+    };
+    meet(member, peer, muxer, point).await?;
+    hearing.admitted();
+    Ok(())
 }
 
 /// Has both sides of a fresh connection prove who they are.
 async fn meet(
     member: &Member,
     peer: PeerId,
-    muxer: &mut StreamMuxerBox,
+    muxer: &mut Bounded,
     point: &ConnectedPoint,
 ) -> Result<(), Unproven> {
     if point.is_dialer() {
-        let stream =
-            poll_fn(|cx| poll_stream(muxer, cx, StreamMuxerBox::poll_outbound_unpin)).await?;
+        let stream = poll_fn(|cx| poll_stream(muxer, cx, Bounded::poll_outbound_unpin)).await?;
         let work = async {
             let (_, mut stream) = dialer_select_proto(stream, [MEMBER], Version::V1).await?;
             Ok(member.dial(&mut stream, peer).await?)
         };
         driving(muxer, work).await
     } else {
-        let stream =
-            poll_fn(|cx| poll_stream(muxer, cx, StreamMuxerBox::poll_inbound_unpin)).await?;
+        let stream = poll_fn(|cx| poll_stream(muxer, cx, Bounded::poll_inbound_unpin)).await?;
         let work = async {
             let (_, mut stream) = listener_select_proto(stream, [MEMBER]).await?;
             Ok(member.listen(&mut stream, peer).await?)
@@ -144,9 +143,9 @@ async fn meet(
 
 /// One stream of the muxer, which moves on meanwhile.
 fn poll_stream(
-    muxer: &mut StreamMuxerBox,
+    muxer: &mut Bounded,
     cx: &mut std::task::Context<'_>,
-    stream: impl Fn(&mut StreamMuxerBox, &mut std::task::Context<'_>) -> Poll<io::Result<SubstreamBox>>,
+    stream: impl Fn(&mut Bounded, &mut std::task::Context<'_>) -> Poll<io::Result<SubstreamBox>>,
 ) -> Poll<io::Result<SubstreamBox>> {
     if let Poll::Ready(stream) = stream(muxer, cx) {
         return Poll::Ready(stream);
@@ -159,7 +158,7 @@ fn poll_stream(
 
 /// Does some work on a stream while the muxer moves its bytes.
 async fn driving(
-    muxer: &mut StreamMuxerBox,
+    muxer: &mut Bounded,
     work: impl Future<Output = Result<(), Unproven>>,
 ) -> Result<(), Unproven> {
     let mut work = pin!(work);

@@ -110,15 +110,16 @@ impl Block {
         (head, tail)
     }
 
-    /// Whether the data has the hash that the header claims, by whichever rule: a channel has one,
-    /// which the verifier knows.
+    /// Whether the data is that of the header: it has the hash that the header claims, by whichever
+    /// rule (a channel has one, which the verifier knows), and no other entries have it. Where the
+    /// hash does not tell where an entry ends, each must be well formed
+    /// ([`check_well_formed`](Self::check_well_formed)), so that nobody can cut true data elsewhere.
     pub fn has_claimed_data(&self) -> bool {
         let claimed = self.header().data_hash;
-        let rules = [DataHashing::Concatenated, DataHashing::LengthPrefixed];
+        let is = |rule| self.data_hash_by(rule).as_ref() == claimed;
         self.has_data()
-            && rules
-                .iter()
-                .any(|rule| self.data_hash_by(*rule).as_ref() == claimed)
+            && (is(DataHashing::Concatenated) && self.check_well_formed().is_ok()
+                || is(DataHashing::LengthPrefixed))
     }
 
     fn data_length(&self) -> usize {

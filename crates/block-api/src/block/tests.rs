@@ -288,6 +288,46 @@ fn the_data_travels_by_itself_and_comes_back_between_header_and_signatures() {
     assert!(!forged.has_claimed_data());
 }
 
+/// The hash over entries one after the other stays the same wherever they are cut.
+///
+/// Covers: VER-13
+#[test]
+fn true_data_that_is_cut_elsewhere_is_not_the_data_of_the_header() {
+    let mut chain = TestChain::new("ch");
+    let config = chain.config();
+    let one = chain.data(100).data().next().unwrap().to_vec();
+    let block = chain.entries(&[one.clone(), one.clone()]);
+    assert!(block.has_claimed_data() && config.has_claimed_data());
+    let with = |block: &Block, entries: &[&[u8]]| {
+        let data: Vec<u8> = entries.iter().flat_map(|entry| field(1, entry)).collect();
+        let (head, tail) = block.without_data().around_data(data.len());
+        parse(&[head, data, tail]).unwrap()
+    };
+    assert!(with(&block, &[&one, &one]).has_claimed_data());
+    let joined = [one.as_slice(), &one].concat();
+    let (first, rest) = joined.split_at(7);
+    let again: [&[&[u8]]; 3] = [&[&joined], &[first, rest], &[&[], &one, &one]];
+    for entries in again {
+        let cut = with(&block, entries);
+        assert_eq!(cut.data_hash(), block.data_hash());
+        assert!(!cut.has_claimed_data(), "{} entries", entries.len());
+    }
+    let whole = config.data().next().unwrap();
+    let (first, rest) = whole.split_at(7);
+    assert!(!with(&config, &[first, rest]).has_claimed_data());
+
+    // With their lengths in the hash, entries may have any form.
+    let framed = Block::assemble_hashing(
+        DataHashing::LengthPrefixed,
+        BlockNumber::new(1),
+        &[],
+        &[b"one", b"two"],
+        &[b""],
+    );
+    assert!(framed.has_claimed_data());
+    assert!(!with(&framed, &[b"onet", b"wo"]).has_claimed_data());
+}
+
 /// What neither hashes nor signatures cover is dropped, and nothing else.
 #[test]
 fn extras_are_left_out() {

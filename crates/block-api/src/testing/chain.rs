@@ -56,10 +56,12 @@ impl TestChain {
         self.channel.clone()
     }
 
-    /// The next block, with one entry of this size.
+    /// The next block, with one entry of this size. It is in the form of a transaction, unless it is
+    /// too short for one.
     pub fn data(&mut self, bytes: usize) -> Block {
         let fill = (self.next.get() as u8).wrapping_mul(31);
-        self.entries(&[vec![fill; bytes]])
+        let entry = transaction(fill, bytes).unwrap_or_else(|| vec![fill; bytes]);
+        self.entries(&[entry])
     }
 
     /// The next block, with these entries.
@@ -142,4 +144,22 @@ impl TestChain {
         VerifiedBlock::new(block.clone(), &TestVerifier::default(), Standing::Linked)
             .expect("a made block verifies")
     }
+}
+
+/// An envelope of this size, with a payload and a signature and nothing in them.
+fn transaction(fill: u8, bytes: usize) -> Option<Vec<u8>> {
+    // The length of a payload takes one byte more at some sizes; the signature makes up for it.
+    let of = |signature: usize| {
+        let most = bytes.checked_sub(2 + signature)?;
+        let payload = (2..7).find_map(|around| {
+            let payload = most.checked_sub(around).filter(|length| *length > 0)?;
+            let mut field = Vec::with_capacity(bytes);
+            put_bytes(&mut field, 1, &vec![fill; payload]);
+            (field.len() == most).then_some(field)
+        });
+        let mut entry = payload?;
+        put_bytes(&mut entry, 2, &vec![fill; signature]);
+        Some(entry)
+    };
+    of(1).or_else(|| of(2))
 }

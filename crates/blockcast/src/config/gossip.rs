@@ -20,7 +20,7 @@ use super::{
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum GossipBackend {
-    /// libp2p over TCP.
+    /// libp2p, over TCP and, with the feature `quic`, over QUIC.
     #[default]
     Libp2p,
     /// None but this process: the node is alone, and has from the ordering service what it has.
@@ -103,8 +103,8 @@ pub struct GossipSection {
     pub serve_budget_per_peer: ByteSize,
     /// How many nodes may be connected. Default: 256.
     pub max_peers: usize,
-    /// How many of them may be of one organisation; those of `peers` may be more. Default: half of
-    /// `max_peers`.
+    /// How many of them may be of one organisation; those of `peers` and, with the admission `list`, of
+    /// `allow` may be more. Default: half of `max_peers`.
     pub max_peers_per_org: Option<usize>,
     /// When the process uses so much memory, no connection is made or taken. Default: no limit.
     pub max_memory: Option<ByteSize>,

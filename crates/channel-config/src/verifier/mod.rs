@@ -20,7 +20,6 @@ use block_api::{
 pub(crate) use self::history::SharedHistory;
 pub use self::{
     chain::verify_chain_step,
-    envelope::EnvelopeError,
     rule::BlockError,
     signatures::{SignatureReport, SignerInfo, SignerKind},
     walk::ChainWalk,

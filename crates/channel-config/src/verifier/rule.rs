@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The rules that a block can break, one variant each.
 
-use block_api::{BlockNumber, ChannelId, DataHash, HeaderHash, wire::WireError};
+use block_api::{BlockNumber, ChannelId, DataHash, EnvelopeError, HeaderHash, wire::WireError};
 
-use crate::{
-    config::ConfigError,
-    verifier::{envelope::EnvelopeError, signatures::SignatureReport},
-};
+use crate::{config::ConfigError, verifier::signatures::SignatureReport};
 
 /// How many signatures a block may have: many times the size of any ordering service, and few
 /// enough that checking them all takes no time that matters.

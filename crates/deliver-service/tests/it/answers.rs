@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the network is told of candidates, on which the standing of their senders depends.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use block_api::{
-    Answer, Block, BlockNumber, BlockSource, Candidate, Capabilities, FetchError, Gossip,
-    GossipChannel, GossipError, GossipEvent, JoinRequest, Membership, NodeId, VerifiedBlock,
+    Answer, Block, BlockNumber, BlockSource, Candidate, Capabilities, ChannelStatus, FetchError,
+    Gossip, GossipChannel, GossipError, GossipEvent, Height, JoinRequest, Membership, NodeId,
+    VerifiedBlock,
     testing::{
         MemoryStore, OpenReaders, ScriptedSource, TestChain, TestOrganisation, TestSigner,
         TestVerifier, within,
@@ -17,10 +18,14 @@ use tokio::sync::{Mutex, mpsc};
 
 /// A network in which nothing happens but what the test says.
 #[derive(Debug)]
-struct Puppet(Mutex<Option<mpsc::Receiver<GossipEvent>>>);
+struct Puppet {
+    events: Mutex<Option<mpsc::Receiver<GossipEvent>>>,
+    body: Option<Block>,
+}
 
+/// Its one body is that of every announcement; without one, nothing is fetched.
 #[derive(Debug)]
-struct Still;
+struct Still(Option<Block>);
 
 #[async_trait]
 impl Gossip for Puppet {
@@ -33,8 +38,8 @@ impl Gossip for Puppet {
     }
 
     async fn join(&self, _: JoinRequest) -> Result<Membership, GossipError> {
-        let events = self.0.lock().await.take().ok_or(GossipError::Closed)?;
-        let channel = Arc::new(Still);
+        let events = self.events.lock().await.take().ok_or(GossipError::Closed)?;
+        let channel = Arc::new(Still(self.body.clone()));
         Ok(Membership { channel, events })
     }
 
@@ -48,7 +53,10 @@ impl GossipChannel for Still {
     }
 
     async fn fetch(&self, _: &Block) -> Result<Block, FetchError> {
-        std::future::pending().await
+        match &self.0 {
+            Some(body) => Ok(body.clone()),
+            None => std::future::pending().await,
+        }
     }
 
     fn set_pulling(&self, _: bool) {}
@@ -60,16 +68,16 @@ impl GossipChannel for Still {
     async fn leave(&self) {}
 }
 
-/// What a node had to believe that lacks the newest configuration is ignored, so that it costs its
-/// sender nothing; what nobody could believe is rejected. Neither goes on.
-#[tokio::test(start_paused = true)]
-async fn good_faith_is_no_fault() {
-    let mut chain = TestChain::new("ch");
-    let known = [chain.config(), chain.config()];
-    let blocks: Vec<Block> = (0..3).map(|_| chain.data(100)).collect();
+/// A node that has these blocks, and what tells it what happens.
+async fn judge(
+    chain: &TestChain,
+    known: &[Block],
+    body: Option<Block>,
+) -> (DeliverService, mpsc::Sender<GossipEvent>) {
     let store = MemoryStore::with(known.iter().map(TestChain::verified).collect()).await;
     let (network, events) = mpsc::channel(16);
-    let gossip = Arc::new(Puppet(Mutex::new(Some(events))));
+    let events = Mutex::new(Some(events));
+    let gossip = Arc::new(Puppet { events, body });
     let service = DeliverService::new(Config::default(), gossip).unwrap();
     let parts = ChannelParts {
         channel: chain.channel(),
@@ -82,16 +90,29 @@ async fn good_faith_is_no_fault() {
         source: Arc::new(ScriptedSource::new(&["orderer:7050"])),
     };
     service.join_channel(parts).await.unwrap();
-    let naming = |block: &Block, last_config: u64, signed_under: u64| {
-        let (last_config, signed_under) = (
-            BlockNumber::new(last_config),
-            BlockNumber::new(signed_under),
-        );
-        let mark = TestVerifier::mark(block, last_config, signed_under);
-        let header = block.header();
-        let entries: Vec<&[u8]> = block.data().collect();
-        Block::assemble(header.number, header.previous_hash, &entries, &[mark])
-    };
+    (service, network)
+}
+
+/// A block that names the last config block, signed by those who are in force after another one.
+fn naming(block: &Block, last_config: u64, signed_under: u64) -> Block {
+    let (last_config, signed_under) = (
+        BlockNumber::new(last_config),
+        BlockNumber::new(signed_under),
+    );
+    let mark = TestVerifier::mark(block, last_config, signed_under);
+    let header = block.header();
+    let entries: Vec<&[u8]> = block.data().collect();
+    Block::assemble(header.number, header.previous_hash, &entries, &[mark])
+}
+
+/// What a node had to believe that lacks the newest configuration is ignored, so that it costs its
+/// sender nothing; what nobody could believe is rejected. Neither goes on.
+#[tokio::test(start_paused = true)]
+async fn good_faith_is_no_fault() {
+    let mut chain = TestChain::new("ch");
+    let known = [chain.config(), chain.config()];
+    let blocks: Vec<Block> = (0..3).map(|_| chain.data(100)).collect();
+    let (service, network) = judge(&chain, &known, None).await;
     let rows = [
         (naming(&blocks[2], 0, 0), Answer::Ignore),
         (naming(&blocks[2], 0, 0).without_data(), Answer::Ignore),
@@ -109,5 +130,60 @@ async fn good_faith_is_no_fault() {
     }
     let stats = service.state(&chain.channel()).unwrap().stats;
     assert_eq!((stats.rejected, stats.limited), (5, 0));
+    within("stopping", service.stop()).await;
+}
+
+/// Who announced a block is not charged for what was fetched for it and could not be judged, nor who
+/// shows a header which he may have believed in. What no one could believe is charged.
+#[tokio::test(start_paused = true)]
+async fn what_is_not_judged_or_was_believed_costs_nothing() {
+    let mut chain = TestChain::new("ch");
+    let known = [chain.config(), chain.config()];
+    let fork = chain.clone();
+    let blocks: Vec<Block> = (0..20).map(|_| chain.data(100)).collect();
+    // It names a config block that never comes.
+    let unjudged = naming(&blocks[1], 500, 500);
+    let believed = |bytes| naming(&fork.clone().data(bytes), 0, 0);
+    let forged = |bytes| TestChain::forged(&fork.clone().data(bytes));
+    let (service, network) = judge(&chain, &known, Some(unjudged)).await;
+    let peer = || NodeId::new("peer");
+    let send = async |event| {
+        network.send(event).await.unwrap();
+        // What is to be examined is, and nothing is forgiven.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    };
+    let stats = || service.state(&chain.channel()).unwrap().stats;
+    for block in &blocks[1..] {
+        let (candidate, answer) = Candidate::new(block.without_data(), peer());
+        send(GossipEvent::Candidate(candidate)).await;
+        assert_eq!(within("the answer", answer).await, Ok(Answer::Accept));
+    }
+    assert_eq!(stats().rejected, 0);
+    assert!(stats().ignored > 10, "{:?}", stats());
+
+    let (candidate, answer) = Candidate::new(blocks[0].clone(), peer());
+    send(GossipEvent::Candidate(candidate)).await;
+    assert_eq!(within("the answer", answer).await, Ok(Answer::Accept));
+    let channel = chain.channel();
+    let height = service.wait_for_height(&channel, Height::new(3));
+    assert!(within("the block", height).await);
+    let shows = |tip: Block| GossipEvent::Status {
+        from: peer(),
+        identity: None,
+        status: ChannelStatus {
+            height: Height::new(3),
+            tip: Some(tip.without_data()),
+            first: BlockNumber::GENESIS,
+            pulling: false,
+        },
+    };
+    for bytes in 200..220 {
+        send(shows(believed(bytes))).await;
+    }
+    assert_eq!(stats().limited, 0);
+    for bytes in 200..220 {
+        send(shows(forged(bytes))).await;
+    }
+    assert_eq!(stats().limited, 10);
     within("stopping", service.stop()).await;
 }

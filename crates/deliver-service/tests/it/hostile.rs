@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use crate::{
     harness::{Node, ORDERER, chain, count, fill, has},
-    members::member,
+    members::{member, member_of},
 };
 
 /// Says that it has a long chain, and never gives a block of it.
@@ -303,6 +303,47 @@ async fn who_sends_what_is_refused_is_soon_not_verified_any_more() {
     assert_eq!(victim.state().stats.from_topic, 2);
     gossip.stop().await;
     honest.stop().await;
+    victim.stop().await;
+}
+
+/// A node that may have two channels has no more refused in both together than in one.
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_in_one_channel_counts_in_the_others() {
+    let blocks = chain(1, 100);
+    let (_, others) = TestChain::of_blocks("other", 1, 100);
+    let net = MemoryNetwork::new(3);
+    let mut victim = Node::start(&net, "victim", &blocks[0], Config::default()).await;
+    let store = victim.store.clone();
+    let (gossip, here) = member(&net, "attacker", &victim, &blocks[0], store).await;
+    net.link(&victim.id(), &gossip.node_id(), Link::default());
+    victim.meets(1).await;
+    let first = victim.channel.clone();
+    victim.channel = TestChain::new("other").channel();
+    victim.store = Arc::new(MemoryStore::with(vec![TestChain::verified(&others[0])]).await);
+    let joined = victim.service.join_channel(victim.parts(&others[0]));
+    joined.await.unwrap();
+    let store = victim.store.clone();
+    let (_, there) = member_of(gossip.clone(), &victim, &others[0], store).await;
+    victim.meets(1).await;
+
+    let forged = |data: usize| {
+        let number = BlockNumber::new(1);
+        let block = Block::assemble(number, &[1; 32], &[data.to_string()], &[b"nobody's"]);
+        VerifiedBlock::new(block, &GullibleVerifier::default(), Standing::Linked).unwrap()
+    };
+    let stats = |channel| victim.service.state(channel).unwrap().stats;
+    let all = |channel| async move {
+        while stats(channel).rejected + stats(channel).limited < 20 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    publish(&*here.channel, (0..20).map(forged)).await;
+    within("the end of the first flood", all(&first)).await;
+    assert!(stats(&first).rejected >= 10, "what it has in hand");
+    publish(&*there.channel, (0..20).map(forged)).await;
+    within("the end of the second flood", all(&victim.channel)).await;
+    assert_eq!(stats(&victim.channel).rejected, 0, "it has nothing left");
+    gossip.stop().await;
     victim.stop().await;
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A body that comes in pieces, written where it stands in the block.
 
-use block_api::{Block, DataHashing};
+use block_api::{Block, DataHashing, NotWellFormed};
 
 use crate::bodies::{
     Bits, Hints,
@@ -35,6 +35,8 @@ pub(crate) enum False {
     Data,
     #[error(transparent)]
     Form(#[from] NotEntries),
+    #[error("the data is not cut into entries as it was: {0}")]
+    Cut(#[from] NotWellFormed),
 }
 
 impl Assembly {
@@ -117,7 +119,8 @@ impl Assembly {
         self.buffer.get(begin..begin.checked_add(length)?)
     }
 
-    /// The block, when its data has the hash that its header claims.
+    /// The block, when its data is the one that its header stands for: no other has its hash and its
+    /// form, so that nobody who judges blocks refuses it for what a node made of it.
     ///
     /// # Errors
     ///
@@ -126,6 +129,11 @@ impl Assembly {
         let hash = self.entries.finish()?;
         let block = Block::parse(self.buffer.into()).map_err(|_| False::Data)?;
         if block.header().data_hash == hash {
+            match hashing {
+                // The same hash stands for the same bytes cut elsewhere.
+                DataHashing::Concatenated => block.check_well_formed()?,
+                DataHashing::LengthPrefixed => {}
+            }
             return Ok((block, hashing));
         }
         // A channel has one rule, which the header does not tell.

@@ -21,7 +21,7 @@ use crate::{
         scheduler::eager_chunks,
         shelf::{Bodies, Found, Held, NotLoaded},
     },
-    frames::{self, FrameError, Patience, read_frame, write_frame},
+    frames::{self, FrameError, Pace, Patience, read_frame, write_frame},
     serve::{Library, end},
     stats::Counters,
     topic::TopicId,
@@ -74,12 +74,14 @@ struct Promised {
 
 /// A body that is being given.
 struct Giving {
+    topic: TopicId,
     source: Source,
     hints: Hints,
     /// What the requester knows to be here.
     told: Bits,
     promised: VecDeque<Promised>,
     changes: watch::Receiver<u64>,
+    pace: Pace,
 }
 
 impl Server<'_> {
@@ -155,11 +157,13 @@ impl Server<'_> {
             Source::Held(_) => watch::Sender::new(0).subscribe(),
         };
         let mut giving = Giving {
+            topic: ask.id.topic,
             source,
             told: have,
             hints,
             promised: VecDeque::new(),
             changes,
+            pace: Pace::new(self.patience),
         };
         let first = Want {
             chunks: match giving.hints.manifest {

@@ -48,7 +48,7 @@ use crate::{
     serve::Library,
     stats::Counters,
     topic::TopicId,
-    wire::{Ask, Offer, parse_end},
+    wire::{Ask, Offer, Want, parse_end},
 };
 
 const TOPIC: TopicId = TopicId::new([1; 32]);
@@ -68,6 +68,8 @@ struct Node {
     bodies: Arc<Bodies>,
     library: watch::Sender<Library>,
     counters: Counters,
+    /// Whether others may have its channel.
+    open: AtomicBool,
     budgets: [Arc<Semaphore>; 2],
     shared: Shared,
     members: watch::Sender<BTreeSet<PeerId>>,
@@ -187,6 +189,7 @@ impl Node {
             key,
             library: watch::Sender::new(library),
             counters: Counters::default(),
+            open: AtomicBool::new(true),
             budgets: [16, 64].map(|mib| Arc::new(Semaphore::new(mib * 1024))),
             shared,
             members,
@@ -202,7 +205,7 @@ impl Node {
             bodies: &self.bodies,
             library: &self.library.subscribe(),
             peer,
-            may_have: &|_| true,
+            may_have: &|_| self.open.load(Ordering::Relaxed),
             patience: 30 * SECOND,
             budgets: self.budgets.clone(),
             counters: &self.counters,
@@ -296,6 +299,18 @@ fn with_false_data(block: &Block) -> Block {
     forged
 }
 
+/// The same header, and data with the hash that it claims, cut into entries elsewhere.
+fn cut_elsewhere(block: &Block) -> Block {
+    let joined: Vec<u8> = block.data().flatten().copied().collect();
+    let (first, second) = joined.split_at(joined.len() / 2);
+    let header = block.header();
+    let previous = header.previous_hash;
+    let slots: Vec<&[u8]> = block.slots().collect();
+    let cut = Block::assemble(header.number, previous, &[first, second], &slots);
+    assert_eq!(cut.header_hash(), block.header_hash());
+    cut
+}
+
 fn body_id(block: &Block) -> BodyId {
     BodyId {
         topic: TOPIC,
@@ -372,10 +387,12 @@ async fn a_long_body_comes_from_several_nodes_at_the_same_time_and_once() {
 /// Covers: GCH-16, NEW-11
 #[tokio::test(start_paused = true)]
 async fn a_false_body_is_its_senders_fault_and_hides_nothing() {
-    for size in [200_000, 3 * MIB] {
+    let lies: [fn(&Block) -> Block; 2] = [with_false_data, cut_elsewhere];
+    let rows = [200_000, 3 * MIB].map(|size| lies.map(|lie| (size, lie)));
+    for (size, lie) in rows.into_iter().flatten() {
         let (world, nodes) = World::of(3);
         let (world, block) = (Arc::new(world), block(size));
-        nodes[1].stores(&[&with_false_data(&block)]);
+        nodes[1].stores(&[&lie(&block)]);
         nodes[2].stores(&[&block]);
         let from = [nodes[1].id(), nodes[2].id()];
         let announcement = block.without_data();
@@ -818,6 +835,56 @@ async fn who_waits_for_room_keeps_its_place() {
     assert!(other.as_mut().now_or_never().is_none());
     assert!(one.as_mut().now_or_never().flatten().is_some());
     assert!(other.as_mut().now_or_never().flatten().is_some());
+}
+
+/// Who loses the right while a body is given gets no further piece of it, with chunks and without.
+///
+/// Covers: GCH-21
+#[tokio::test(start_paused = true)]
+async fn a_body_ends_where_the_right_is_lost() {
+    for (size, at_once) in [(8 * MIB, 0), (WHOLE - 1000, 1)] {
+        let (node, block) = (Arc::new(Node::new(1)), block(size));
+        node.stores(&[&block]);
+        let (here, there) = duplex(1 << 16);
+        let (mut here, serving) = (here.compat(), node.clone());
+        let other = Keypair::from_seed([2; 32]).peer_id();
+        let served = tokio::spawn(async move { serving.serve(other, there.compat()).await });
+        let ask = Ask {
+            id: body_id(&block),
+            max_size: u64::MAX,
+            first: 0,
+            count: at_once,
+        };
+        write_frame(&mut here, frames::BODY_ASK, &[&ask.encode()], SECOND)
+            .await
+            .unwrap();
+        let want = Want {
+            chunks: (0..6).collect(),
+            all: false,
+        };
+        if at_once == 0 {
+            write_frame(&mut here, frames::BODY_WANT, &[&want.encode()], SECOND)
+                .await
+                .unwrap();
+        }
+        let mut pieces = 0;
+        let end = loop {
+            let frame = read_frame(&mut here, 2 * MIB, PATIENCE).await.unwrap();
+            let Frame { kind, payload } = frame.unwrap();
+            match kind {
+                frames::BODY_PIECE => {
+                    pieces += 1;
+                    node.open.store(false, Ordering::Relaxed);
+                }
+                frames::END => break parse_end(&payload),
+                _ => assert_eq!(kind, frames::BODY_OFFER),
+            }
+        };
+        assert_eq!(end, Ok(DeliverStatus::Forbidden));
+        assert!((1..=2).contains(&pieces), "{pieces}");
+        assert_eq!(node.counters.snapshot().not_entitled, 1);
+        served.await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test(start_paused = true)]

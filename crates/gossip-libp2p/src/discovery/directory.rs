@@ -26,6 +26,9 @@ const MAX_TOLD: usize = 256;
 /// How many of them are dialled at a time.
 const MAX_DIALLING: usize = 4;
 
+/// How many of those on the word of one peer, so that nobody who answers to nothing holds them all.
+const MAX_DIALLING_TOLD: usize = 2;
+
 /// After so many attempts that failed a node is not dialled until it says that it is elsewhere.
 const HOPELESS: u32 = 10;
 
@@ -77,6 +80,8 @@ struct Known {
     /// Where to dial it, and where each address leads.
     addresses: Vec<(Multiaddr, Option<Host>)>,
     state: State,
+    /// Where the addresses lead that were dialled last, each as often as it was.
+    dialled: Vec<Host>,
     /// Attempts since a connection last held.
     attempts: u32,
 }
@@ -122,17 +127,16 @@ impl Directory {
             return News::None;
         }
         let node = record.node;
-        if let Some(known) = self.nodes.get_mut(&node) {
-            if let Some(before) = known.records.get(&record.scope)
-                && record.issued <= before.issued
-            {
-                if known.attempts > 0 {
-                    // What failed on the word of the one is tried on that of the other.
-                    known.teller = teller;
-                }
-                return News::None;
-            }
-        } else if !self.has_room(&node, teller) {
+        if self.nodes.contains_key(&node) {
+            self.retell(&node, teller);
+        } else if !self.make_room(&node, teller) {
+            return News::None;
+        }
+        let before = self
+            .nodes
+            .get(&node)
+            .and_then(|known| known.records.get(&record.scope));
+        if before.is_some_and(|before| record.issued <= before.issued) {
             return News::None;
         }
         let mut wait = FIRST_WAIT.mul_f64(self.rng.random_range(0.0..=1.0));
@@ -148,7 +152,6 @@ impl Directory {
             .nodes
             .entry(node)
             .or_insert_with(|| Known::new(teller, state));
-        known.teller = teller;
         let before = known.records.insert(record.scope, record);
         known.place(here, now + wait);
         match before {
@@ -166,7 +169,7 @@ impl Directory {
         connected: bool,
         now: Instant,
     ) {
-        if node == self.own || (!self.nodes.contains_key(&node) && !self.has_room(&node, node)) {
+        if node == self.own || (!self.nodes.contains_key(&node) && !self.make_room(&node, node)) {
             return;
         }
         let state = if connected {
@@ -195,15 +198,17 @@ impl Directory {
         if !self.wants_more(connected) {
             return None;
         }
+        let busy = self.busy();
         let due = |known: &Known| match known.state {
-            State::Waiting(due) => Some(due),
-            State::Dialling | State::Connected(_) | State::Hopeless => None,
+            State::Waiting(due) if !busy.contains(&known.teller) => Some(due),
+            State::Waiting(_) | State::Dialling | State::Connected(_) | State::Hopeless => None,
         };
         self.nodes.values().filter_map(due).min()
     }
 
     /// A node that is due, with its addresses but those of `own`; it counts as being dialled from
-    /// here on. Which one is left to chance, so that not all nodes dial the same.
+    /// here on. Which one is left to chance, so that not all nodes dial the same: first who told of
+    /// it, so that whoever tells of many does not come up more often, then which one of these.
     pub(crate) fn take_due(
         &mut self,
         connected: usize,
@@ -213,29 +218,44 @@ impl Directory {
     ) -> Option<(PeerId, Vec<Multiaddr>)> {
         let own: Vec<Place> = own.iter().filter_map(Place::of).collect();
         while self.wants_more(connected) {
-            let due = |known: &Known| matches!(known.state, State::Waiting(due) if due <= now);
+            let busy = self.busy();
+            let due = |known: &Known| {
+                matches!(known.state, State::Waiting(due) if due <= now)
+                    && !busy.contains(&known.teller)
+            };
+            let tellers: BTreeSet<PeerId> = self
+                .nodes
+                .values()
+                .filter(|known| due(known))
+                .map(|known| known.teller)
+                .collect();
+            let teller = tellers.into_iter().choose(&mut self.rng)?;
             let (node, known) = self
                 .nodes
                 .iter_mut()
-                .filter(|(_, known)| due(known))
+                .filter(|(_, known)| known.teller == teller && due(known))
                 .choose(&mut self.rng)?;
-            let addresses: Vec<Multiaddr> = known
-                .addresses
-                .iter()
-                .filter(|(address, host)| {
-                    let place = Place::of(address);
-                    !place.is_some_and(|place| own.iter().any(|own| own.same(&place)))
-                        && host
-                            .as_ref()
-                            .is_none_or(|host| self.failures.allow(known.teller, host, now))
-                })
-                .map(|(address, _)| address.clone())
-                .collect();
+            let (mut addresses, mut dialled) = (Vec::new(), Vec::new());
+            for (address, host) in &known.addresses {
+                let place = Place::of(address);
+                if place.is_some_and(|place| own.iter().any(|own| own.same(&place))) {
+                    continue;
+                }
+                if let Some(host) = host {
+                    let more = dialled.iter().filter(|other| *other == host).count();
+                    if !self.failures.allow(teller, host, more, now) {
+                        continue;
+                    }
+                    dialled.push(host.clone());
+                }
+                addresses.push(address.clone());
+            }
             if addresses.is_empty() || !may_dial(node) {
                 known.state = State::Waiting(now + WINDOW);
                 continue;
             }
             known.state = State::Dialling;
+            known.dialled = dialled;
             return Some((*node, addresses));
         }
         None
@@ -263,20 +283,16 @@ impl Directory {
 
     /// Dialling a node failed.
     pub(crate) fn failed(&mut self, node: &PeerId, now: Instant) {
-        let Some(known) = self.nodes.get(node) else {
+        let Some(known) = self.nodes.get_mut(node) else {
             return;
         };
         // Of two that dial each other at once, one attempt fails while the connection stands.
         if known.state != State::Dialling {
             return;
         }
-        let hosts: BTreeSet<&Host> = known
-            .addresses
-            .iter()
-            .filter_map(|(_, host)| host.as_ref())
-            .collect();
-        for host in hosts {
-            self.failures.note(known.teller, host.clone(), now);
+        // Each address counts: many ports of one host are not tried for the price of one.
+        for host in known.dialled.drain(..) {
+            self.failures.note(known.teller, host, now);
         }
         self.wait(node, now);
     }
@@ -300,26 +316,79 @@ impl Directory {
         dialling < MAX_DIALLING && connected + dialling < self.target
     }
 
-    /// Whether a node that was not known can be. One that tells of itself always can: of those that
-    /// are not connected, one makes way for it.
-    fn has_room(&mut self, node: &PeerId, teller: PeerId) -> bool {
-        if *node != teller {
-            let told = self
-                .nodes
-                .iter()
-                .filter(|(node, known)| known.teller == teller && **node != teller);
-            return self.nodes.len() < MAX_KNOWN && told.count() < MAX_TOLD;
+    /// On whose word no more nodes are dialled now.
+    fn busy(&self) -> BTreeSet<PeerId> {
+        let mut dialling: BTreeMap<PeerId, usize> = BTreeMap::new();
+        for known in self.nodes.values() {
+            if known.state == State::Dialling {
+                *dialling.entry(known.teller).or_default() += 1;
+            }
         }
-        if self.nodes.len() >= MAX_KNOWN {
-            let absent = self
-                .nodes
-                .iter()
-                .filter(|(_, known)| matches!(known.state, State::Waiting(_) | State::Hopeless))
-                .map(|(node, _)| *node)
-                .choose(&mut self.rng);
-            return absent.is_some_and(|node| self.nodes.remove(&node).is_some());
+        dialling.retain(|_, count| *count >= MAX_DIALLING_TOLD);
+        dialling.into_keys().collect()
+    }
+
+    /// How many nodes are known on the word of a peer, itself not counted.
+    fn told_by(&self, teller: &PeerId) -> usize {
+        let told = |(node, known): &(&PeerId, &Known)| known.teller == *teller && *node != teller;
+        self.nodes.iter().filter(told).count()
+    }
+
+    /// One more tells of a node: it is known on the word of who tells of fewer, so that nobody hides
+    /// it among many, and of itself best of all. What failed on the word of the one is tried on that
+    /// of another who tells of as many.
+    fn retell(&mut self, node: &PeerId, teller: PeerId) {
+        let Some(known) = self.nodes.get(node) else {
+            return;
+        };
+        let (before, failed) = (known.teller, known.attempts > 0);
+        if before == teller {
+            return;
         }
-        true
+        let (new, old) = (self.told_by(&teller), self.told_by(&before));
+        let fewer = new < old || (failed && new == old);
+        if (*node == teller || (*node != before && fewer))
+            && let Some(known) = self.nodes.get_mut(node)
+        {
+            known.teller = teller;
+        }
+    }
+
+    /// Makes room for a node that was not known, if there can be any. Where all places are taken, one
+    /// of a node that is not connected is given up, of the peer on whose word most are known: any for
+    /// a node that tells of itself or is told of by a peer who has fewer, and otherwise one that was
+    /// dialled in vain.
+    fn make_room(&mut self, node: &PeerId, teller: PeerId) -> bool {
+        let own = self.told_by(&teller);
+        if *node != teller && own >= MAX_TOLD {
+            return self.give_up(teller, 1);
+        }
+        if self.nodes.len() < MAX_KNOWN {
+            return true;
+        }
+        let mut absent: BTreeMap<PeerId, usize> = BTreeMap::new();
+        for known in self.nodes.values().filter(|known| known.is_absent()) {
+            *absent.entry(known.teller).or_default() += 1;
+        }
+        let Some((greatest, most)) = absent.into_iter().max_by_key(|(_, count)| *count) else {
+            return false;
+        };
+        let has_fewer = *node == teller || own + 1 < most;
+        self.give_up(greatest, u32::from(!has_fewer))
+    }
+
+    /// Forgets the node that failed most often, and so many times at least, of those that are known
+    /// on the word of a peer and are not connected.
+    fn give_up(&mut self, teller: PeerId, failures: u32) -> bool {
+        let worst = self
+            .nodes
+            .iter()
+            .filter(|(_, known)| {
+                known.teller == teller && known.is_absent() && known.attempts >= failures
+            })
+            .max_by_key(|(_, known)| (known.state == State::Hopeless, known.attempts))
+            .map(|(node, _)| *node);
+        worst.is_some_and(|node| self.nodes.remove(&node).is_some())
     }
 
     fn wait(&mut self, node: &PeerId, now: Instant) {
@@ -346,8 +415,14 @@ impl Known {
             records: BTreeMap::new(),
             addresses: Vec::new(),
             state,
+            dialled: Vec::new(),
             attempts: 0,
         }
+    }
+
+    /// Whether it is neither connected nor being dialled.
+    fn is_absent(&self) -> bool {
+        matches!(self.state, State::Waiting(_) | State::Hopeless)
     }
 
     /// Takes the addresses from the records. Where they changed, the node is dialled again that
@@ -472,9 +547,10 @@ mod tests {
     #[test]
     fn who_has_enough_peers_dials_no_more_and_few_at_a_time() {
         let (mut directory, now) = (directory(16), Instant::now());
+        let teller = |seed: u16| told(97 + seed % 3);
         for seed in 1..=40 {
             assert_ne!(
-                directory.learn(record(seed, UNIX, &address(seed)), told(99), now, UNIX),
+                directory.learn(record(seed, UNIX, &address(seed)), teller(seed), now, UNIX),
                 News::None
             );
         }
@@ -488,7 +564,7 @@ mod tests {
         let mut other = self::directory(16);
         other.rng = StdRng::seed_from_u64(4);
         for seed in 1..=40 {
-            other.learn(record(seed, UNIX, &address(seed)), told(99), now, UNIX);
+            other.learn(record(seed, UNIX, &address(seed)), teller(seed), now, UNIX);
         }
         let second: Vec<PeerId> = std::iter::from_fn(|| take(&mut other, 14, later)).collect();
         assert_ne!(first, second, "not all dial the same");
@@ -583,6 +659,98 @@ mod tests {
             News::None
         );
         assert_eq!(directory.nodes.len(), MAX_KNOWN);
+    }
+
+    #[test]
+    fn made_up_nodes_of_a_few_hide_nobody_that_another_tells_of() {
+        let (mut directory, mut now) = (directory(16), Instant::now());
+        // The honest nodes are told of by one who does it with many others, too.
+        let honest: Vec<PeerId> = (1..=20).map(|seed| key(seed).peer_id()).collect();
+        for seed in 1..=10 {
+            directory.learn(record(seed, UNIX, &address(seed)), told(60000), now, UNIX);
+        }
+        let mut seed = 1000;
+        for teller in 0..5 {
+            for _ in 0..MAX_TOLD {
+                seed += 1;
+                let made_up = record(seed, UNIX, &address(seed));
+                directory.learn(made_up, told(60000 + teller), now, UNIX);
+            }
+        }
+        assert_eq!(directory.nodes.len(), MAX_KNOWN);
+        for seed in 1..=20 {
+            directory.learn(record(seed, UNIX, &address(seed)), told(61000), now, UNIX);
+        }
+        assert!(honest.iter().all(|node| directory.nodes.contains_key(node)));
+        assert_eq!(directory.nodes.len(), MAX_KNOWN);
+
+        // Who is made up never answers, and is given up after a while.
+        let (mut dialling, mut met) = (Vec::new(), 0);
+        for _ in 0..100 {
+            now += LONGEST;
+            while let Some(node) = take(&mut directory, 0, now) {
+                match honest.contains(&node) {
+                    true => {
+                        directory.connected(&node, now);
+                        met += 1;
+                    }
+                    false => dialling.push(node),
+                }
+            }
+            let one = dialling.remove(0);
+            directory.failed(&one, now);
+        }
+        assert_eq!(met, honest.len());
+    }
+
+    #[test]
+    fn who_tells_of_nobody_holds_two_places_at_most() {
+        let (mut directory, now) = (directory(16), Instant::now());
+        for seed in 1..=40 {
+            directory.learn(record(seed, UNIX, &address(seed)), told(99), now, UNIX);
+        }
+        let later = now + LONGEST;
+        let taken = std::iter::from_fn(|| take(&mut directory, 0, later));
+        assert_eq!(taken.count(), MAX_DIALLING_TOLD);
+        assert_eq!(directory.next(0), None, "until one of them has failed");
+        directory.learn(record(50, UNIX, &address(50)), told(98), now, UNIX);
+        assert!(directory.next(0).is_some());
+        let honest = key(50).peer_id();
+        assert_eq!(take(&mut directory, 0, later), Some(honest));
+    }
+
+    #[test]
+    fn what_failed_makes_way_where_all_places_of_a_peer_are_taken() {
+        let (mut directory, now) = (directory(16), Instant::now());
+        for seed in 1..=MAX_TOLD as u16 {
+            directory.learn(record(seed, UNIX, &address(seed)), told(999), now, UNIX);
+        }
+        let more = || record(900, UNIX, &address(900));
+        assert_eq!(directory.learn(more(), told(999), now, UNIX), News::None);
+        let failed = take(&mut directory, 0, now + LONGEST).unwrap();
+        directory.failed(&failed, now);
+        assert_eq!(directory.learn(more(), told(999), now, UNIX), News::First);
+        assert!(!directory.nodes.contains_key(&failed));
+        assert_eq!(directory.nodes.len(), MAX_TOLD);
+    }
+
+    #[test]
+    fn each_address_of_an_attempt_counts_as_one() {
+        let (mut directory, now) = (directory(16), Instant::now());
+        for seed in 1..=20 {
+            let ports = (0..8).map(|port| {
+                let port = 7000 + 8 * seed + port;
+                format!("/ip4/10.9.9.9/tcp/{port}").parse().unwrap()
+            });
+            let scan = Record::sign(&key(seed), Scope::External, UNIX, ports.collect()).unwrap();
+            directory.learn(scan, told(999), now, UNIX);
+        }
+        let (later, mut knocks) = (now + LONGEST, 0);
+        while let Some((node, addresses)) = directory.take_due(0, &[], later, |_| true) {
+            knocks += addresses.len();
+            directory.failed(&node, later);
+        }
+        assert_eq!(knocks, 16);
     }
 
     #[test]

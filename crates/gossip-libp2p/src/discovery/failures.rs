@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::address::Host;
 
-/// How many attempts at one host may fail on the word of one peer, within [`WINDOW`].
-const FAILURES: u32 = 16;
+/// How many attempts at addresses of one host may fail on the word of one peer, within [`WINDOW`].
+const FAILURES: usize = 16;
 
 /// How long failures are counted together.
 pub(super) const WINDOW: Duration = Duration::from_secs(60);
@@ -19,7 +19,7 @@ pub(super) const WINDOW: Duration = Duration::from_secs(60);
 /// one of them said.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
-    counts: BTreeMap<(PeerId, Host), (Instant, u32)>,
+    counts: BTreeMap<(PeerId, Host), (Instant, usize)>,
 }
 
 impl Failures {
@@ -31,11 +31,14 @@ impl Failures {
         *count += 1;
     }
 
-    /// Whether one more attempt is allowed.
-    pub(super) fn allow(&self, teller: PeerId, host: &Host, now: Instant) -> bool {
-        self.counts
+    /// Whether one more attempt is allowed beside `others` that are made with it.
+    pub(super) fn allow(&self, teller: PeerId, host: &Host, others: usize, now: Instant) -> bool {
+        let failed = self
+            .counts
             .get(&(teller, host.clone()))
-            .is_none_or(|(since, count)| *count < FAILURES || now.duration_since(*since) >= WINDOW)
+            .filter(|(since, _)| now.duration_since(*since) < WINDOW)
+            .map_or(0, |(_, count)| *count);
+        failed.saturating_add(others) < FAILURES
     }
 }
 
@@ -50,15 +53,20 @@ mod tests {
         let host = Host::Name("victim.example.com".to_owned());
         let (mut failures, now) = (Failures::default(), Instant::now());
         for _ in 0..FAILURES {
-            assert!(failures.allow(teller, &host, now));
+            assert!(failures.allow(teller, &host, 0, now));
             failures.note(teller, host.clone(), now);
         }
-        assert!(!failures.allow(teller, &host, now));
-        assert!(failures.allow(other, &host, now), "of another peer's word");
-        assert!(failures.allow(teller, &Host::Name("else".to_owned()), now));
-        assert!(failures.allow(teller, &host, now + WINDOW));
+        assert!(!failures.allow(teller, &host, 0, now));
+        assert!(
+            failures.allow(other, &host, 0, now),
+            "of another peer's word"
+        );
+        let elsewhere = Host::Name("else".to_owned());
+        assert!(failures.allow(teller, &elsewhere, FAILURES - 1, now));
+        assert!(!failures.allow(teller, &elsewhere, FAILURES, now));
+        assert!(failures.allow(teller, &host, 0, now + WINDOW));
         failures.note(teller, host.clone(), now + WINDOW);
-        assert!(failures.allow(teller, &host, now + WINDOW));
+        assert!(failures.allow(teller, &host, 0, now + WINDOW));
         assert_eq!(failures.counts.len(), 1);
     }
 }

@@ -2,12 +2,11 @@
 //! The peers of a node: their connections, what they are told, and what they are served.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    collections::BTreeSet,
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
-use block_api::ChannelStatus;
 use libp2p::{
     Multiaddr, PeerId, Swarm,
     swarm::{
@@ -22,7 +21,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, debug_span, info, warn};
 
-use super::{EventLoop, Report};
+use super::{EventLoop, Report, early::Early};
 use crate::{
     behaviour::Behaviour,
     bodies::Server,
@@ -35,10 +34,6 @@ use crate::{
     topic::TopicId,
     wire::StatusMessage,
 };
-
-/// Of how many channels the tip is kept with a status that came too early; of more, only the rest
-/// of the status is.
-const EARLY_TIPS: usize = 64;
 
 /// Hearing on a new stream of a peer begins no sooner after it began on the one before.
 const NEXT_STREAM: Duration = Duration::from_secs(1);
@@ -54,7 +49,7 @@ pub(super) struct Peer {
     /// Statuses of channels that it did not subscribe to yet, or may not have yet: the two ways race.
     /// They are told when the subscription comes, so that whoever hears of a node reaches it by the
     /// topic.
-    pub(super) early: BTreeMap<TopicId, ChannelStatus>,
+    pub(super) early: Early,
     pub(super) outbox: watch::Sender<Outbox>,
     /// Ends the task that hears its statuses.
     hearing: Option<CancellationToken>,
@@ -66,6 +61,8 @@ pub(super) struct Peer {
     /// How many candidates of it wait for an answer.
     pub(super) waiting: usize,
     serving: Arc<Semaphore>,
+    /// Of which channel each of its open streams is, as far as it may have that.
+    served: Vec<Weak<OnceLock<TopicId>>>,
     /// Streams for bodies, and what may be promised on them, in KiB.
     serving_bodies: Arc<Semaphore>,
     serving_bytes: Arc<Semaphore>,
@@ -74,6 +71,9 @@ pub(super) struct Peer {
     /// Ends every task that is about this peer.
     pub(super) gone: CancellationToken,
 }
+
+/// Of which channel a stream is that is being served, once that is known.
+struct Serves(Arc<OnceLock<TopicId>>);
 
 impl EventLoop {
     pub(super) fn dial(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
@@ -108,7 +108,7 @@ impl EventLoop {
             connection,
             last_seen: now,
             topics: BTreeSet::new(),
-            early: BTreeMap::new(),
+            early: Early::default(),
             outbox,
             hearing: None,
             hears_since: None,
@@ -116,6 +116,7 @@ impl EventLoop {
             requests: Allowance::new(now),
             waiting: 0,
             serving: Arc::new(Semaphore::new(self.config.max_serving_per_peer.get())),
+            served: Vec::new(),
             serving_bodies: Arc::new(Semaphore::new(self.config.max_body_streams_per_peer.get())),
             serving_bytes: Arc::new(Semaphore::new(
                 self.config.serve_bytes_per_peer.get() / 1024,
@@ -164,7 +165,8 @@ impl EventLoop {
         }
     }
 
-    /// Hangs up on the nodes that subscribed to a channel which they may not have any more, and on
+    /// Hangs up on the nodes that subscribed to a channel which they may not have any more, or are
+    /// being given something of it, and on
     /// those that may have none: removed, revoked, expired. They may come back, and are judged anew
     /// then. Those that may have a channel which they could not have before are heard.
     pub(super) fn check_rights(&mut self) {
@@ -172,11 +174,11 @@ impl EventLoop {
             return;
         }
         for (peer, state) in &self.peers {
-            let joined = |topic: &&TopicId| self.access.is_joined(topic);
-            let mut topics = state.topics.iter().filter(joined);
-            let lost = topics.find(|topic| !self.access.may_have(peer, **topic));
+            let topics = state.topics.iter().copied().chain(state.served());
+            let mut joined = topics.filter(|topic| self.access.is_joined(topic));
+            let lost = joined.find(|topic| !self.access.may_have(peer, *topic));
             if lost.is_some() || !self.access.is_welcome(peer) {
-                hang_up(&mut self.swarm, peer, state, lost);
+                hang_up(&mut self.swarm, peer, state, lost.as_ref());
             }
         }
         self.swarm.behaviour_mut().gossipsub.look_again();
@@ -240,8 +242,9 @@ impl EventLoop {
             let budgets = [state.serving_bytes.clone(), self.serving_bytes.clone()];
             let (bodies, library) = (self.bodies.clone(), self.library.subscribe());
             let (access, reporting) = (self.access.clone(), self.reporting.clone());
+            let serves = state.serves();
             let served = async move {
-                let may_have = |topic| access.may_have(&peer, topic);
+                let may_have = |topic| serves.note(topic, access.may_have(&peer, topic));
                 let server = Server {
                     bodies: &bodies,
                     library: &library,
@@ -274,8 +277,9 @@ impl EventLoop {
             let library = self.library.subscribe();
             let reporting = self.reporting.clone();
             let access = self.access.clone();
+            let serves = state.serves();
             let served = async move {
-                let may_have = |topic| access.may_have(&peer, topic);
+                let may_have = |topic| serves.note(topic, access.may_have(&peer, topic));
                 let served = serve(&mut stream, &library, may_have, patience, &counters);
                 if let Err(error) = served.await {
                     debug!(%error, "request for blocks broke off");
@@ -307,7 +311,7 @@ impl EventLoop {
     /// A peer told how it stands.
     pub(super) fn handle_status(&mut self, peer: PeerId, message: StatusMessage) {
         self.counters.statuses.increment();
-        let StatusMessage { topic, mut status } = message;
+        let StatusMessage { topic, status } = message;
         let Some(state) = self.peers.get_mut(&peer) else {
             return;
         };
@@ -323,10 +327,9 @@ impl EventLoop {
             channel.tell(peer, Heard { identity, status });
             self.wait_for_room(topic);
         } else {
-            if state.early.len() >= EARLY_TIPS {
-                status.tip = None;
-            }
-            state.early.insert(topic, status);
+            let may_have = self.access.may_have(&peer, topic);
+            let room = &self.early_tips;
+            state.early.keep(topic, status, may_have, room);
         }
     }
 
@@ -353,6 +356,32 @@ impl EventLoop {
             beat: self.config.beat(),
             silence: self.config.silence_limit,
         }
+    }
+}
+
+impl Peer {
+    /// A stream is served from here on, for as long as what this gives lives.
+    fn serves(&mut self) -> Serves {
+        self.served.retain(|stream| stream.strong_count() > 0);
+        let serves = Serves(Arc::default());
+        self.served.push(Arc::downgrade(&serves.0));
+        serves
+    }
+
+    /// The channels of which it is being given something.
+    fn served(&self) -> impl Iterator<Item = TopicId> {
+        let streams = self.served.iter().filter_map(Weak::upgrade);
+        streams.filter_map(|stream| stream.get().copied())
+    }
+}
+
+impl Serves {
+    /// Notes the channel of the stream if the peer may have it, and says whether it may.
+    fn note(&self, topic: TopicId, may_have: bool) -> bool {
+        if may_have {
+            self.0.get_or_init(|| topic);
+        }
+        may_have
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Command, EventLoop, Views};
+use super::{Command, EventLoop, Views, early};
 use crate::{
     access::Access,
     behaviour::swarm,
@@ -128,6 +128,7 @@ impl EventLoop {
             room: FuturesUnordered::new(),
             serving: Arc::new(Semaphore::new(config.max_serving.get())),
             refusing: Arc::new(Semaphore::new(config.max_serving.get())),
+            early_tips: Arc::new(Semaphore::new(early::TIPS)),
             bodies,
             serving_bytes: Arc::new(Semaphore::new(config.serve_bytes.get() / 1024)),
             version: 0,

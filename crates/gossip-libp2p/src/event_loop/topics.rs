@@ -75,7 +75,7 @@ impl EventLoop {
             .gossipsub
             .unsubscribe(&topic.topic());
         for peer in self.peers.values_mut() {
-            peer.early.remove(&topic);
+            drop(peer.early.take(&topic));
             peer.outbox
                 .send_if_modified(|outbox| outbox.remove(&topic).is_some());
         }
@@ -101,7 +101,7 @@ impl EventLoop {
                 .outbox
                 .send_modify(|outbox| drop(outbox.insert(topic, entry)));
         }
-        if let Some(status) = state.early.remove(&topic) {
+        if let Some(status) = state.early.take(&topic) {
             let identity = self.access.identity(&peer, topic);
             channel.tell(peer, Heard { identity, status });
         }

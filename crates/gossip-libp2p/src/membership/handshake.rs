@@ -96,7 +96,7 @@ impl Member {
         let proof = self
             .proof(stream, Role::Listener, &nonce, (&other, &theirs))
             .await?;
-        self.access.admit(other, proof).await?;
+        self.access.admit_called(other, proof).await?;
         // The other side sees that nothing more is said here.
         Ok(self.close(stream).await?)
     }
@@ -117,14 +117,22 @@ impl Member {
             .proof(stream, Role::Dialer, &nonce, (&other, &theirs))
             .await?;
         if let Err(refused) = self.access.admit(other, proof).await {
-            let no = put_end(DeliverStatus::Forbidden);
-            write_frame(stream, frames::END, &[&no], self.patience).await?;
-            self.close(stream).await?;
+            // Whether it stays to hear that changes nothing.
+            drop(self.turn_away(stream).await);
             return Err(refused.into());
         }
         self.prove(stream, Role::Listener, &nonce, (&other, &theirs))
             .await?;
         Ok(self.close(stream).await?)
+    }
+
+    async fn turn_away<S>(&self, stream: &mut S) -> Result<(), FrameError>
+    where
+        S: AsyncWrite + Unpin,
+    {
+        let no = put_end(DeliverStatus::Forbidden);
+        write_frame(stream, frames::END, &[&no], self.patience).await?;
+        self.close(stream).await
     }
 
     async fn greet<S>(&self, stream: &mut S) -> Result<Nonce, HandshakeError>
@@ -465,6 +473,27 @@ mod tests {
             (OURS.identity(), signature)
         });
         assert!(bent.await.is_err());
+    }
+
+    #[tokio::test]
+    async fn who_does_not_stay_to_hear_that_it_is_refused_is_refused() {
+        let listener = member(2, OURS, &["Org2MSP"]);
+        let (mut one, mut other) = pipe();
+        let dialer = member(1, OURS, &[]);
+        let dialling = async {
+            dialer.greet(&mut one).await.unwrap();
+            dialer.greeting(&mut one).await.unwrap();
+            let proof = encode_proof(&OURS.identity(), b"nothing").unwrap();
+            write_frame(&mut one, frames::PROOF, &[&proof], dialer.patience)
+                .await
+                .unwrap();
+            drop(one);
+        };
+        let (_, judged) = tokio::join!(dialling, listener.listen(&mut other, dialer.peer));
+        assert!(
+            matches!(judged, Err(HandshakeError::Refused(_))),
+            "{judged:?}"
+        );
     }
 
     #[tokio::test]

@@ -13,6 +13,7 @@ use libp2p::core::muxing::SubstreamBox;
 
 use crate::{
     honest::{ENEMY, Field},
+    memory::Memory,
     raw::{Raw, Script},
     rpc::{self, BLOCKS, BODIES, MESH, STATUS},
     topics::{enemy, made_up},
@@ -105,6 +106,18 @@ fn false_body(block: &Block) -> Answer {
     ])
 }
 
+/// True data, cut into entries elsewhere: the data hash does not tell the difference.
+fn cut_elsewhere(block: &Block) -> Answer {
+    let joined: Vec<u8> = block.data().flatten().copied().collect();
+    let (first, second) = joined.split_at(joined.len() / 2);
+    let body = [rpc::field(1, first), rpc::field(1, second)].concat();
+    at_once(&[
+        offer(body.len()),
+        piece(0, &body),
+        rpc::frame(END, &SUCCESS),
+    ])
+}
+
 /// The second half before the first one.
 fn out_of_order(block: &Block) -> Answer {
     let body = body(block);
@@ -135,7 +148,8 @@ fn nonsense(_: &Block) -> Answer {
 /// Covers: NEW-11, GCH-16
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_the_body_of_a_true_header_is_not_stored_and_bans_who_gives_it() {
-    let false_ones: [fn(&Block) -> Answer; 4] = [false_body, out_of_order, too_short, too_long];
+    let false_ones: [fn(&Block) -> Answer; 5] =
+        [false_body, cut_elsewhere, out_of_order, too_short, too_long];
     let false_ones = false_ones.map(|answer| (answer, Offence::WrongBody));
     let answers = false_ones
         .into_iter()
@@ -188,11 +202,13 @@ async fn a_body_that_does_not_come_holds_nobody_up_and_bans_nobody() {
         })
         .await;
         let mut liar = Liar::connect(&field, answer).await;
+        let memory = Memory::now();
         for _ in 0..4 {
             let block = field.chain.data(100_000);
             liar.announce(&field, &block).await;
             field.passes_on(&block, 1).await;
         }
+        memory.was_enough();
         assert_eq!(field.stats().bans, 0);
         assert!(!liar.raw.is_gone());
         field.keeps_pace(2).await;

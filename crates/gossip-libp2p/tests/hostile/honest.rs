@@ -70,7 +70,7 @@ impl Field {
         let mut gossips = Vec::new();
         for key in &keys[..2] {
             let config = Config {
-                signer: Arc::new(TestSigner("insider")),
+                signer: Arc::new(TestSigner("\n\u{7}insider")),
                 ..support::config(key.clone(), &admitted)
             };
             let config = settings(config);

@@ -3,8 +3,10 @@
 //! does the most harm.
 #![cfg(test)]
 
+mod about;
 mod answers;
 mod honest;
+mod memory;
 mod raw;
 mod rpc;
 mod streams;

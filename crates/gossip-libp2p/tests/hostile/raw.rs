@@ -30,7 +30,7 @@ use tokio::{
 use crate::rpc;
 
 /// Who the enemy is, as far as identities go.
-pub(crate) const OUTSIDER: &[u8] = b"outsider";
+pub(crate) const OUTSIDER: &[u8] = b"\x0a\x08outsider";
 
 /// A connection to one node.
 pub(crate) struct Raw {
@@ -130,6 +130,11 @@ impl Raw {
         let hung_up = async { gone.wait_for(|gone| *gone).await.is_ok() };
         assert!(within("hanging up", hung_up).await);
     }
+}
+
+/// Whether this is anywhere in what was heard.
+pub(crate) fn contains(heard: &[u8], part: &[u8]) -> bool {
+    heard.windows(part.len()).any(|window| window == part)
 }
 
 /// Whether a node takes a connection of this key, which proves itself, and keeps it for long enough to

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
-use block_api::Height;
+use block_api::{Height, testing::within};
 use blockcast_gossip_libp2p::{Config, Offence};
 use futures::AsyncWriteExt;
 
 use crate::{
     honest::{ENEMY, Field},
+    memory::Memory,
     raw::{Raw, is_taken},
     rpc::{self, BLOCKS, BODIES, MESH, PEERS, STATUS},
     topics::enemy,
@@ -18,6 +19,7 @@ use crate::{
 #[tokio::test(flavor = "multi_thread")]
 async fn hundreds_of_half_open_streams_take_no_place_from_others() {
     let mut field = Field::start().await;
+    let memory = Memory::now();
     let raw = Raw::connect(ENEMY, &field.address(), None).await;
     let mut held = Vec::new();
     for protocol in [BLOCKS, BODIES, PEERS, STATUS, MESH] {
@@ -39,6 +41,7 @@ async fn hundreds_of_half_open_streams_take_no_place_from_others() {
     let stats = field.stats();
     assert!(stats.requests_refused > 0, "{stats:?}");
     assert_eq!(stats.bans, 0, "being slow alone bans nobody");
+    memory.was_enough();
     drop(held);
     field.ends(Height::new(13)).await;
 }
@@ -56,6 +59,7 @@ async fn frames_that_claim_four_gib_ban_who_sends_them_for_a_time() {
     let nowhere = format!("/ip4/127.0.0.1/tcp/1/p2p/{}", enemy());
     node.add_peer(nowhere.parse().unwrap()).await.unwrap();
     let raw = Raw::connect(ENEMY, &field.address(), None).await;
+    let memory = Memory::now();
     for protocol in [MESH, STATUS, PEERS] {
         let mut stream = raw.stream(protocol).await.unwrap();
         let claim = match protocol {
@@ -81,14 +85,18 @@ async fn frames_that_claim_four_gib_ban_who_sends_them_for_a_time() {
         }
         raw.hung_up_on().await;
     };
-    let ((), ()) = tokio::join!(claiming, field.keeps_pace(4));
     let mut bans = node.bans();
-    let reason = bans.borrow().get(&enemy()).map(|ban| ban.reason);
+    let banned = async {
+        // Read while it is there: it is over soon.
+        let banned = bans.wait_for(|bans| bans.contains_key(&enemy()));
+        let bans = within("the ban", banned).await.unwrap();
+        bans.get(&enemy()).map(|ban| ban.reason)
+    };
+    let ((), reason, ()) = tokio::join!(claiming, banned, field.keeps_pace(4));
     assert_eq!(reason, Some(Offence::Malformed));
+    memory.was_enough();
     let over = bans.wait_for(|bans| bans.is_empty());
-    block_api::testing::within("the end of the ban", over)
-        .await
-        .unwrap();
+    within("the end of the ban", over).await.unwrap();
     assert!(is_taken(ENEMY, &field.address()).await);
     assert_eq!(node.stats().bans, 1);
     field.keeps_pace(2).await;
@@ -105,6 +113,7 @@ async fn a_flood_of_requests_is_limited() {
     .await;
     let raw = Raw::connect(ENEMY, &field.address(), None).await;
     let request = rpc::request(&field.topic, 0, 0);
+    let memory = Memory::now();
     let asking = async {
         for _ in 0..300 {
             let Some(mut stream) = raw.stream(BLOCKS).await else {
@@ -118,5 +127,6 @@ async fn a_flood_of_requests_is_limited() {
     field
         .until("the limit", |stats| stats.requests_limited >= 200)
         .await;
+    memory.was_enough();
     field.ends(Height::new(9)).await;
 }

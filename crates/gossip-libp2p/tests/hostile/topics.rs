@@ -8,6 +8,7 @@ use libp2p::core::muxing::SubstreamBox;
 
 use crate::{
     honest::{ENEMY, Field},
+    memory::Memory,
     raw::{Raw, is_taken},
     rpc::{self, MESH},
 };
@@ -50,6 +51,17 @@ fn with_other_data(block: &Block) -> Vec<u8> {
     bytes
 }
 
+/// The same block with ten thousand signatures, each well formed and none of them true.
+fn signed_by_many(block: &Block) -> Block {
+    let signature = [rpc::field(1, b"a header"), rpc::field(2, &[7; 64])].concat();
+    let slot = rpc::field(2, &signature).repeat(10_000);
+    let header = block.header();
+    let entries: Vec<&[u8]> = block.data().collect();
+    let signed = Block::assemble(header.number, header.previous_hash, &entries, &[slot]);
+    assert_eq!(signed.header_hash(), block.header_hash());
+    signed
+}
+
 /// Covers: NEW-11, GCH-15
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_false_is_neither_stored_nor_passed_on_and_the_true_block_comes() {
@@ -58,13 +70,7 @@ async fn what_is_false_is_neither_stored_nor_passed_on_and_the_true_block_comes(
     let mut stream = subscribed(&raw, &field.topic).await;
     let next = field.chain.clone().data(500);
     let number = next.number().get();
-    let signatures = vec![7; 10_000 * 72];
-    let signed_by_many = Block::assemble(
-        next.number(),
-        next.header_hash().as_ref(),
-        &[b"data"],
-        &[signatures],
-    );
+    let signed_by_many = signed_by_many(&next);
     let rejected = [
         rpc::message(1, &with_other_data(&next)),
         rpc::whole(&made_up(number)),
@@ -86,6 +92,7 @@ async fn what_is_false_is_neither_stored_nor_passed_on_and_the_true_block_comes(
             stats.rejected >= of_rejected && stats.malformed >= of_malformed
         })
         .await;
+    assert_eq!(field.judged(), of_rejected, "each is judged once");
     // The true block of that number comes, and others after it.
     field.passes_on(&field.chain.clone().data(500), 1).await;
     field.chain.data(500);
@@ -109,6 +116,7 @@ async fn a_flood_of_announcements_to_come_costs_no_verification_and_ends_in_a_ba
     let raw = Raw::connect(ENEMY, &field.address(), None).await;
     let mut stream = subscribed(&raw, &field.topic).await;
     let topic = field.topic.clone();
+    let memory = Memory::now();
     let flooding = async {
         let mut sent = 0;
         while sent < MANY {
@@ -134,6 +142,7 @@ async fn a_flood_of_announcements_to_come_costs_no_verification_and_ends_in_a_ba
     assert!(looked_at < 10_000, "{stats:?}");
     assert!(stats.messages_limited < 10_000, "{stats:?}");
     assert!(field.judged() <= 8, "no more than the honest blocks");
+    memory.was_enough();
     assert_eq!(field.nodes[1].gossip.stats().bans, 0);
     assert!(
         !is_taken(ENEMY, &field.address()).await,

@@ -20,7 +20,7 @@ use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     honest::{ENEMY, Field, support},
-    raw::{Raw, is_taken, is_taken_as, read_frame},
+    raw::{Raw, contains, is_taken, is_taken_as, read_frame},
     rpc::{self, BLOCKS, MESH, STATUS},
 };
 
@@ -28,6 +28,9 @@ use crate::{
 const SECRET: &[u8] = b"what is sold to whom and at which price";
 /// What anybody may see.
 const PUBLIC: &[u8] = b"what everybody knows";
+
+/// The identity of the insiders: of the MSP "insider", without a certificate.
+const INSIDER: &[u8] = b"\x0a\x07insider";
 
 /// Lets the insiders read, and counts how often it is asked.
 #[derive(Debug, Default)]
@@ -42,7 +45,7 @@ impl Readers for Insiders {
         _: SystemTime,
     ) -> Result<(), ReadersDenied> {
         self.0.fetch_add(1, Ordering::SeqCst);
-        match identity == b"insider" && signature == identity {
+        match identity == INSIDER && signature == identity {
             true => Ok(()),
             false => Err(ReadersDenied::new("it is none of them")),
         }
@@ -115,10 +118,6 @@ impl Private {
         };
         candidate.answer(block_api::Answer::Accept)
     }
-}
-
-fn contains(heard: &[u8], part: &[u8]) -> bool {
-    heard.windows(part.len()).any(|window| window == part)
 }
 
 /// Covers: GOS-08
@@ -234,7 +233,7 @@ async fn a_flood_of_proofs_that_do_not_hold_is_not_verified() {
     assert!((16..=most).contains(&asked), "{asked} proofs were verified");
     assert_eq!(node.stats().proofs_refused, MANY);
     let let_in = async {
-        while !is_taken_as(seed(MANY), &address, b"insider").await {
+        while !is_taken_as(seed(MANY), &address, INSIDER).await {
             tokio::task::yield_now().await;
         }
     };

@@ -81,7 +81,7 @@ impl<N: Network> Fetch<'_, N> {
                 };
                 self.ended(&peer, why, is_false.then_some(Offence::WrongBody));
             }
-            Heard::Nonsense => self.ended(&peer, Ended::ForGood, Some(Offence::WrongBody)),
+            Heard::Nonsense => self.ended(&peer, Ended::ForGood, Some(Offence::Malformed)),
             Heard::Broke(FrameError::Unsupported) => {
                 self.heard(peer, not_opened(OpenError::Unsupported));
             }

@@ -11,7 +11,7 @@ use tokio::{
 use super::{Giving, PART, PIECE, Promised, Server, Source, UNWANTED};
 use crate::{
     bodies::{Bits, making::Givable},
-    frames::{self, Frame, FrameError, flush, write_frame, write_head, write_part},
+    frames::{self, Frame, FrameError, flush, write_frame, write_head, write_paced, write_part},
     serve::end,
     wire::{PIECE_HEAD, Want, put_have},
 };
@@ -32,6 +32,10 @@ impl Server<'_> {
         let mut want = Some(first);
         let mut wanted = Instant::now();
         loop {
+            // For each wish and each piece: the right may be lost at any time.
+            if !self.still_may_have(giving) {
+                return end(writer, DeliverStatus::Forbidden, self.patience).await;
+            }
             if let Some(want) = want.take() {
                 if want.all && giving.hints.manifest.is_none() {
                     return self.give_all(writer, giving).await;
@@ -89,6 +93,14 @@ impl Server<'_> {
                 }
             }
         }
+    }
+
+    fn still_may_have(&self, giving: &Giving) -> bool {
+        let may_have = (self.may_have)(giving.topic);
+        if !may_have {
+            self.counters.not_entitled.increment();
+        }
+        may_have
     }
 
     /// Takes what is wanted into account; `false` when it is more than one may have at a time.
@@ -173,7 +185,7 @@ impl Server<'_> {
     }
 
     /// Sends a body without manifest, and says that this was all.
-    async fn give_all<W>(&self, writer: &mut W, giving: &Giving) -> Result<(), FrameError>
+    async fn give_all<W>(&self, writer: &mut W, giving: &mut Giving) -> Result<(), FrameError>
     where
         W: AsyncWrite + Unpin,
     {
@@ -182,6 +194,9 @@ impl Server<'_> {
             return end(writer, DeliverStatus::Unavailable, self.patience).await;
         };
         for at in (0..size).step_by(PIECE) {
+            if !self.still_may_have(giving) {
+                return end(writer, DeliverStatus::Forbidden, self.patience).await;
+            }
             let length = PIECE.min(size - at);
             if !self.piece(writer, giving, at, length).await? {
                 return end(writer, DeliverStatus::Unavailable, self.patience).await;
@@ -193,36 +208,41 @@ impl Server<'_> {
     async fn piece<W: AsyncWrite + Unpin>(
         &self,
         writer: &mut W,
-        giving: &Giving,
+        giving: &mut Giving,
         at: usize,
         length: usize,
     ) -> Result<bool, FrameError> {
-        let patience = self.patience;
+        let Giving {
+            source,
+            hints,
+            pace,
+            ..
+        } = giving;
         let place = u32::try_from(at).unwrap_or(u32::MAX).to_be_bytes();
-        match &giving.source {
+        match source {
             Source::Held(held) => {
                 let Some(data) = held.data().get(at..at + length) else {
                     return Ok(false);
                 };
-                write_frame(writer, frames::BODY_PIECE, &[&place, data], patience).await?;
+                write_paced(writer, frames::BODY_PIECE, &[&place, data], pace).await?;
             }
             Source::Making(making) => {
                 let mut part = Vec::with_capacity(PART);
                 for from in (at..at + length).step_by(PART) {
                     let left = PART.min(at + length - from);
-                    let is_here = making.copy(&giving.hints, from, left, &mut part);
+                    let is_here = making.copy(hints, from, left, &mut part);
                     if from == at {
                         if !is_here {
                             return Ok(false);
                         }
                         let length = PIECE_HEAD + length;
-                        write_head(writer, frames::BODY_PIECE, length, patience).await?;
-                        write_part(writer, &place, patience).await?;
+                        write_head(writer, frames::BODY_PIECE, length, pace).await?;
+                        write_part(writer, &place, pace).await?;
                     } else if !is_here {
                         // A frame that was begun cannot be taken back.
                         return Err(std::io::Error::from(std::io::ErrorKind::Interrupted).into());
                     }
-                    write_part(writer, &part, patience).await?;
+                    write_part(writer, &part, pace).await?;
                 }
             }
         }
