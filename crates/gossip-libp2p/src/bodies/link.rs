@@ -133,7 +133,9 @@ fn unread(error: UnreadableBody) -> Heard {
             info!(version, "an answer for a body of another release");
             Heard::End(DeliverStatus::NotFound)
         }
-        _ => Heard::Nonsense,
+        UnreadableBody::Empty | UnreadableBody::Wire(_) | UnreadableBody::Missing(_) => {
+            Heard::Nonsense
+        }
     }
 }
 

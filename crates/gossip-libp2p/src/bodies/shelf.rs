@@ -232,7 +232,7 @@ impl Bodies {
         let read = reader.read(id.number, ReadLimits::one()).await;
         let blocks = read.map_err(|error| match error {
             ReadError::Gone { .. } => NotLoaded::NotThere,
-            _ => NotLoaded::NotNow,
+            ReadError::Storage { .. } | ReadError::Closed | _ => NotLoaded::NotNow,
         })?;
         let raw = blocks.into_iter().next().ok_or(NotLoaded::NotThere)?;
         let block = Block::parse(raw).map_err(|_| NotLoaded::NotNow)?;

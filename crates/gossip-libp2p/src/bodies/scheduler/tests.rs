@@ -402,7 +402,12 @@ fn who_has_it_is_not_kept_out_by_those_that_have_nothing_yet() {
                     scheduler.offered(holder, hints(1), false, Bits::all(3), now);
                 }
                 Action::Begin { .. } => begun = begun.or(Some(now)),
-                _ => {}
+                Action::Open { .. }
+                | Action::Want { .. }
+                | Action::WantAll { .. }
+                | Action::Abandon
+                | Action::Close { .. }
+                | Action::Stalled { .. } => {}
             }
         }
         let asked = scheduler.nodes.iter().filter(|(_, node)| {
