@@ -7,7 +7,13 @@
 //!
 //! Every wait has a limit. A buffer grows with what really comes, never by what a length claims.
 
-use std::{io, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::core::upgrade::NegotiationError;
@@ -59,6 +65,14 @@ const SLOWEST: u64 = 16 * 1024;
 pub(crate) struct Frame {
     pub(crate) kind: u8,
     pub(crate) payload: Vec<u8>,
+}
+
+/// What begins a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) kind: u8,
+    /// Of the payload, in bytes.
+    pub(crate) length: usize,
 }
 
 /// How long a reader waits.
@@ -146,9 +160,25 @@ pub(crate) async fn read_frame<R>(
 where
     R: AsyncRead + Unpin,
 {
-    let stalled = |_| FrameError::Stalled {
-        after: patience.next,
+    let Some(Head { kind, length }) = read_head(stream, limit, patience).await? else {
+        return Ok(None);
     };
+    Ok(Some(Frame {
+        kind,
+        payload: read_payload(stream, length, patience.next).await?,
+    }))
+}
+
+/// Reads what begins a frame whose payload has at most `limit` bytes, which are read after it;
+/// `None` when the stream ends before it.
+pub(crate) async fn read_head<R>(
+    stream: &mut R,
+    limit: usize,
+    patience: Patience,
+) -> Result<Option<Head>, FrameError>
+where
+    R: AsyncRead + Unpin,
+{
     let mut kind = [0];
     let first = stream.read(&mut kind);
     let count = match patience.first {
@@ -160,19 +190,31 @@ where
     if count == 0 {
         return Ok(None);
     }
-    let mut length = [0; HEAD - 1];
-    timeout(patience.next, stream.read_exact(&mut length))
-        .await
-        .map_err(stalled)??;
+    let length: [u8; HEAD - 1] = read_array(stream, patience.next).await?;
     let claimed = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
     if claimed > limit {
         return Err(FrameError::TooLong { claimed, limit });
     }
     let [kind] = kind;
-    Ok(Some(Frame {
+    Ok(Some(Head {
         kind,
-        payload: read_payload(stream, claimed, patience.next).await?,
+        length: claimed,
     }))
+}
+
+/// Reads the next few bytes of a frame.
+pub(crate) async fn read_array<R, const N: usize>(
+    stream: &mut R,
+    patience: Duration,
+) -> Result<[u8; N], FrameError>
+where
+    R: AsyncRead + Unpin,
+{
+    let mut bytes = [0; N];
+    timeout(patience, stream.read_exact(&mut bytes))
+        .await
+        .map_err(|_| FrameError::Stalled { after: patience })??;
+    Ok(bytes)
 }
 
 /// Writes what begins a frame, whose payload of `length` bytes is written after it.
@@ -260,7 +302,8 @@ where
         .map_err(|_| FrameError::NotTaken { after: patience })??)
 }
 
-async fn read_payload<R>(
+/// Reads the rest of a frame, of so many bytes.
+pub(crate) async fn read_payload<R>(
     stream: &mut R,
     length: usize,
     patience: Duration,
@@ -268,19 +311,37 @@ async fn read_payload<R>(
 where
     R: AsyncRead + Unpin,
 {
-    let deadline = Instant::now() + patience + Duration::from_secs(length as u64 / SLOWEST);
     let mut payload: Vec<u8> = Vec::new();
-    let mut have = 0;
-    while have < length {
+    let read = |stream: Pin<&mut R>, cx: &mut Context<'_>, have: usize| {
         if have == payload.len() {
             // Doubled as it fills, and never beyond what is to come: the last buffer fits exactly.
             let more = have.max(CHUNK).min(length - have);
             payload.reserve_exact(more);
             payload.resize(have + more, 0);
         }
-        let free = payload.get_mut(have..).unwrap_or_default();
+        stream.poll_read(cx, payload.get_mut(have..).unwrap_or_default())
+    };
+    read_to(stream, length, patience, read).await?;
+    Ok(payload)
+}
+
+/// Reads the rest of a frame, of so many bytes, to wherever `read` puts what comes next: it is told
+/// how many came before, and takes no more than are to come.
+pub(crate) async fn read_to<R>(
+    stream: &mut R,
+    length: usize,
+    patience: Duration,
+    mut read: impl FnMut(Pin<&mut R>, &mut Context<'_>, usize) -> Poll<io::Result<usize>>,
+) -> Result<(), FrameError>
+where
+    R: AsyncRead + Unpin,
+{
+    let deadline = Instant::now() + patience + Duration::from_secs(length as u64 / SLOWEST);
+    let mut have = 0;
+    while have < length {
         let limit = deadline.min(Instant::now() + patience);
-        let count = timeout_at(limit, stream.read(free))
+        let next = poll_fn(|cx| read(Pin::new(&mut *stream), cx, have));
+        let count = timeout_at(limit, next)
             .await
             .map_err(|_| FrameError::Stalled { after: patience })??;
         if count == 0 {
@@ -288,16 +349,11 @@ where
         }
         have += count;
     }
-    Ok(payload)
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        pin::Pin,
-        task::{Context, Poll},
-    };
-
     use futures::io::Cursor;
     use proptest::prelude::*;
     use tokio::{

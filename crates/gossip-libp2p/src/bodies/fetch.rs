@@ -270,7 +270,10 @@ impl<'a, N: Network> Fetch<'a, N> {
             count: if eager { WINDOW as u32 } else { 0 },
         };
         let (network, answers) = (self.fetcher.network.clone(), self.answers.clone());
-        let patience = self.fetcher.config.idle_timeout;
+        let (patience, making) = (
+            self.fetcher.config.idle_timeout,
+            self.guard.making().clone(),
+        );
         let permit = self.fetcher.bodies.link(peer);
         let talked = async move {
             let answers = Answers {
@@ -285,7 +288,7 @@ impl<'a, N: Network> Fetch<'a, N> {
             match network.open(peer).await {
                 Ok(stream) => {
                     answers.tell(Heard::Opened).await;
-                    talk(stream, ask, wanted, patience, &answers).await;
+                    talk(stream, ask, wanted, &making, patience, &answers).await;
                 }
                 Err(error) => answers.tell(not_opened(error)).await,
             }
@@ -305,7 +308,9 @@ impl<'a, N: Network> Fetch<'a, N> {
     /// Begins by the hints of a node; `false` when it had to wait for room, after which all are to be
     /// asked anew.
     async fn begin(&mut self, peer: &PeerId) -> bool {
-        let Some(hints) = self.links.get(peer).and_then(|link| link.hints.clone()) else {
+        let link = self.links.get(peer);
+        let Some((giver, hints)) = link.and_then(|link| Some((link.serial, link.hints.clone()?)))
+        else {
             return true;
         };
         let size = hints.size as usize;
@@ -323,7 +328,7 @@ impl<'a, N: Network> Fetch<'a, N> {
         };
         self.room = Some(room);
         let hashing = self.fetcher.bodies.hashing(&self.id.topic);
-        let assembly = Assembly::new(self.announcement, hints.clone(), hashing);
+        let assembly = Assembly::new(self.announcement, hints.clone(), giver, hashing);
         self.guard.making().assemble(assembly);
         self.following = Some(hints);
         true

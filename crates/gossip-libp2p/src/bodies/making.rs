@@ -3,18 +3,27 @@
 
 use std::{
     collections::BTreeSet,
+    io,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
 };
 
+use futures::AsyncRead;
 use libp2p::PeerId;
+use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use crate::bodies::{
     Bits, Hints,
     assembly::{Assembly, False},
     hints::CHUNK,
+    hints::HintsId,
     shelf::Held,
 };
+
+/// How much is read at once of what is not kept.
+const SCRAP: usize = 16 * 1024;
 
 /// A body that comes.
 #[derive(Debug, Default)]
@@ -22,6 +31,19 @@ pub(crate) struct Making {
     stage: Mutex<Stage>,
     /// Grows with whatever comes.
     changed: watch::Sender<u64>,
+}
+
+/// A piece of a body that is read from a link straight to its place.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    making: Arc<Making>,
+    mark: Arc<()>,
+    pub(crate) at: usize,
+    pub(crate) length: usize,
+    /// Of what came, where it is a chunk of a manifest.
+    hash: Option<Sha256>,
+    /// For what need not be kept any more.
+    scrap: Vec<u8>,
 }
 
 /// What can be given of a body that comes.
@@ -70,6 +92,35 @@ impl Making {
         drop(stage);
         self.notify();
         Some(done)
+    }
+
+    /// The right to write a piece to its place, for a link that told these hints, once it is decided
+    /// which ones are followed. `None` when it has to be kept elsewhere.
+    pub(crate) async fn claim(
+        self: &Arc<Self>,
+        link: u64,
+        hints: HintsId,
+        (at, length): (usize, usize),
+    ) -> Option<Claim> {
+        let mut changes = self.changes();
+        loop {
+            changes.borrow_and_update();
+            match &mut *self.stage() {
+                Stage::Asking(_) => {}
+                Stage::Coming(assembly) => {
+                    return assembly.claim(link, hints, at, length).then(|| Claim {
+                        making: self.clone(),
+                        mark: assembly.mark().clone(),
+                        at,
+                        length,
+                        hash: assembly.hints().manifest.is_some().then(Sha256::new),
+                        scrap: Vec::new(),
+                    });
+                }
+                Stage::Whole(_) | Stage::Gone => return None,
+            }
+            changes.changed().await.ok()?;
+        }
     }
 
     /// Whether all of it came.
@@ -155,6 +206,14 @@ impl Making {
         data.map(|data| out.extend_from_slice(data)).is_some()
     }
 
+    /// Works on the body that has this mark.
+    fn with_marked<T>(&self, mark: &Arc<()>, work: impl FnOnce(&mut Assembly) -> T) -> Option<T> {
+        match &mut *self.stage() {
+            Stage::Coming(assembly) if Arc::ptr_eq(assembly.mark(), mark) => Some(work(assembly)),
+            Stage::Asking(_) | Stage::Coming(_) | Stage::Whole(_) | Stage::Gone => None,
+        }
+    }
+
     fn turn(&self, stage: Stage) {
         *self.stage() = stage;
         self.notify();
@@ -167,6 +226,61 @@ impl Making {
     fn stage(&self) -> MutexGuard<'_, Stage> {
         // A body that a panic left half written does not have its hash.
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Claim {
+    /// Reads from the link what comes next. What cannot be used any more is read all the same, for
+    /// more comes behind it.
+    pub(crate) fn poll_read<R: AsyncRead>(
+        &mut self,
+        mut stream: Pin<&mut R>,
+        cx: &mut Context<'_>,
+        have: usize,
+    ) -> Poll<io::Result<usize>> {
+        let Self {
+            making,
+            mark,
+            at,
+            length,
+            hash,
+            scrap,
+        } = self;
+        let mut read = |place: &mut [u8]| {
+            let count = ready!(stream.as_mut().poll_read(cx, place))?;
+            if let Some(hash) = hash {
+                // While it is at hand.
+                hash.update(place.get(..count).unwrap_or_default());
+            }
+            Poll::Ready(Ok(count))
+        };
+        let straight = making.with_marked(mark, |assembly| {
+            assembly.place(*at, have, *length).map(&mut read)
+        });
+        straight.flatten().unwrap_or_else(|| {
+            scrap.resize(SCRAP.min(*length - have), 0);
+            read(scrap)
+        })
+    }
+
+    /// The hash of the chunk, when all of it came.
+    pub(crate) fn hash(&self) -> Option<[u8; 32]> {
+        self.hash.clone().map(|hash| hash.finalize().into())
+    }
+
+    /// Works on the body for which it came; `None` when that was given up.
+    pub(crate) fn keep<T>(self, work: impl FnOnce(&mut Assembly) -> T) -> Option<T> {
+        let done = self.making.with_marked(&self.mark, work);
+        self.making.notify();
+        done
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let at = self.at;
+        self.making
+            .with_marked(&self.mark, |assembly| assembly.release(at));
     }
 }
 

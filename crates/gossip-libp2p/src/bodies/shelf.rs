@@ -64,10 +64,10 @@ pub(crate) struct Held {
     block: Block,
     data: Bytes,
     hints: OnceCell<Hints>,
-    /// What it takes of the room; nothing where somebody else keeps it anyhow.
-    _room: Option<OwnedSemaphorePermit>,
+    /// What it takes of the room, together with other forms of the same block.
+    room: Option<Arc<OwnedSemaphorePermit>>,
     /// The same of a block of the store.
-    _loan: Option<Loan>,
+    loan: Option<Arc<Loan>>,
 }
 
 /// What a block of the store takes of the room for them, for the peer that asked for it first.
@@ -198,19 +198,33 @@ impl Bodies {
         links.clone().try_acquire_owned().ok()
     }
 
-    /// Keeps a block that others are about to pull.
+    /// Keeps a block that others are about to pull. It takes the place of the one that came: the
+    /// caller has it in memory anyhow, and nobody else needs the other one.
     pub(crate) fn keep(&self, id: BodyId, block: &Block) {
         let Some(data) = block.data_bytes() else {
             return;
         };
-        if self.state().held(&id).is_some() {
-            return;
+        let here = self.state().held(&id);
+        if let Some(here) = here {
+            let hints = here.hints.get().filter(|hints| match &hints.manifest {
+                Some(_) => here.data == data,
+                None => hints.size as usize == data.len(),
+            });
+            let held = Held {
+                hints: OnceCell::new_with(hints.cloned()),
+                loan: here.loan.clone(),
+                ..Held::new(block.clone(), data, here.room.clone())
+            };
+            return self.insert(id, Arc::new(held));
         }
         // Without room it is read from the store.
         let Some(room) = self.try_room(data.len()) else {
             return;
         };
-        self.insert(id, Arc::new(Held::new(block.clone(), data, Some(room))));
+        self.insert(
+            id,
+            Arc::new(Held::new(block.clone(), data, Some(room.into()))),
+        );
     }
 
     /// Reads a block from the store for a peer, once for all who want it at that time.
@@ -242,7 +256,7 @@ impl Bodies {
         let data = block.data_bytes().ok_or(NotLoaded::NotThere)?;
         let loan = self.lend(peer, data.len()).ok_or(NotLoaded::NotNow)?;
         let held = Arc::new(Held {
-            _loan: Some(loan),
+            loan: Some(loan.into()),
             ..Held::new(block, data, None)
         });
         self.state().know(*id, &held);
@@ -342,6 +356,7 @@ impl Bodies {
         let since = Instant::now();
         let mut state = self.state();
         state.know(id, &held);
+        state.recent.remove(&id);
         while state.recent_bytes() > RECENT_BYTES
             && let Some(oldest) = state.oldest()
         {
@@ -384,7 +399,7 @@ impl State {
 }
 
 impl Guard {
-    pub(crate) fn making(&self) -> &Making {
+    pub(crate) fn making(&self) -> &Arc<Making> {
         &self.making
     }
 
@@ -414,7 +429,7 @@ impl Guard {
             let data = block.data_bytes().unwrap_or_default();
             Ok(Arc::new(Held {
                 hints: OnceCell::new_with(Some(hints)),
-                ..Held::new(block, data, room)
+                ..Held::new(block, data, room.map(Arc::new))
             }))
         });
         Some(finished?.map(|held| {
@@ -433,13 +448,13 @@ impl Drop for Guard {
 }
 
 impl Held {
-    fn new(block: Block, data: Bytes, room: Option<OwnedSemaphorePermit>) -> Self {
+    fn new(block: Block, data: Bytes, room: Option<Arc<OwnedSemaphorePermit>>) -> Self {
         Self {
             block,
             data,
             hints: OnceCell::new(),
-            _room: room,
-            _loan: None,
+            room,
+            loan: None,
         }
     }
 

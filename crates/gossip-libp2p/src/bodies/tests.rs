@@ -774,7 +774,7 @@ fn nothing_is_given_by_hints_other_than_those_that_were_offered() {
     let others = Hints::make(&body_id(&block), &vec![7; data.len()], &key);
     let (making, mut out) = (Making::default(), Vec::new());
     let assembly =
-        |hints: &Hints| Assembly::new(&block.without_data(), hints.clone(), <_>::default());
+        |hints: &Hints| Assembly::new(&block.without_data(), hints.clone(), 1, <_>::default());
     making.assemble(assembly(&hints));
     let second = &data[CHUNK..2 * CHUNK];
     making
@@ -884,6 +884,32 @@ async fn a_body_ends_where_the_right_is_lost() {
         assert!((1..=2).contains(&pieces), "{pieces}");
         assert_eq!(node.counters.snapshot().not_entitled, 1);
         served.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_published_takes_the_place_of_what_came() {
+    for size in [200_000, 6 * MIB] {
+        let (world, nodes) = World::of(2);
+        let (world, block) = (Arc::new(world), block(size));
+        nodes[1].stores(&[&block]);
+        let (announcement, from) = (block.without_data(), [nodes[1].id()]);
+        let came = fetch(&world, &nodes[0], &announcement, &from)
+            .await
+            .unwrap();
+        let held = |node: &Node| match node.bodies.find(&body_id(&block)) {
+            Found::Held(held) => held,
+            Found::Making(_) | Found::Nothing => panic!("{size}"),
+        };
+        let bodies = &nodes[0].bodies;
+        let told = bodies.hints(&body_id(&block), &held(&nodes[0])).await;
+        bodies.keep(body_id(&block), &block);
+        let kept = held(&nodes[0]);
+        let bytes = block.raw().as_ptr_range();
+        assert!(bytes.contains(&kept.data().as_ptr()), "{size}");
+        assert!(came.raw().is_unique(), "nobody else has it any more");
+        // The manifest is still that of its maker.
+        assert_eq!(bodies.hints(&body_id(&block), &kept).await, told);
     }
 }
 

@@ -198,12 +198,9 @@ pub(crate) fn parse_have(message: &[u8]) -> Result<Vec<u32>, UnreadableBody> {
     Want::parse(message).map(|want| want.chunks)
 }
 
-/// Where a piece begins, and what it is.
-pub(crate) fn parse_piece(message: &[u8]) -> Result<(u32, &[u8]), UnreadableBody> {
-    let (at, bytes) = message
-        .split_first_chunk::<PIECE_HEAD>()
-        .ok_or(UnreadableBody::Missing("its place"))?;
-    Ok((u32::from_be_bytes(*at), bytes))
+/// Where a piece begins.
+pub(crate) fn parse_place(head: [u8; PIECE_HEAD]) -> usize {
+    u32::from_be_bytes(head) as usize
 }
 
 fn put_chunks(out: &mut Vec<u8>, chunks: &[u32]) {
@@ -278,11 +275,7 @@ mod tests {
             Ask::parse(&[VERSION]),
             Err(UnreadableBody::Missing("a channel"))
         );
-        assert_eq!(
-            parse_piece(&[0, 0, 1]),
-            Err(UnreadableBody::Missing("its place"))
-        );
-        assert_eq!(parse_piece(&[0, 0, 1, 0, 7]), Ok((256, [7].as_slice())));
+        assert_eq!(parse_place([0, 0, 1, 0]), 256);
         let mut offer = vec![VERSION];
         put_bytes(&mut offer, 2, &[1; 33]);
         assert_eq!(

@@ -12,15 +12,15 @@ use super::{Fetch, Network, not_opened};
 use crate::{
     bodies::{
         Hints,
-        assembly::{False, check_chunk},
+        assembly::{False, check_chunk, check_hash},
         hints::CHUNK,
         link::Heard,
+        making::Claim,
         scheduler::{Action, Ended},
     },
     error::OpenError,
     frames::FrameError,
     score::Offence,
-    wire::parse_piece,
 };
 
 impl<N: Network> Fetch<'_, N> {
@@ -53,11 +53,13 @@ impl<N: Network> Fetch<'_, N> {
                 }
             }
             Heard::Have(chunks) => self.scheduler.has(&peer, &chunks),
-            Heard::Piece(payload) => {
-                if let Err(error) = self.piece(&peer, &payload) {
-                    info!(%peer, block.number = %self.id.number, %error, "a false piece of a body");
-                    self.ended(&peer, Ended::ForGood, Some(Offence::WrongBody));
-                }
+            Heard::Written(claim) => {
+                let taken = self.written(&peer, claim);
+                self.judge(&peer, taken);
+            }
+            Heard::Piece(at, bytes) => {
+                let taken = self.piece(&peer, at, &bytes);
+                self.judge(&peer, taken);
             }
             Heard::NotYet => self.ended(&peer, Ended::Later, None),
             Heard::End(status) => {
@@ -92,14 +94,21 @@ impl<N: Network> Fetch<'_, N> {
         }
     }
 
+    /// Holds a false piece against its sender.
+    fn judge(&mut self, peer: &PeerId, taken: Result<(), False>) {
+        if let Err(error) = taken {
+            info!(%peer, block.number = %self.id.number, %error, "a false piece of a body");
+            self.ended(peer, Ended::ForGood, Some(Offence::WrongBody));
+        }
+    }
+
     /// Takes a piece.
     ///
     /// # Errors
     ///
     /// When its sender is to blame.
-    fn piece(&mut self, peer: &PeerId, payload: &[u8]) -> Result<(), False> {
-        let (at, bytes) = parse_piece(payload).map_err(|_| False::Place)?;
-        let (at, now) = (at as usize, Instant::now());
+    fn piece(&mut self, peer: &PeerId, at: usize, bytes: &[u8]) -> Result<(), False> {
+        let now = Instant::now();
         let sent_by = self.links.get(peer).and_then(|link| link.hints.as_ref());
         let sent_by = sent_by.ok_or(False::Place)?;
         self.fetcher.bodies.hedges.came(bytes.len());
@@ -112,9 +121,7 @@ impl<N: Network> Fetch<'_, N> {
         };
         // Whoever is not followed is not held to what others said.
         let Some(following) = self.following.as_ref().filter(follows) else {
-            if !self.scheduler.dropped(peer, chunk, now) {
-                self.ended(peer, Ended::Later, None);
-            }
+            self.unused(peer, chunk, now);
             return Ok(());
         };
         if following.manifest.is_none() {
@@ -123,7 +130,7 @@ impl<N: Network> Fetch<'_, N> {
             self.scheduler.came(peer, 0, bytes.len(), now);
             return Ok(());
         }
-        if at % CHUNK != 0 {
+        if !at.is_multiple_of(CHUNK) {
             return Err(False::Place);
         }
         check_chunk(following, chunk, bytes)?;
@@ -133,6 +140,47 @@ impl<N: Network> Fetch<'_, N> {
             .with(|body| body.put_chunk(chunk, bytes));
         self.scheduler.came(peer, chunk, bytes.len(), now);
         if let Some(Err(error)) = put {
+            self.disprove(error);
+        }
+        Ok(())
+    }
+
+    /// Nothing was done with what came: what belongs to it is of no use either.
+    fn unused(&mut self, peer: &PeerId, chunk: u32, now: Instant) {
+        if !self.scheduler.dropped(peer, chunk, now) {
+            self.ended(peer, Ended::Later, None);
+        }
+    }
+
+    /// Takes a piece that stands in its place.
+    ///
+    /// # Errors
+    ///
+    /// When its sender is to blame.
+    fn written(&mut self, peer: &PeerId, claim: Claim) -> Result<(), False> {
+        let (at, length, now) = (claim.at, claim.length, Instant::now());
+        let sent_by = self.links.get(peer).and_then(|link| link.hints.as_ref());
+        let sent_by = sent_by.ok_or(False::Place)?;
+        self.fetcher.bodies.hedges.came(length);
+        self.fetcher.counters.body_bytes_came.add(length);
+        let Some(hash) = claim.hash() else {
+            match claim.keep(|body| body.keep_next(at, length)) {
+                Some(kept) => {
+                    kept?;
+                    self.scheduler.came(peer, 0, length, now);
+                }
+                None => self.unused(peer, 0, now),
+            }
+            return Ok(());
+        };
+        let chunk = (at / CHUNK) as u32;
+        check_hash(sent_by, chunk, &hash)?;
+        let Some(kept) = claim.keep(|body| body.keep_chunk(chunk)) else {
+            self.unused(peer, chunk, now);
+            return Ok(());
+        };
+        self.scheduler.came(peer, chunk, length, now);
+        if let Err(error) = kept {
             self.disprove(error);
         }
         Ok(())
