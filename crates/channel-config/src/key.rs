@@ -9,7 +9,7 @@ use aws_lc_rs::{
 };
 use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo};
 
-use crate::der::EcdsaSignature;
+use crate::{der::EcdsaSignature, recent::recently};
 
 /// The object identifier of P-224, the one curve of Go's that is not supported here.
 pub(crate) const OID_P224: &str = "1.3.132.0.33";
@@ -273,14 +273,20 @@ impl PublicKey {
                 .verify_sig(&message.concat(), signature)
                 .map_err(|_| SignatureError::Wrong);
         };
-        let signature = EcdsaSignature::parse(signature).ok_or(SignatureError::Malformed)?;
-        if !signature.is_low_s(curve) {
+        let parsed = EcdsaSignature::parse(signature).ok_or(SignatureError::Malformed)?;
+        if !parsed.is_low_s(curve) {
             return Err(SignatureError::HighS);
         }
         let digest = hash.digest(message)?;
-        signature
-            .with_der(|der| key.verify_digest_sig(&digest, der))
-            .map_err(|_| SignatureError::Wrong)
+        let parts = [curve.order(), &self.bytes, digest.as_ref(), signature];
+        let genuine = recently(&parts, || {
+            let checked = parsed.with_der(|der| key.verify_digest_sig(&digest, der));
+            checked.is_ok()
+        });
+        match genuine {
+            true => Ok(()),
+            false => Err(SignatureError::Wrong),
+        }
     }
 
     /// Checks the signature of a certificate or a revocation list, where S may be high.
@@ -291,6 +297,7 @@ impl PublicKey {
         signature: &[u8],
     ) -> bool {
         use aws_lc_rs::signature as s;
+        let tag = [self.kind.tag(), algorithm as u8];
         let algorithm: &'static dyn VerificationAlgorithm = match (self.kind, algorithm) {
             (Kind::Ecdsa(Curve::P256), SignatureAlgorithm::EcdsaSha256) => {
                 &s::ECDSA_P256_SHA256_ASN1
@@ -325,9 +332,22 @@ impl PublicKey {
             (Kind::Ed25519, SignatureAlgorithm::Ed25519) => &s::ED25519,
             _ => return false,
         };
-        UnparsedPublicKey::new(algorithm, &*self.bytes)
-            .verify(message, signature)
-            .is_ok()
+        recently(&[&tag, &[], &self.bytes, message, signature], || {
+            UnparsedPublicKey::new(algorithm, &*self.bytes)
+                .verify(message, signature)
+                .is_ok()
+        })
+    }
+}
+
+impl Kind {
+    /// Tells the kinds of keys apart.
+    fn tag(self) -> u8 {
+        match self {
+            Self::Ecdsa(curve) => curve as u8,
+            Self::Ed25519 => 3,
+            Self::Rsa => 4,
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod msp;
 mod own_msp;
 mod pem;
 mod policy;
+mod recent;
 #[cfg(test)]
 mod test_support;
 mod verifier;

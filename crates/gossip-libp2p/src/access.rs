@@ -5,7 +5,7 @@
 //! configuration, and what they answered holds until its certificate expires.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
     sync::{Arc, Mutex, MutexGuard},
     time::{Duration, SystemTime},
@@ -94,7 +94,8 @@ struct Inner {
 struct State {
     listed: BTreeSet<PeerId>,
     channels: BTreeMap<TopicId, Channel>,
-    arriving: BTreeMap<PeerId, (Instant, Known)>,
+    /// The oldest first; of one node there may be several, as two may call each other at once.
+    arriving: VecDeque<(Instant, PeerId, Known)>,
     connected: BTreeMap<PeerId, Known>,
 }
 
@@ -303,19 +304,19 @@ impl Access {
         let now = Instant::now();
         state
             .arriving
-            .retain(|_, (at, _)| now.duration_since(*at) < ARRIVAL);
+            .retain(|(at, ..)| now.duration_since(*at) < ARRIVAL);
         if state.arriving.len() >= ARRIVALS {
-            let oldest = state.arriving.iter().min_by_key(|(_, (at, _))| *at);
-            let oldest = oldest.map(|(peer, _)| *peer);
-            state.arriving.retain(|peer, _| Some(*peer) != oldest);
+            state.arriving.pop_front();
         }
-        state.arriving.insert(peer, (now, known));
+        state.arriving.push_back((now, peer, known));
         Ok(())
     }
 
     /// Takes what the node of a fresh connection proved; `None` when it did not.
     pub(crate) fn claim(&self, peer: &PeerId) -> Option<Known> {
-        self.state().arriving.remove(peer).map(|(_, known)| known)
+        let mut state = self.state();
+        let newest = state.arriving.iter().rposition(|(_, of, _)| of == peer)?;
+        state.arriving.remove(newest).map(|(.., known)| known)
     }
 
     /// A node is connected that proved this.
@@ -335,6 +336,14 @@ impl Access {
         known
             .filter(|known| known.organisation() == organisation)
             .count()
+    }
+
+    /// Whether [`Access::may_have`] answers without asking the channel's readers for the first time.
+    pub(crate) fn was_judged(&self, peer: &PeerId, topic: TopicId) -> bool {
+        let state = self.state();
+        let known = state.connected.get(peer);
+        known.is_none_or(|known| known.verdicts.contains_key(&topic))
+            || !state.channels.contains_key(&topic)
     }
 
     /// Whether a connected node may have a channel that was joined.
@@ -713,5 +722,9 @@ mod tests {
         tokio::time::advance(ARRIVAL).await;
         access.admit(peer(1), proof(&FIRST)).await.unwrap();
         assert_eq!(access.state().arriving.len(), 1);
+        // Two that call each other have two connections, and either is taken.
+        access.admit(peer(1), proof(&FIRST)).await.unwrap();
+        assert!(access.claim(&peer(1)).is_some() && access.claim(&peer(1)).is_some());
+        assert!(access.claim(&peer(1)).is_none());
     }
 }

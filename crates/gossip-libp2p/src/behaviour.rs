@@ -119,12 +119,13 @@ fn behaviour(
 ) -> Result<Behaviour, BoxError> {
     let config = &valid.config;
     let max_peers = u32::try_from(config.max_peers.get()).unwrap_or(u32::MAX);
+    let max_pending = u32::try_from(door::max_pending(config.max_peers)).unwrap_or(u32::MAX);
     // gossipsub sends its subscriptions on the first connection to a peer only, so a second one
     // that outlives the first would stay silent.
     let limits = ConnectionLimits::default()
         .with_max_established_per_peer(Some(1))
         .with_max_established(Some(max_peers))
-        .with_max_pending_incoming(Some(max_peers));
+        .with_max_pending_incoming(Some(max_pending));
     let about = identify::Config::new("/blockcast/1".to_owned(), config.identity.inner().public())
         .with_agent_version(concat!("blockcast/", env!("CARGO_PKG_VERSION")).to_owned())
         // Addresses are no business of whoever is connected.
@@ -139,7 +140,7 @@ fn behaviour(
     let max_topics = config.max_topics.get();
     Ok(Behaviour {
         bans: allow_block_list::Behaviour::default(),
-        door: door::Behaviour::new(access.clone(), config.peers_per_org()),
+        door: door::Behaviour::new(access.clone(), config.peers_per_org(), config.max_peers),
         limits: connection_limits::Behaviour::new(limits),
         memory: config
             .max_memory

@@ -27,7 +27,7 @@ pub struct Config {
     /// Where it listens; port 0 takes any free one. Default: nowhere, so that it only dials.
     pub listen: Vec<Multiaddr>,
     /// Nodes that it keeps a connection to, each address with `/p2p/ID` at its end. Several
-    /// addresses of one node are tried together; its own address is skipped. Default: none.
+    /// addresses of one node are tried one after the other; its own address is skipped. Default: none.
     pub peers: Vec<Multiaddr>,
     /// Whom it talks to. Default: the static peers, and who may read a channel that it joined.
     pub admission: Admission,

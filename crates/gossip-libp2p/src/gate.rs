@@ -2,8 +2,11 @@
 //! gossipsub behind a gate: of what a node sends, only what is about channels that it may have is
 //! seen by gossipsub, so that nothing of another channel goes to it by any way.
 //!
-//! A subscription that a node may not have is kept beside, and heard once it may: a node says once
+//! A subscription that a node may not have, or of which that is not known yet, is kept beside, and
+//! heard once it may: a node says once
 //! what it subscribes to. It is the same with one to a channel that this node joins later.
+
+mod judge;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -24,6 +27,7 @@ use libp2p::{
 };
 use tracing::debug;
 
+use self::judge::Judge;
 use crate::{access::Access, behaviour::Gossipsub, stats::Counters, topic::TopicId};
 
 /// How many messages are known by their topics. Of one that was forgotten nobody gets a copy who asks
@@ -36,7 +40,7 @@ type Report = THandlerOutEvent<Gossipsub>;
 /// gossipsub, and who may have what of it.
 pub(crate) struct Behaviour {
     inner: Gossipsub,
-    access: Access,
+    judge: Judge,
     counters: Arc<Counters>,
     max_topics: usize,
     peers: BTreeMap<PeerId, Peer>,
@@ -78,7 +82,7 @@ impl Behaviour {
     ) -> Self {
         Self {
             inner,
-            access,
+            judge: Judge::new(access),
             counters,
             max_topics,
             peers: BTreeMap::new(),
@@ -103,8 +107,8 @@ impl Behaviour {
         let mut due = Vec::new();
         for (peer, state) in &self.peers {
             for topic in &state.held {
-                if self.access.may_have(peer, *topic) {
-                    due.push((*peer, state.connection, *topic));
+                if self.judge.may_have(peer, *topic) {
+                    due.push((*peer, *topic));
                 }
             }
         }
@@ -113,25 +117,31 @@ impl Behaviour {
 
     /// The same for one topic, which was joined.
     pub(crate) fn look_again_at(&mut self, topic: TopicId) {
-        let held = self.peers.iter().filter(|(peer, state)| {
-            state.held.contains(&topic) && self.access.may_have(peer, topic)
-        });
-        let due = held.map(|(peer, state)| (*peer, state.connection, topic));
-        let due = due.collect();
+        let mut due = Vec::new();
+        for (peer, state) in &self.peers {
+            if state.held.contains(&topic) && self.judge.may_have(peer, topic) {
+                due.push((*peer, topic));
+            }
+        }
         self.hear(due);
     }
 
-    fn hear(&mut self, due: Vec<(PeerId, ConnectionId, TopicId)>) {
-        for (peer, connection, topic) in due {
+    /// Hears the subscriptions to these topics that were held back.
+    fn hear(&mut self, due: Vec<(PeerId, TopicId)>) {
+        for (peer, topic) in due {
             let Some(subscription) = self.subscription(topic) else {
                 continue;
             };
-            if let Some(state) = self.peers.get_mut(&peer) {
-                state.held.remove(&topic);
+            let Some(state) = self.peers.get_mut(&peer) else {
+                continue;
+            };
+            // It may have taken the word back.
+            if !state.held.remove(&topic) {
+                continue;
             }
             debug!(%peer, %topic, "a node may have a channel");
             self.inner
-                .on_connection_handler_event(peer, connection, subscription);
+                .on_connection_handler_event(peer, state.connection, subscription);
         }
     }
 
@@ -179,18 +189,18 @@ impl Behaviour {
         else {
             return report;
         };
-        let (access, counters) = (&self.access, &self.counters);
-        let may_have =
-            |name: &TopicHash| is_topic(name).is_some_and(|topic| access.may_have(&peer, topic));
+        let (judge, counters) = (&mut self.judge, &self.counters);
         let before = rpc.messages.len() + rpc.control_msgs.len();
-        rpc.messages.retain(|message| may_have(&message.topic));
+        rpc.messages.retain(|message| {
+            is_topic(&message.topic).is_some_and(|topic| judge.may_have(&peer, topic))
+        });
         let topics = &self.topics;
         rpc.control_msgs.retain(|control| {
             wanted(control).is_none_or(|ids| {
                 ids.iter().all(|id| {
                     topics
                         .of(id)
-                        .is_some_and(|topic| access.may_have(&peer, topic))
+                        .is_some_and(|topic| judge.may_have(&peer, topic))
                 })
             })
         });
@@ -230,7 +240,7 @@ impl Behaviour {
                 if !is_subscribe(&subscription.action) {
                     return !state.held.remove(&topic);
                 }
-                if access.may_have(&peer, topic) {
+                if judge.may_have(&peer, topic) {
                     return true;
                 }
                 if state.held.len() < max_topics {
@@ -282,8 +292,10 @@ impl NetworkBehaviour for Behaviour {
                 held: BTreeSet::new(),
                 is_cut: false,
             };
+            self.judge.connected(there.peer_id, there.connection_id);
             self.peers.insert(there.peer_id, peer);
         } else if let FromSwarm::ConnectionClosed(gone) = &event {
+            self.judge.disconnected(&gone.peer_id);
             let peer = self.peers.remove(&gone.peer_id);
             if peer.is_some_and(|peer| peer.is_cut) {
                 return;
@@ -310,6 +322,9 @@ impl NetworkBehaviour for Behaviour {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        while let Poll::Ready((peer, topics)) = self.judge.poll(cx) {
+            self.hear(topics.into_iter().map(|topic| (peer, topic)).collect());
+        }
         let event = self.inner.poll(cx);
         if let Poll::Ready(ToSwarm::GenerateEvent(gossipsub::Event::Message {
             message_id,

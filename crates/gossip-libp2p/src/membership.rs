@@ -15,6 +15,8 @@
 mod handshake;
 mod wire;
 
+use std::time::Duration;
+
 use libp2p::StreamProtocol;
 
 #[cfg(any(test, feature = "testing"))]
@@ -26,3 +28,7 @@ pub(crate) use self::{
 
 /// The proof of membership: the first stream of each connection, opened by the dialer.
 pub(crate) const MEMBER: StreamProtocol = StreamProtocol::new("/blockcast/member/1");
+
+/// How long a node that calls may take until its keys are agreed on, and then until it greets. Until
+/// it does it is one of many that cost nothing to be.
+pub(crate) const GREETING: Duration = Duration::from_secs(3);

@@ -21,13 +21,13 @@ use libp2p::{
     dns, noise, tcp, yamux,
 };
 use multistream_select::{dialer_select_proto, listener_select_proto};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
 use crate::{
     config::Config,
     error::StartError,
-    membership::{HandshakeError, MEMBER, Member},
+    membership::{GREETING, HandshakeError, MEMBER, Member},
     muxer::Bounded,
     score::{Callers, TurnedAway},
     stats::Counters,
@@ -70,6 +70,8 @@ pub(crate) fn transport(
             .or_transport(quic)
             .map(|either, _| either.into_inner())
     };
+    // Who calls and says nothing keeps its place for a short time only.
+    let transport = TransportTimeout::with_ingoing_timeout(transport, GREETING);
     let transport = dns::tokio::Transport::system(transport)
         .map_err(|error| setup("DNS")(error.into()))?
         .and_then(move |(peer, muxer), point| async move {
@@ -132,9 +134,13 @@ async fn meet(
         };
         driving(muxer, work).await
     } else {
-        let stream = poll_fn(|cx| poll_stream(muxer, cx, Bounded::poll_inbound_unpin)).await?;
+        let until = Instant::now() + GREETING;
+        let silent = |_| HandshakeError::Silent { after: GREETING };
+        let stream = poll_fn(|cx| poll_stream(muxer, cx, Bounded::poll_inbound_unpin));
+        let stream = timeout_at(until, stream).await.map_err(silent)??;
         let work = async {
-            let (_, mut stream) = listener_select_proto(stream, [MEMBER]).await?;
+            let named = timeout_at(until, listener_select_proto(stream, [MEMBER])).await;
+            let (_, mut stream) = named.map_err(silent)??;
             Ok(member.listen(&mut stream, peer).await?)
         };
         driving(muxer, work).await

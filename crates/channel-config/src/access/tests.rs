@@ -11,6 +11,7 @@ use protos::orderer::ConsensusType;
 use super::*;
 use crate::{
     msp::IdentityError,
+    recent::CHECKED,
     test_support::{TestSigner, block, chain, config_entry, config_of, group, set_value},
 };
 
@@ -99,6 +100,34 @@ fn strangers_and_forgers_may_not() {
             .check(b"\xff", MESSAGE, &user.sign(MESSAGE), now())
             .is_err()
     );
+}
+
+/// A node of thousands of channels asks each of them about who comes.
+#[test]
+fn many_channels_look_at_one_signature_once() {
+    let verifiers: Vec<ChannelVerifier> = (0..20).map(|_| verifier()).collect();
+    let user = TestSigner::of_fixture("org1/user1", "Org1MSP");
+    let (good, bad) = (user.sign(MESSAGE), user.sign(b"something else"));
+    let forged = TestSigner::of_fixture("org1/user1", "Org1MSP").claiming("Org2MSP");
+    for (identity, signature, may_read) in [
+        (&user.identity, &good, true),
+        (&user.identity, &bad, false),
+        (&forged.identity, &good, false),
+    ] {
+        let mut checked = Vec::new();
+        for verifier in &verifiers {
+            let before = CHECKED.get();
+            let readers = ChannelAccess::readers(verifier);
+            let right = readers.check(identity, MESSAGE, signature, now());
+            assert_eq!(right.is_ok(), may_read);
+            checked.push(CHECKED.get() - before);
+        }
+        assert!(checked[0] > 0 || !may_read, "{checked:?}");
+        assert!(
+            checked[1..].iter().all(|checked| *checked == 0),
+            "{checked:?}"
+        );
+    }
 }
 
 /// Covers: MCS-13, STA-13

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeSet,
+    num::NonZeroU8,
     sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
@@ -80,6 +81,9 @@ impl EventLoop {
         let options = DialOpts::peer_id(peer)
             .condition(PeerCondition::DisconnectedAndNotDialing)
             .addresses(addresses)
+            // One after the other: each connection that is made has both sides sign and judge, and
+            // of several they may keep different ones.
+            .override_dial_concurrency_factor(NonZeroU8::MIN)
             .build();
         if let Err(error) = self.swarm.dial(options) {
             debug!(%peer, %error, "not dialled");

@@ -9,8 +9,11 @@ use libp2p::PeerId;
 use rand::{TryRng, rngs::SysRng};
 use tokio::time::timeout;
 
-use super::wire::{
-    Hello, MAX_FRAME, NONCE, Nonce, Proof, Role, Unreadable, encode_proof, parse_proof, signed,
+use super::{
+    GREETING,
+    wire::{
+        Hello, MAX_FRAME, NONCE, Nonce, Proof, Role, Unreadable, encode_proof, parse_proof, signed,
+    },
 };
 use crate::{
     access::{Access, Refused},
@@ -54,6 +57,8 @@ pub(crate) enum HandshakeError {
     Signer(#[from] SignError),
     #[error("this node cannot prove its identity: its signer did not answer for {} ms", after.as_millis())]
     SlowSigner { after: Duration },
+    #[error("the other side did not greet within {} ms", after.as_millis())]
+    Silent { after: Duration },
     #[error(
         "this node cannot prove its identity: identity and signature have more than {MAX_FRAME} bytes"
     )]
@@ -74,6 +79,7 @@ impl HandshakeError {
             | Self::LongProof
             | Self::Random(_) => true,
             Self::Frame(_)
+            | Self::Silent { .. }
             | Self::HungUp
             | Self::Kind(_)
             | Self::Unreadable(_)
@@ -111,7 +117,10 @@ impl Member {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let theirs = self.greeting(stream).await?;
+        let after = GREETING;
+        let theirs = timeout(after, self.greeting(stream))
+            .await
+            .map_err(|_| HandshakeError::Silent { after })??;
         let nonce = self.greet(stream).await?;
         let proof = self
             .proof(stream, Role::Dialer, &nonce, (&other, &theirs))
@@ -549,11 +558,13 @@ mod tests {
     async fn who_says_nothing_or_the_wrong_thing_is_given_up() {
         let listener = member(2, OURS, &["Org1MSP"]);
         let (one, mut other) = pipe();
+        let began = tokio::time::Instant::now();
         let silent = listener.listen(&mut other, peer(1)).await;
         assert!(
-            matches!(silent, Err(HandshakeError::Frame(_))),
+            matches!(silent, Err(HandshakeError::Silent { .. })),
             "{silent:?}"
         );
+        assert_eq!(began.elapsed(), GREETING);
         drop(one);
         let rows = [(frames::STATUS, 3), (frames::HELLO, MAX_FRAME + 1)];
         for (kind, length) in rows {

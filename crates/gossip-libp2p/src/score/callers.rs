@@ -164,13 +164,17 @@ impl List {
 /// them all.
 pub(crate) fn block_of(address: &Multiaddr) -> Option<IpAddr> {
     const NETWORK: u128 = !0 << 64;
-    address.iter().find_map(|part| match part {
-        Protocol::Ip4(ip) => Some(ip.into()),
-        Protocol::Ip6(ip) => Some(match ip.to_ipv4_mapped() {
-            Some(ip) => ip.into(),
-            None => Ipv6Addr::from_bits(ip.to_bits() & NETWORK).into(),
-        }),
-        _ => None,
+    address.iter().find_map(|part| {
+        if let Protocol::Ip4(ip) = part {
+            Some(ip.into())
+        } else if let Protocol::Ip6(ip) = part {
+            Some(match ip.to_ipv4_mapped() {
+                Some(ip) => ip.into(),
+                None => Ipv6Addr::from_bits(ip.to_bits() & NETWORK).into(),
+            })
+        } else {
+            None
+        }
     })
 }
 

@@ -7,8 +7,11 @@ mod about;
 mod answers;
 mod honest;
 mod memory;
+#[path = "../support/raw.rs"]
+#[expect(dead_code, reason = "another test binary needs the rest of it")]
 mod raw;
-mod rpc;
 mod streams;
 mod topics;
 mod unproven;
+
+use raw::rpc;

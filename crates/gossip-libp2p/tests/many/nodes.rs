@@ -137,17 +137,6 @@ async fn twenty_nodes_meet_by_way_of_one_and_each_gets_each_of_ten_blocks_once()
     stop(nodes).await;
 }
 
-/// Covers: GOS-10
-#[tokio::test(flavor = "multi_thread")]
-async fn what_all_publish_at_once_reaches_all() {
-    let nodes = around_one(8).await;
-    let (mut members, mut chain) = join(&nodes).await;
-    meet(&mut members, &nodes).await;
-    let blocks: Vec<Block> = (0..8).map(|_| chain.data(100)).collect();
-    each_reaches_each(&mut members, &blocks, &chain.data(100)).await;
-    stop(nodes).await;
-}
-
 /// Covers: GOS-07
 #[tokio::test(flavor = "multi_thread")]
 async fn three_islands_that_a_bridge_joined_stay_together_without_it() {

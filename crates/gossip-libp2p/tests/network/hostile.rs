@@ -18,7 +18,7 @@ use libp2p::{
 
 use crate::{
     member::{Member, line},
-    raw,
+    raw::proof,
     support::{config, connect, peers},
 };
 
@@ -46,9 +46,9 @@ impl Client {
         let gossipsub =
             gossipsub::Behaviour::new(gossipsub::MessageAuthenticity::Anonymous, settings).unwrap();
         // It has the identity of the other nodes.
-        let proves = Arc::new(|talk: &raw::Talk| raw::proof(b"node", &talk.signed()));
+        let proves = Arc::new(|talk: &proof::Talk| proof::payload(b"node", &talk.signed()));
         let mut swarm = Swarm::new(
-            raw::connections(&identity, "blockcast", Some(proves)),
+            proof::connections(&identity, "blockcast", Some(proves)),
             Bare { gossipsub },
             identity.public().to_peer_id(),
             swarm::Config::with_tokio_executor(),

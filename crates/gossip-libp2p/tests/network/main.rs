@@ -21,7 +21,9 @@ mod many;
 mod member;
 #[cfg(all(test, feature = "mdns"))]
 mod nearby;
+#[path = "../support/raw.rs"]
 #[cfg(test)]
+#[expect(dead_code, reason = "another test binary needs the rest of it")]
 mod raw;
 #[cfg(test)]
 mod rights;

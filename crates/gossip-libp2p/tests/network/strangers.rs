@@ -4,15 +4,19 @@
 use std::sync::Arc;
 
 use block_api::{
-    Answer, Gossip,
+    Answer, Block, Gossip,
     testing::{MemberKey, MemberReaders, TestChain, within},
 };
 use blockcast_gossip_libp2p::{Admission, Config, Keypair, Libp2pGossip};
 
 use crate::{
     member::Member,
-    raw::{self, Prove, Talk},
-    session::{Heard, Rpc, Session, id_of, topic},
+    raw::{
+        contains,
+        proof::{self, Prove, Talk},
+        rpc::{self, id_of},
+    },
+    session::{Heard, Session},
     support::config,
 };
 
@@ -45,6 +49,11 @@ async fn open_to_all() -> Libp2pGossip {
     Libp2pGossip::start(config).await.unwrap()
 }
 
+/// The name of the topic of a channel.
+fn topic_of(channel: &str, genesis: &Block) -> String {
+    rpc::topic(&channel.parse().unwrap(), &genesis.header_hash())
+}
+
 async fn refusals(node: &Libp2pGossip, count: u64) {
     let refused = async {
         while node.stats().proofs_refused < count {
@@ -54,7 +63,7 @@ async fn refusals(node: &Libp2pGossip, count: u64) {
     within("the refusal", refused).await;
 }
 
-/// Covers: GCH-12, GOS-09
+/// Covers: GCH-12, GOS-08, GOS-09
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_proves_nothing_is_told_nothing() {
     let node = open_to_all().await;
@@ -63,10 +72,15 @@ async fn a_client_that_proves_nothing_is_told_nothing() {
     let member = Member::join_with(&node, "ch", &genesis, readers).await;
     for (count, address) in (1..).zip(node.peer_addrs()) {
         let mut client = Session::connect([66; 32], &address, None).await.unwrap();
-        for protocol in ["/meshsub/1.1.0", "/ipfs/id/1.0.0", "/blockcast/blocks/1"] {
+        let ours = [rpc::MESH, rpc::STATUS, rpc::BLOCKS, rpc::BODIES, rpc::PEERS];
+        for protocol in ["/ipfs/id/1.0.0", "/ipfs/ping/1.0.0"]
+            .into_iter()
+            .chain(ours)
+        {
             assert!(!client.speaks(protocol).await, "{protocol}");
         }
         assert_eq!(client.hear().await, None, "it is hung up on");
+        assert!(client.everything().is_empty(), "on a stream of the node");
         refusals(&node, count).await;
         assert!(node.peers().borrow().is_empty(), "no behaviour heard of it");
     }
@@ -83,7 +97,7 @@ async fn only_a_true_proof_for_this_connection_opens_the_door() {
     let identity = ORG1.serialized();
     let made = |make: fn(&Talk) -> Vec<u8>| {
         let identity = identity.clone();
-        Arc::new(move |talk: &Talk| raw::proof(&identity, &make(talk))) as Prove
+        Arc::new(move |talk: &Talk| proof::payload(&identity, &make(talk))) as Prove
     };
     // What another client has proven once.
     let replayed = ORG1.signature(b"\0blockcast member 1\0 and some other nonces");
@@ -130,10 +144,10 @@ async fn only_a_true_proof_for_this_connection_opens_the_door() {
             "by another key",
             made(|talk| ORG2.signature(&talk.signed())),
         ),
-        ("of no reader", raw::honest(ORG2)),
+        ("of no reader", proof::honest(ORG2)),
         (
             "replayed",
-            Arc::new(move |_| raw::proof(&stolen, &replayed)),
+            Arc::new(move |_| proof::payload(&stolen, &replayed)),
         ),
         ("no proof at all", Arc::new(|_| vec![0xff; 100])),
         ("too long", Arc::new(|_| vec![0; 40_000])),
@@ -147,10 +161,10 @@ async fn only_a_true_proof_for_this_connection_opens_the_door() {
             refusals(&node, count).await;
         }
         assert!(node.peers().borrow().is_empty());
-        let mut client = Session::connect([66; 32], &address, Some(raw::honest(ORG1)))
+        let mut client = Session::connect([66; 32], &address, Some(proof::honest(ORG1)))
             .await
             .unwrap();
-        client.hears_of(&[&topic("ch", &genesis)]).await;
+        client.hears_of(&[&topic_of("ch", &genesis)]).await;
         drop(client);
         let mut peers = node.peers();
         within("its leaving", peers.wait_for(|peers| peers.is_empty()))
@@ -173,24 +187,27 @@ async fn a_member_of_another_channel_gets_nothing_of_this_one() {
     let [first, second] = readers.map(|readers| Arc::new(MemberReaders::of(readers)));
     let mut here = Member::join_with(&node, "private", &genesis[0], first).await;
     let there = Member::join_with(&node, "common", &genesis[1], second).await;
-    let topics = [topic("private", &genesis[0]), topic("common", &genesis[1])];
+    let topics = [
+        topic_of("private", &genesis[0]),
+        topic_of("common", &genesis[1]),
+    ];
     let [private_topic, common_topic] = &topics;
 
     for address in node.peer_addrs() {
         // One that may have both, and shows what there is to be had.
-        let insider = Session::connect([65; 32], &address, Some(raw::honest(ORG1))).await;
-        let outsider = Session::connect([66; 32], &address, Some(raw::honest(ORG2))).await;
+        let insider = Session::connect([65; 32], &address, Some(proof::honest(ORG1))).await;
+        let outsider = Session::connect([66; 32], &address, Some(proof::honest(ORG2))).await;
         let (mut insider, mut outsider) = (insider.unwrap(), outsider.unwrap());
         for client in [&mut insider, &mut outsider] {
             client.hears_of(&[private_topic, common_topic]).await;
             // GRAFT for what it did not subscribe to, and again for what it did.
-            client.say(Rpc::default().graft(private_topic)).await;
-            let all = Rpc::default()
-                .subscribe(private_topic)
-                .subscribe(common_topic);
-            client
-                .say(all.graft(private_topic).graft(common_topic))
-                .await;
+            client.say(&[rpc::graft(private_topic)]).await;
+            let wishes = [rpc::subscribe, rpc::graft].map(|wish| {
+                [private_topic, common_topic]
+                    .map(|topic| wish(topic))
+                    .concat()
+            });
+            client.say(&wishes).await;
         }
         // The node has heard who it links with.
         insider.is_linked(&[private_topic, common_topic]).await;
@@ -212,8 +229,8 @@ async fn a_member_of_another_channel_gets_nothing_of_this_one() {
 
         // By its id, it gets what it may have.
         for client in [&mut insider, &mut outsider] {
-            client.say(Rpc::default().wants(&ids[0])).await;
-            client.say(Rpc::default().wants(&ids[1])).await;
+            client.say(&[rpc::iwant(&ids[0])]).await;
+            client.say(&[rpc::iwant(&ids[1])]).await;
         }
         assert_eq!(insider.message().await.0, *private_topic);
         assert_eq!(insider.message().await.0, *common_topic);
@@ -246,19 +263,15 @@ async fn a_member_of_another_channel_gets_nothing_of_this_one() {
         // What it says about it is heard by nobody.
         let before = node.stats().not_entitled;
         let next = private.data(10);
-        let message = [&[1, 1, 0, 0, 0, 0, 0, 0][..], &next.relay().to_bytes()].concat();
-        outsider
-            .say(Rpc::default().publish(private_topic, &message))
-            .await;
+        let message = rpc::whole(&next);
+        outsider.say(&[rpc::publish(private_topic, &message)]).await;
         let ignored = async {
             while node.stats().not_entitled == before {
                 tokio::task::yield_now().await;
             }
         };
         within("its message", ignored).await;
-        insider
-            .say(Rpc::default().publish(private_topic, &message))
-            .await;
+        insider.say(&[rpc::publish(private_topic, &message)]).await;
         let candidate = here.candidate().await;
         assert_eq!(
             candidate.from().as_str(),
@@ -270,7 +283,7 @@ async fn a_member_of_another_channel_gets_nothing_of_this_one() {
             Heard::Subscribes(_) | Heard::Links(_) => false,
         };
         here.publish(&next).await;
-        insider.say(Rpc::default().wants(&ids[0])).await;
+        insider.say(&[rpc::iwant(&ids[0])]).await;
         assert_eq!(insider.message().await.0, *private_topic);
         drop(insider);
         // Nothing of it came behind, either.
@@ -282,6 +295,11 @@ async fn a_member_of_another_channel_gets_nothing_of_this_one() {
                 break;
             }
         }
+        let everything = outsider.everything();
+        for block in [&blocks[0], &next] {
+            assert!(!contains(&everything, block.header_hash().as_ref()));
+        }
+        assert!(contains(&everything, blocks[1].header_hash().as_ref()));
         drop(outsider);
         let mut peers = node.peers();
         within("their leaving", peers.wait_for(|peers| peers.is_empty()))

@@ -48,13 +48,15 @@ pub(crate) fn graft(topic: &str) -> Vec<u8> {
     field(3, &field(3, &field(1, topic.as_bytes())))
 }
 
-/// Asks for these messages of a topic.
-pub(crate) fn iwant(topic: &str, messages: &[Vec<u8>]) -> Vec<u8> {
-    let ids = messages.iter().map(|message| {
-        let hash = Sha256::new().chain_update(topic).chain_update(message);
-        field(1, &hash.finalize())
-    });
-    field(3, &field(2, &ids.collect::<Vec<_>>().concat()))
+/// Asks for the message of this id.
+pub(crate) fn iwant(id: &[u8]) -> Vec<u8> {
+    field(3, &field(2, &field(1, id)))
+}
+
+/// The id of a message.
+pub(crate) fn id_of(topic: &str, message: &[u8]) -> Vec<u8> {
+    let hash = Sha256::new().chain_update(topic).chain_update(message);
+    hash.finalize().to_vec()
 }
 
 /// The name of a channel's topic.
@@ -111,4 +113,23 @@ pub(crate) fn request(topic: &str, first: u64, last: u64) -> Vec<u8> {
         number(7, 1 << 30),
     ];
     frame(1, &parts.concat())
+}
+
+/// A request for all blocks of the topic.
+pub(crate) fn request_for_all(topic: &str) -> Vec<u8> {
+    let topic = hex::decode(topic).unwrap();
+    frame(1, &[vec![1], field(1, &topic), number(7, 1 << 20)].concat())
+}
+
+/// A request for the body of a block.
+pub(crate) fn request_for_body(topic: &str, block: &Block) -> Vec<u8> {
+    let parts = [
+        vec![1],
+        field(1, &hex::decode(topic).unwrap()),
+        number(2, block.number().get()),
+        field(3, block.header_hash().as_ref()),
+        number(4, 1 << 20),
+        number(6, 1),
+    ];
+    frame(10, &parts.concat())
 }

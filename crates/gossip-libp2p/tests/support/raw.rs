@@ -1,33 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A libp2p connection without a swarm: TCP, noise and yamux, and streams negotiated by hand.
+//! A client that is none of ours, without a swarm: one connection, and streams negotiated by hand.
+
+pub(crate) mod proof;
+pub(crate) mod rpc;
 
 use std::{
-    collections::VecDeque,
-    future::poll_fn,
-    sync::{Arc, Mutex},
-    task::Poll,
-    time::Duration,
+    collections::VecDeque, future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration,
 };
 
 use block_api::testing::within;
 use blockcast_gossip_libp2p::Multiaddr;
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
 use libp2p::{
-    PeerId, Transport,
+    Transport,
     core::{
         Endpoint,
         muxing::{StreamMuxerBox, StreamMuxerExt, SubstreamBox},
         transport::{DialOpts, PortUse},
-        upgrade::Version,
     },
-    identity, noise, tcp, yamux,
+    identity,
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
 };
 
-use crate::rpc;
+use self::proof::Prove;
 
 /// Who the enemy is, as far as identities go.
 pub(crate) const OUTSIDER: &[u8] = b"\x0a\x08outsider";
@@ -42,7 +40,7 @@ pub(crate) struct Raw {
 }
 
 /// What a node sent on streams that it opened: the protocol, and the bytes until now.
-type Heard = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+type Heard = watch::Sender<Vec<(String, Vec<u8>)>>;
 
 /// What the client answers on streams of one protocol that the node opens, once something came.
 pub(crate) type Script = Arc<dyn Fn(usize) -> Vec<(Duration, Vec<u8>)> + Send + Sync>;
@@ -65,31 +63,29 @@ impl Raw {
         script: Option<(&'static str, Script)>,
         identity: &[u8],
     ) -> Self {
-        let (raw, peer) = Self::unproven(seed, address, script).await.unwrap();
-        let proven = within("the proof", prove(&raw, seed, peer, identity)).await;
-        assert!(proven.is_some(), "the node does not take the proof");
-        raw
+        let raw = Self::dial(seed, address, script, Some(proof::named(identity))).await;
+        raw.expect("the node takes the proof")
     }
 
-    /// Connects, and proves nothing.
-    pub(crate) async fn unproven(
+    /// Connects, and proves this or nothing; `None` when the node hangs up.
+    pub(crate) async fn dial(
         seed: [u8; 32],
         address: &Multiaddr,
         script: Option<(&'static str, Script)>,
-    ) -> Option<(Self, PeerId)> {
-        let (peer, muxer) = within("the connection", dial(seed, address)).await?;
+        prove: Option<Prove>,
+    ) -> Option<Self> {
+        let muxer = within("the connection", dial(seed, address, prove)).await?;
         let (opening, wanted) = mpsc::channel(1024);
         let (is_gone, gone) = watch::channel(false);
         let heard = Heard::default();
         let mut tasks = JoinSet::new();
         tasks.spawn(drive(muxer, wanted, heard.clone(), script, is_gone));
-        let raw = Self {
+        Some(Self {
             opening,
             heard,
             gone,
             _tasks: tasks,
-        };
-        Some((raw, peer))
+        })
     }
 
     /// A stream on which nothing was said yet; `None` when the node takes no more of them.
@@ -115,9 +111,29 @@ impl Raw {
 
     /// What came on streams of protocols that begin so.
     pub(crate) fn heard(&self, protocol: &str) -> Vec<u8> {
-        let heard = self.heard.lock().unwrap();
+        let heard = self.heard.borrow();
         let of_protocol = heard.iter().filter(|(name, _)| name.starts_with(protocol));
         of_protocol.flat_map(|(_, bytes)| bytes.clone()).collect()
+    }
+
+    /// Waits until something is in what came on streams of protocols that begin so; `None` when the
+    /// node hung up before.
+    pub(crate) async fn hears<T>(
+        &self,
+        protocol: &str,
+        find: impl Fn(&[u8]) -> Option<T>,
+    ) -> Option<T> {
+        let (mut heard, mut gone) = (self.heard.subscribe(), self.gone.clone());
+        loop {
+            heard.mark_unchanged();
+            if let Some(found) = find(&self.heard(protocol)) {
+                return Some(found);
+            }
+            tokio::select! {
+                changed = heard.changed() => changed.ok()?,
+                _ = gone.wait_for(|gone| *gone) => return find(&self.heard(protocol)),
+            }
+        }
     }
 
     pub(crate) fn is_gone(&self) -> bool {
@@ -145,53 +161,14 @@ pub(crate) async fn is_taken(seed: [u8; 32], address: &Multiaddr) -> bool {
 
 /// The same with this identity.
 pub(crate) async fn is_taken_as(seed: [u8; 32], address: &Multiaddr, identity: &[u8]) -> bool {
-    let Some((raw, peer)) = Raw::unproven(seed, address, None).await else {
+    let Some(raw) = Raw::dial(seed, address, None, Some(proof::named(identity))).await else {
         return false;
-    };
-    let asked = async {
-        prove(&raw, seed, peer, identity).await?;
-        raw.stream("/ipfs/ping/1.0.0").await
     };
     let mut gone = raw.gone.clone();
     tokio::select! {
-        answer = within("a word or a hang-up", asked) => answer.is_some(),
+        answer = within("a word or a hang-up", raw.stream("/ipfs/ping/1.0.0")) => answer.is_some(),
         _ = gone.wait_for(|gone| *gone) => false,
     }
-}
-
-/// Does what the one who dials does to prove itself, and hears the other side's proof.
-async fn prove(raw: &Raw, seed: [u8; 32], peer: PeerId, identity: &[u8]) -> Option<()> {
-    const NETWORK: &[u8] = b"blockcast";
-    let own = identity::Keypair::ed25519_from_bytes(seed).ok()?;
-    let own = own.public().to_peer_id();
-    let short = |bytes: &[u8]| [&[bytes.len() as u8], bytes].concat();
-    let long = |bytes: &[u8]| [&(bytes.len() as u32).to_be_bytes(), bytes].concat();
-    let nonce = [9; 32];
-    let mut stream = raw.stream("/blockcast/member/1").await?;
-    let hello = [&[1], short(NETWORK).as_slice(), &nonce].concat();
-    stream.write_all(&rpc::frame(6, &hello)).await.ok()?;
-    stream.flush().await.ok()?;
-    let (kind, theirs) = read_frame(&mut stream).await?;
-    let their_nonce = (kind == 6).then(|| theirs.last_chunk::<32>()).flatten()?;
-    let signed = [
-        b"\0blockcast member 1\0".as_slice(),
-        &[1],
-        &short(NETWORK),
-        &short(&own.to_bytes()),
-        &short(&peer.to_bytes()),
-        &nonce,
-        their_nonce,
-    ];
-    let proof = [long(identity), long(&sign(identity, &signed.concat()))].concat();
-    stream.write_all(&rpc::frame(7, &proof)).await.ok()?;
-    stream.flush().await.ok()?;
-    let (kind, _) = read_frame(&mut stream).await?;
-    (kind == 7).then_some(())
-}
-
-/// The identities of these tests sign with their own names.
-fn sign(identity: &[u8], _: &[u8]) -> Vec<u8> {
-    identity.to_vec()
 }
 
 /// A frame of our streams.
@@ -204,20 +181,24 @@ pub(crate) async fn read_frame(stream: &mut SubstreamBox) -> Option<(u8, Vec<u8>
     Some((kind, payload))
 }
 
-async fn dial(seed: [u8; 32], address: &Multiaddr) -> Option<(PeerId, StreamMuxerBox)> {
+async fn dial(seed: [u8; 32], address: &Multiaddr, prove: Option<Prove>) -> Option<StreamMuxerBox> {
     let key = identity::Keypair::ed25519_from_bytes(seed).unwrap();
-    let mut transport = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
-        .upgrade(Version::V1)
-        .authenticate(noise::Config::new(&key).unwrap())
-        .multiplex(yamux::Config::default())
-        .boxed();
+    let mut transport = proof::connections(&key, "blockcast", prove);
     let options = DialOpts {
         role: Endpoint::Dialer,
         port_use: PortUse::New,
     };
-    let mut address = address.clone();
-    address.pop();
-    transport.dial(address, options).unwrap().await.ok()
+    let dialled = transport.dial(address.clone(), options).unwrap();
+    // QUIC is moved by its transport.
+    let transport_moves = poll_fn(|cx| {
+        while Pin::new(&mut transport).poll(cx).is_ready() {}
+        Poll::<()>::Pending
+    });
+    let (_, muxer) = tokio::select! {
+        connected = dialled => connected.ok()?,
+        () = transport_moves => unreachable!(),
+    };
+    Some(muxer)
 }
 
 /// Moves the connection forward: opens what is wanted, and takes what the node opens.
@@ -286,11 +267,11 @@ async fn answer(
     stream.write_all(&line(&protocol)).await.ok()?;
     stream.flush().await.ok()?;
     let mut buffer = vec![0; 1 << 16];
-    let place = {
-        let mut heard = heard.lock().unwrap();
+    let mut place = 0;
+    heard.send_modify(|heard| {
+        place = heard.len();
         heard.push((protocol.clone(), Vec::new()));
-        heard.len() - 1
-    };
+    });
     let mut script = script.filter(|(of, _)| *of == protocol);
     loop {
         let read = stream
@@ -303,7 +284,7 @@ async fn answer(
             stream.flush().await.ok()?;
             continue;
         }
-        heard.lock().unwrap()[place].1.extend(&buffer[..read]);
+        heard.send_modify(|heard| heard[place].1.extend(&buffer[..read]));
         let Some((_, script)) = script.take() else {
             continue;
         };

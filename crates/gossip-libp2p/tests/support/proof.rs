@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The connections of a client that is none of ours, and proves what a test has it prove.
+//! Connections that prove what a test has them prove.
 
 use std::{future::poll_fn, io, pin::pin, sync::Arc, task::Poll};
 
@@ -53,7 +53,7 @@ impl Talk {
 }
 
 /// The payload of a proof.
-pub(crate) fn proof(identity: &[u8], signature: &[u8]) -> Vec<u8> {
+pub(crate) fn payload(identity: &[u8], signature: &[u8]) -> Vec<u8> {
     let mut payload = Vec::new();
     for part in [identity, signature] {
         payload.extend((part.len() as u32).to_be_bytes());
@@ -64,7 +64,13 @@ pub(crate) fn proof(identity: &[u8], signature: &[u8]) -> Vec<u8> {
 
 /// An honest proof of this member.
 pub(crate) fn honest(member: MemberKey) -> Prove {
-    Arc::new(move |talk| proof(&member.serialized(), &member.signature(&talk.signed())))
+    Arc::new(move |talk| payload(&member.serialized(), &member.signature(&talk.signed())))
+}
+
+/// The proof of an identity that signs with its own name.
+pub(crate) fn named(identity: &[u8]) -> Prove {
+    let payload = payload(identity, identity);
+    Arc::new(move |_| payload.clone())
 }
 
 /// Connections over TCP, and over QUIC where it is compiled in. Without `prove` nothing is proven:
