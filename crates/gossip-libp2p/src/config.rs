@@ -126,8 +126,9 @@ pub struct Config {
     pub max_serving_per_peer: NonZeroUsize,
 
     /// How many bytes bodies of announced blocks may take that are in the making or kept for others;
-    /// what comes on top waits for room, and blocks of the store are not served without. Default:
-    /// 208 MiB, two blocks of the longest kind.
+    /// what comes on top waits for room. Blocks of the store that are served may take a quarter as much
+    /// on top, or one of them, and those read for one peer half of that. Default: 208 MiB, two blocks
+    /// of the longest kind.
     pub max_body_bytes: NonZeroUsize,
     /// How many bytes of bodies may be promised to one peer and not yet sent; who asks for more is
     /// told to come back. Default: 16 MiB.
