@@ -86,10 +86,11 @@ pub trait GossipChannel: Send + Sync + fmt::Debug {
     async fn publish(&self, block: &VerifiedBlock) -> Result<(), GossipError>;
 
     /// Fetches the body of an announcement that was accepted: the whole block in its relay form, with
-    /// header and signatures as announced and data whose hash the header names, from whichever node
-    /// has it. Nodes pass an announcement on before they hold the body, so that nobody may have it
-    /// for a moment more: they are asked again and again until one gives it. The caller limits the
-    /// time by dropping the future, and judges what came.
+    /// header and signatures as announced and the data that the header stands for
+    /// ([`Block::has_claimed_data`]), from whichever node has it. Nodes pass an announcement on before
+    /// they hold the body, so that nobody may have it for a moment more: they are asked again and
+    /// again until one gives it. The caller limits the time by dropping the future, and judges what
+    /// came.
     ///
     /// # Errors
     ///
@@ -109,10 +110,8 @@ pub trait GossipChannel: Send + Sync + fmt::Debug {
     fn source(&self, node: &NodeId) -> Option<Arc<dyn BlockSource>>;
 
     /// Holds something against a node of the channel that the backend could not see itself. A backend
-    /// that keeps no standing of nodes does nothing, which is what this does where it is not written.
-    fn blame(&self, node: &NodeId, fault: Fault) {
-        let _ = (node, fault);
-    }
+    /// that keeps no standing of nodes does nothing, and says so by writing that down.
+    fn blame(&self, node: &NodeId, fault: Fault);
 
     /// Leaves the channel; its events end. Safe to repeat.
     async fn leave(&self);
@@ -265,16 +264,6 @@ impl Candidate {
     }
 }
 
-impl FetchError {
-    /// Whether the same call may go well later.
-    pub fn is_retryable(&self) -> bool {
-        match self {
-            Self::Backend { .. } => true,
-            Self::Closed | Self::TooLarge { .. } => false,
-        }
-    }
-}
-
 impl GossipError {
     /// Whether the same call may go well later.
     pub fn is_retryable(&self) -> bool {
@@ -282,27 +271,5 @@ impl GossipError {
             Self::Backend { .. } => true,
             Self::AlreadyJoined { .. } | Self::Closed => false,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_the_backend_says_may_be_another_thing_later() {
-        let number = BlockNumber::new(7);
-        let failed = FetchError::Backend {
-            number,
-            source: "a link broke".into(),
-        };
-        assert!(failed.is_retryable() && failed.to_string().contains("block 7"));
-        let (size, limit) = (9, 8);
-        let too_large = FetchError::TooLarge {
-            number,
-            size,
-            limit,
-        };
-        assert!(!too_large.is_retryable() && !FetchError::Closed.is_retryable());
     }
 }

@@ -38,6 +38,9 @@ use crate::{
 
 /// So many ranges for each peer that is asked at one time, holes are looked for above what is due.
 const AHEAD: u64 = 4;
+/// A block that came on the topic and found no room is awaited for this part of the patience: it may
+/// come from an orderer still, or from the body of its announcement.
+const MISSED: u32 = 8;
 /// How long to sleep where only news can change anything.
 const LONG: Duration = Duration::from_secs(3600);
 /// The shortest sleep, so that a moment that has just passed makes no busy loop.
@@ -134,8 +137,12 @@ impl<'a> CatchUp<'a> {
             self.fetching &= !self.plan.flights.is_empty();
             return now + LONG;
         }
-        // The topic or the orderer's stream may bring the block any moment.
-        let patient = self.still_since + config.catch_up_patience;
+        // The topic or the orderer's stream may bring the block any moment, if it was not missed.
+        let patience = match self.intake.missed.has(due) {
+            true => config.catch_up_patience / MISSED,
+            false => config.catch_up_patience,
+        };
+        let patient = self.still_since + patience;
         if !self.fetching && now < patient {
             return patient;
         }

@@ -29,7 +29,7 @@ use crate::{
     evidence::{self, Evidence, Suspect},
     failing::Failing,
     health::{self, Patience, Signs},
-    intake::{Applied, Blamed, Intake, WaitingRoom},
+    intake::{Applied, Blamed, Intake},
     lag::Lag,
     leadership::{self, Candidates, Election},
     peers::Peers,
@@ -37,7 +37,9 @@ use crate::{
     pull::{Pull, PullView},
     stats::Counters,
     supervision::Supervision,
-    topic, writer,
+    topic,
+    waiting_room::{Missed, WaitingRoom},
+    writer,
 };
 
 #[derive(Debug)]
@@ -88,6 +90,7 @@ impl Channel {
             lag: Lag::default(),
             supervision: Supervision::default(),
             awaiting: WaitingRoom::new(config.candidates_at_work),
+            missed: Missed::default(),
             evidence,
             failing: failing.clone(),
             blamed: Blamed::default(),

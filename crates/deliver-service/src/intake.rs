@@ -2,8 +2,7 @@
 //! What the producers and the writer of one channel share.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    num::NonZeroUsize,
+    collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
 
@@ -27,6 +26,7 @@ use crate::{
     lag::Lag,
     stats::Counters,
     supervision::Supervision,
+    waiting_room::{Missed, Place, WaitingRoom},
 };
 
 /// Blocks of more bytes than this are judged on a thread of their own, so that hashing them does
@@ -53,6 +53,8 @@ pub(crate) struct Intake {
     /// Places for candidates that wait for a configuration: not all that there are for candidates,
     /// because whose signatures they have is not known yet. For whom there is none is ignored.
     pub(crate) awaiting: WaitingRoom,
+    /// What it ignored for want of room.
+    pub(crate) missed: Missed,
     pub(crate) evidence: Evidence,
     /// What each node made this one refuse.
     pub(crate) failing: Arc<Failing>,
@@ -103,22 +105,6 @@ pub(crate) enum JudgeError {
 pub(crate) struct Blamed {
     nodes: Mutex<BTreeSet<NodeId>>,
     told: Notify,
-}
-
-/// The places for candidates that wait for a configuration or for their turn.
-#[derive(Debug)]
-pub(crate) struct WaitingRoom {
-    taken: Mutex<BTreeMap<NodeId, usize>>,
-    places: usize,
-    /// How many of them candidates of one node may have: who sends what nobody can judge must not
-    /// keep others out.
-    per_node: usize,
-}
-
-/// A place in a waiting room, which is given back on drop.
-struct Place<'a> {
-    room: &'a WaitingRoom,
-    node: NodeId,
 }
 
 /// One candidate that may have to wait, and takes a place when it first has to.
@@ -313,50 +299,6 @@ impl Blamed {
     }
 }
 
-impl WaitingRoom {
-    /// A room with half as many places as candidates are worked on.
-    pub(crate) fn new(candidates: NonZeroUsize) -> Self {
-        let places = (candidates.get() / 2).max(1);
-        Self {
-            taken: Mutex::default(),
-            places,
-            per_node: (places / 4).max(1),
-        }
-    }
-
-    fn enter(&self, node: &NodeId) -> Option<Place<'_>> {
-        let mut taken = self.taken();
-        if taken.values().sum::<usize>() >= self.places {
-            return None;
-        }
-        let own = taken.entry(node.clone()).or_default();
-        if *own >= self.per_node {
-            return None;
-        }
-        *own += 1;
-        Some(Place {
-            room: self,
-            node: node.clone(),
-        })
-    }
-
-    fn taken(&self) -> MutexGuard<'_, BTreeMap<NodeId, usize>> {
-        // Whatever a panic left behind is a count of places, and a place that is given back while its
-        // holder unwinds must not panic again.
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let mut taken = self.room.taken();
-        match taken.get_mut(&self.node) {
-            Some(own) if *own > 1 => *own -= 1,
-            Some(_) | None => drop(taken.remove(&self.node)),
-        }
-    }
-}
-
 impl<'a> Waiting<'a> {
     fn new(intake: &'a Intake, from: &'a NodeId) -> Self {
         Self {
@@ -378,15 +320,16 @@ impl<'a> Waiting<'a> {
         if self.place.is_none() {
             self.place = intake.awaiting.enter(self.from);
         }
-        if self.place.is_none() {
+        let Some(place) = &self.place else {
             return Ok(false);
-        }
+        };
         let deadline = *self
             .deadline
             .get_or_insert_with(|| Instant::now() + intake.config.fetch_timeout);
-        match timeout_at(deadline, intake.wait_until_applied(height)).await {
-            Ok(applied) => applied.map(|()| true),
-            Err(_) => Ok(false),
+        let applied = timeout_at(deadline, intake.wait_until_applied(height));
+        match place.needed.run_until_cancelled(applied).await {
+            Some(Ok(applied)) => applied.map(|()| true),
+            Some(Err(_)) | None => Ok(false),
         }
     }
 }

@@ -25,6 +25,7 @@ mod stats;
 mod storage;
 mod supervision;
 mod topic;
+mod waiting_room;
 mod writer;
 
 pub use self::{

@@ -92,6 +92,7 @@ pub(crate) async fn run(
                     intake.counters.ignored.add(1);
                     let giver = Giver::Peer(candidate.from().clone());
                     intake.evidence.note(candidate.block(), &giver);
+                    missed(intake, number);
                     candidate.answer(Answer::Ignore);
                     continue;
                 }
@@ -198,6 +199,7 @@ async fn take_in(intake: Arc<Intake>, gossip: Arc<dyn GossipChannel>, candidate:
         }
         Err(None) => {
             intake.counters.ignored.add(1);
+            missed(&intake, number);
             candidate.answer(Answer::Ignore);
         }
         Ok(Some(verified)) => {
@@ -242,6 +244,17 @@ async fn take_in(intake: Arc<Intake>, gossip: Arc<dyn GossipChannel>, candidate:
                 }
             }
         }
+    }
+}
+
+/// A candidate was ignored: the topic does not bring its block again.
+fn missed(intake: &Intake, number: BlockNumber) {
+    let due = intake.buffer.next();
+    if number >= due && intake.buffer.in_window(number) {
+        intake.missed.note(number);
+    }
+    if number == due {
+        intake.dropped.notify_one();
     }
 }
 

@@ -19,12 +19,13 @@ use std::{
 use libp2p::{
     Multiaddr, PeerId,
     core::{ConnectedPoint, Endpoint, transport::PortUse},
-    gossipsub::{self, MessageId, PublishError, TopicHash},
     swarm::{
         ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
         THandlerOutEvent, ToSwarm, behaviour::ConnectionClosed,
     },
 };
+// By its own name, so that its version is the one that was read: see `asked`.
+use libp2p_gossipsub::{self as gossipsub, MessageId, PublishError, TopicHash};
 use tracing::debug;
 
 use self::judge::Judge;
@@ -33,6 +34,12 @@ use crate::{access::Access, behaviour::Gossipsub, stats::Counters, topic::TopicI
 /// How many messages are known by their topics. Of one that was forgotten nobody gets a copy who asks
 /// for it by its id.
 const KNOWN: usize = 16 * 1024;
+
+/// The kinds of control messages that ask for no message, as they print.
+const ASK_NOTHING: [&str; 5] = ["IHave", "Graft", "Prune", "IDontWant", "Extensions"];
+
+/// So many letters tell any of them, and the bracket behind it.
+const LONGEST_KIND: usize = "Extensions(".len();
 
 /// What gossipsub's handlers report; the library does not name the type itself.
 type Report = THandlerOutEvent<Gossipsub>;
@@ -65,6 +72,24 @@ struct Peer {
 struct Topics {
     known: BTreeMap<MessageId, TopicId>,
     order: VecDeque<MessageId>,
+}
+
+/// What a subscription says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Word {
+    Subscribe,
+    Unsubscribe,
+}
+
+/// What a control message asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Asked {
+    /// No message.
+    Nothing,
+    /// The messages with these ids.
+    Messages(Vec<MessageId>),
+    /// Nobody here can tell.
+    Unknown,
 }
 
 /// Takes the first letters of a text, and no more.
@@ -195,14 +220,14 @@ impl Behaviour {
             is_topic(&message.topic).is_some_and(|topic| judge.may_have(&peer, topic))
         });
         let topics = &self.topics;
-        rpc.control_msgs.retain(|control| {
-            wanted(control).is_none_or(|ids| {
-                ids.iter().all(|id| {
-                    topics
-                        .of(id)
-                        .is_some_and(|topic| judge.may_have(&peer, topic))
-                })
-            })
+        rpc.control_msgs.retain(|control| match asked(control) {
+            Asked::Nothing => true,
+            Asked::Messages(ids) => ids.iter().all(|id| {
+                topics
+                    .of(id)
+                    .is_some_and(|topic| judge.may_have(&peer, topic))
+            }),
+            Asked::Unknown => false,
         });
         let dropped = before - rpc.messages.len() - rpc.control_msgs.len();
         if dropped > 0 {
@@ -221,7 +246,7 @@ impl Behaviour {
             pattern.control_msgs.clear();
             pattern
                 .subscriptions
-                .retain(|subscription| is_subscribe(&subscription.action));
+                .retain(|subscription| word(&subscription.action) == Some(Word::Subscribe));
             pattern.subscriptions.truncate(1);
             self.pattern = (!pattern.subscriptions.is_empty()).then_some(Report::Message {
                 rpc: pattern,
@@ -237,8 +262,10 @@ impl Behaviour {
                 let Some(topic) = is_topic(&subscription.topic_hash) else {
                     return false;
                 };
-                if !is_subscribe(&subscription.action) {
-                    return !state.held.remove(&topic);
+                match word(&subscription.action) {
+                    Some(Word::Subscribe) => {}
+                    Some(Word::Unsubscribe) => return !state.held.remove(&topic),
+                    None => return false,
                 }
                 if judge.may_have(&peer, topic) {
                     return true;
@@ -387,31 +414,49 @@ fn is_topic(name: &TopicHash) -> Option<TopicId> {
     TopicId::from_name(name.as_str())
 }
 
-/// Whether this is the word to subscribe, and not to take that back.
-fn is_subscribe(action: &impl fmt::Debug) -> bool {
-    format!("{action:?}") == "Subscribe"
+/// What a subscription says; `None` when it is not understood.
+fn word(action: &impl fmt::Debug) -> Option<Word> {
+    match format!("{action:?}").as_str() {
+        "Subscribe" => Some(Word::Subscribe),
+        "Unsubscribe" => Some(Word::Unsubscribe),
+        _ => None,
+    }
 }
 
-/// The ids of the messages that a control message asks for; `None` when it asks for none.
+/// What a control message asks for.
 ///
 /// gossipsub gives a message that it remembers to whoever asks for it by its id, and keeps these
-/// types to itself but for how they print.
-fn wanted(control: &impl fmt::Debug) -> Option<Vec<MessageId>> {
-    const ASKS: &str = "IWant(";
+/// types to itself but for how they print. What prints in another way than the pinned version does
+/// is not let through.
+fn asked(control: &impl fmt::Debug) -> Asked {
     let mut head = Head {
         text: String::new(),
-        limit: ASKS.len(),
+        limit: LONGEST_KIND,
     };
     // It ends with an error as soon as there is enough.
     let _ = write!(head, "{control:?}");
-    if head.text != ASKS {
-        return None;
+    match head.text.split_once('(') {
+        Some((kind, _)) if ASK_NOTHING.contains(&kind) => Asked::Nothing,
+        Some(("IWant", _)) => {
+            wanted(&format!("{control:?}")).map_or(Asked::Unknown, Asked::Messages)
+        }
+        Some(_) | None => Asked::Unknown,
     }
-    let text = format!("{control:?}");
-    let ids = text.split("MessageId(").skip(1).map(|rest| {
-        let (id, _) = rest.split_once(')').unwrap_or((rest, ""));
-        // Bytes that are no id of a message are known to nobody.
-        MessageId::new(&hex::decode(id).unwrap_or_default())
-    });
-    Some(ids.collect())
 }
+
+/// The ids in a wish for messages, as it prints.
+fn wanted(text: &str) -> Option<Vec<MessageId>> {
+    let text = text.strip_prefix("IWant(IWant { message_ids: [")?;
+    let ids = text.strip_suffix("] })")?;
+    if ids.is_empty() {
+        return Some(Vec::new());
+    }
+    let ids = ids.split(", ").map(|id| {
+        let id = id.strip_prefix("MessageId(")?.strip_suffix(')')?;
+        Some(MessageId::new(&hex::decode(id).ok()?))
+    });
+    ids.collect()
+}
+
+#[cfg(test)]
+mod tests;

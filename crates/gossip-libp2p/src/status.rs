@@ -24,7 +24,9 @@ use crate::{
     wire::{StatusMessage, UnreadableStatus},
 };
 
-/// How long to wait before a stream is opened again that failed; doubled up to [`MAX_PAUSE`].
+/// How long to wait before a stream is opened again that failed; doubled up to [`MAX_PAUSE`], until
+/// one stood for that long: what is written at first arrives, though the other side may not know the
+/// protocol.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
@@ -107,7 +109,9 @@ pub(crate) async fn tell(
             },
             Err(error) => error.to_string(),
         };
-        debug!(%peer, error, "status not told");
+        if pause == FIRST_PAUSE {
+            debug!(%peer, error, "status not told");
+        }
         sleep(pause).await;
         pause = (pause * 2).min(MAX_PAUSE);
     }
@@ -210,7 +214,7 @@ async fn tell_on<S>(
 where
     S: AsyncWrite + Unpin,
 {
-    let patience = rhythm.patience;
+    let (patience, opened) = (rhythm.patience, Instant::now());
     let mut told: BTreeMap<TopicId, u64> = BTreeMap::new();
     // The other side counts on signs of life once one came.
     write_frame(stream, frames::BEAT, &[], patience).await?;
@@ -230,7 +234,9 @@ where
             write_frame(stream, frames::BEAT, &[], patience).await?;
         }
         flush(stream, patience).await?;
-        *pause = FIRST_PAUSE;
+        if opened.elapsed() >= MAX_PAUSE {
+            *pause = FIRST_PAUSE;
+        }
         // What changes sooner is told at once, and only the newest of it: the other side reads no
         // faster.
         sleep(PACE).await;
@@ -296,6 +302,24 @@ mod tests {
         (topic, status.height.get())
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn only_a_stream_that_stood_is_opened_again_soon() {
+        for (seconds, expected) in [(3, MAX_PAUSE), (7, FIRST_PAUSE)] {
+            let (one, _other) = duplex(1 << 16);
+            let mut one = one.compat();
+            let (outbox, mut news) = watch::channel(Outbox::from([entry(1, 1, 10)]));
+            let mut pause = MAX_PAUSE;
+            let telling = tell_on(&mut one, &mut news, RHYTHM, &mut pause);
+            let ending = async {
+                sleep(seconds * SECOND).await;
+                drop(outbox);
+            };
+            let (told, ()) = tokio::join!(telling, ending);
+            assert!(told.is_ok(), "{told:?}");
+            assert_eq!(pause, expected);
+        }
+    }
+
     /// Covers: GCH-24
     #[tokio::test]
     async fn changes_are_told_and_the_newest_of_them() {
@@ -322,10 +346,7 @@ mod tests {
         };
         let (told, ()) = tokio::join!(telling, hearing);
         assert!(told.is_ok(), "{told:?}");
-        assert_eq!(
-            pause, FIRST_PAUSE,
-            "a stream that worked is opened again soon"
-        );
+        assert_eq!(pause, MAX_PAUSE, "it did not stand for long");
     }
 
     /// What is reported, and how many malformed statuses are counted, when these frames come.

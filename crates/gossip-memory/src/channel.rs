@@ -22,8 +22,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Of how many blocks it is remembered who announced them.
+/// Of how many blocks it is remembered that one node announced them.
 const ANNOUNCED: usize = 256;
+
+/// An announced block.
+type Announced = (BlockNumber, HeaderHash);
 
 /// A channel in this network: two chains of one name with different genesis blocks are apart.
 pub(crate) type Topic = (ChannelId, HeaderHash);
@@ -51,7 +54,9 @@ struct Inbox {
     /// When each neighbour told its status last, and its height then.
     heard: BTreeMap<NodeId, (Instant, Height)>,
     /// Who announced a block, in the order in which they did.
-    announced: BTreeMap<(BlockNumber, HeaderHash), Vec<NodeId>>,
+    announced: BTreeMap<Announced, Vec<NodeId>>,
+    /// What each node announced, the oldest first: what one makes up displaces nothing of others.
+    announced_by: BTreeMap<NodeId, VecDeque<Announced>>,
     seen: BTreeSet<Bytes>,
     seen_order: VecDeque<Bytes>,
 }
@@ -84,6 +89,7 @@ impl Channel {
                 parked: BTreeMap::new(),
                 heard: BTreeMap::new(),
                 announced: BTreeMap::new(),
+                announced_by: BTreeMap::new(),
                 seen: BTreeSet::new(),
                 seen_order: VecDeque::new(),
             }),
@@ -127,15 +133,19 @@ impl Channel {
 
     /// Notes who announced a block.
     pub(crate) fn announced(&self, block: &Block, from: &NodeId) {
-        let mut inbox = self.inbox();
+        let inbox = &mut *self.inbox();
         let key = (block.number(), block.header_hash());
         let announcers = inbox.announced.entry(key).or_default();
-        if !announcers.contains(from) {
-            announcers.push(from.clone());
+        if announcers.contains(from) {
+            return;
         }
-        if inbox.announced.len() > ANNOUNCED {
-            // Of the lowest one, as a rule, the body is here.
-            inbox.announced.pop_first();
+        announcers.push(from.clone());
+        let of_node = inbox.announced_by.entry(from.clone()).or_default();
+        of_node.push_back(key);
+        if of_node.len() > ANNOUNCED
+            && let Some(oldest) = of_node.pop_front()
+        {
+            inbox.forget(&oldest, from);
         }
     }
 
@@ -160,7 +170,12 @@ impl Channel {
                 let heard = (Instant::now(), status.height);
                 inbox.heard.insert(node.clone(), heard);
             }
-            Parked::Left => drop(inbox.heard.remove(&node)),
+            Parked::Left => {
+                inbox.heard.remove(&node);
+                for announced in inbox.announced_by.remove(&node).unwrap_or_default() {
+                    inbox.forget(&announced, &node);
+                }
+            }
         }
         inbox.parked.insert(node, news);
         drop(inbox);
@@ -215,6 +230,17 @@ impl Channel {
         self.inbox
             .lock()
             .expect("invariant: no holder of this lock panics")
+    }
+}
+
+impl Inbox {
+    fn forget(&mut self, announced: &Announced, from: &NodeId) {
+        if let Some(announcers) = self.announced.get_mut(announced) {
+            announcers.retain(|announcer| announcer != from);
+            if announcers.is_empty() {
+                self.announced.remove(announced);
+            }
+        }
     }
 }
 

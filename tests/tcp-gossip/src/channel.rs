@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use block_api::{
-    Answer, Block, BlockReader, BlockSource, Candidate, ChannelStatus, Clock as _, FetchError,
+    Answer, Block, BlockReader, BlockSource, Candidate, ChannelStatus, Clock as _, Fault, FetchError,
     GossipChannel, GossipError, GossipEvent, NodeId, ReadLimits, SystemClock, VerifiedBlock,
 };
 use bytes::Bytes;
@@ -120,6 +120,9 @@ impl GossipChannel for JoinedChannel {
     fn source(&self, node: &NodeId) -> Option<Arc<dyn BlockSource>> {
         Some(Arc::new(self.peer(node)?))
     }
+
+    // It keeps no standing of nodes.
+    fn blame(&self, _: &NodeId, _: Fault) {}
 
     async fn leave(&self) {
         self.node.remove(&self.topic, &self.inputs);

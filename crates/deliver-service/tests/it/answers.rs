@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use block_api::{
-    Answer, Block, BlockNumber, BlockSource, Candidate, Capabilities, ChannelStatus, FetchError,
-    Gossip, GossipChannel, GossipError, GossipEvent, Height, JoinRequest, Membership, NodeId,
-    VerifiedBlock,
+    Answer, Block, BlockNumber, BlockSource, Candidate, Capabilities, ChannelStatus, Fault,
+    FetchError, Gossip, GossipChannel, GossipError, GossipEvent, Height, JoinRequest, Membership,
+    NodeId, VerifiedBlock,
     testing::{
         MemoryStore, OpenReaders, ScriptedSource, TestChain, TestOrganisation, TestSigner,
         TestVerifier, within,
@@ -64,6 +64,8 @@ impl GossipChannel for Still {
     fn source(&self, _: &NodeId) -> Option<Arc<dyn BlockSource>> {
         None
     }
+
+    fn blame(&self, _: &NodeId, _: Fault) {}
 
     async fn leave(&self) {}
 }

@@ -164,8 +164,8 @@ async fn a_peer_with_another_chain_does_not_hold_up_catching_up() {
     }
 }
 
-/// Whoever names a config block to come may be right, so the candidate waits; but not for ever, not
-/// in everybody's place, and not in all that there are for waiting.
+/// Whoever names a config block to come may be right, so the candidate waits; but not for ever, and
+/// not in everybody's place.
 #[tokio::test(start_paused = true)]
 async fn candidates_that_wait_for_a_configuration_leave_room_for_others() {
     let blocks = chain(5, 100);
@@ -182,24 +182,78 @@ async fn candidates_that_wait_for_a_configuration_leave_room_for_others() {
     let channel = &*membership.channel;
     publish(channel, (0..20).map(|more| naming(600 + more, 500))).await;
     let ignored = async {
-        while victim.state().stats.ignored < 19 {
+        while victim.state().stats.ignored < 16 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    within("the waiting of one of them", ignored).await;
+    within("the waiting of the others", ignored).await;
     publish(channel, blocks[1..].iter().map(TestChain::verified)).await;
     victim.reaches(5).await;
     let stats = victim.state().stats;
-    assert_eq!((stats.from_topic, stats.ignored), (4, 19));
+    assert_eq!((stats.from_topic, stats.ignored), (4, 16));
 
     tokio::time::sleep(few.fetch_timeout).await;
     assert_eq!(
         victim.state().stats.ignored,
         20,
-        "the one who waited is given up"
+        "those that waited are given up"
     );
     gossip.stop().await;
     within("stopping", victim.stop()).await;
+}
+
+/// One node brings a chain faster than its configurations come into force: it has room, as long as no
+/// other one needs it.
+#[tokio::test(start_paused = true)]
+async fn a_fast_chain_of_one_node_finds_room_to_wait_for_its_configuration() {
+    let mut chain = TestChain::new("ch");
+    let genesis = chain.config();
+    let config = chain.config();
+    let plain: Vec<Block> = (0..30).map(|_| chain.data(100)).collect();
+    let net = MemoryNetwork::new(3);
+    let node = Node::start(&net, "node", &genesis, Config::default()).await;
+    let store = Arc::new(MemoryStore::with(vec![TestChain::verified(&genesis)]).await);
+    let (gossip, membership) = member(&net, "puller", &node, &genesis, store).await;
+    net.link_all(Link::default());
+    node.meets(1).await;
+    let channel = &*membership.channel;
+    publish(channel, plain.iter().map(TestChain::verified)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(node.state().stats.ignored, 0);
+    publish(channel, [TestChain::verified(&config)]).await;
+    node.reaches(32).await;
+    let stats = node.state().stats;
+    assert_eq!((stats.from_topic, stats.ignored), (31, 0));
+    gossip.stop().await;
+    node.stop().await;
+}
+
+/// Blocks of the topic that find no room are not waited for: their ranges are asked for at once.
+#[tokio::test(start_paused = true)]
+async fn what_found_no_room_comes_soon_with_a_range() {
+    let mut chain = TestChain::new("ch");
+    let mut blocks = vec![chain.config(), chain.config()];
+    blocks.extend((0..30).map(|_| chain.data(100)));
+    let few = Config {
+        candidates_at_work: count(8),
+        ..Config::default()
+    };
+    let net = MemoryNetwork::new(3);
+    let node = Node::start(&net, "node", &blocks[0], few).await;
+    let store = Arc::new(MemoryStore::default());
+    fill(&store, &blocks).await;
+    let (gossip, membership) = member(&net, "puller", &node, &blocks[0], store).await;
+    net.link_all(Link::default());
+    let channel = &*membership.channel;
+    publish(channel, blocks[2..].iter().map(TestChain::verified)).await;
+    publish(channel, [TestChain::verified(&blocks[1])]).await;
+    let patience = Config::default().catch_up_patience;
+    let reached = node.service.wait_for_height(&node.channel, Height::new(32));
+    assert_eq!(tokio::time::timeout(patience / 2, reached).await, Ok(true));
+    let stats = node.state().stats;
+    assert!(stats.ignored > 0 && stats.from_catch_up > 0, "{stats:?}");
+    gossip.stop().await;
+    node.stop().await;
 }
 
 /// Config blocks of the number that is due, signed by one who may and linking to nothing, one after

@@ -65,6 +65,10 @@ impl Bits {
         self.set == self.count
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.set == 0
+    }
+
     /// How many chunks the body has.
     pub(crate) fn count(&self) -> u32 {
         self.count
@@ -89,5 +93,6 @@ mod tests {
         assert_eq!(Bits::all(11).beyond(&bits).count(), 9);
         assert!(Bits::all(11).is_full() && Bits::of_bytes(&[255; 9], 11).is_full());
         assert_eq!(Bits::of_bytes(&[], 11), Bits::none(11));
+        assert!(Bits::none(11).is_empty() && !bits.is_empty());
     }
 }

@@ -79,6 +79,8 @@ struct Fetch<'a, N> {
     running: FuturesUnordered<BoxFuture<'static, ()>>,
     answers: mpsc::Sender<(PeerId, u64, Heard)>,
     room: Option<OwnedSemaphorePermit>,
+    /// Room for so many bytes, for which nothing was begun yet.
+    reserved: Option<(usize, OwnedSemaphorePermit)>,
     /// What is being followed, and all that came until now is to fit to.
     following: Option<Hints>,
     /// Makers of manifests that proved false.
@@ -91,6 +93,8 @@ struct Link {
     serial: u64,
     wants: mpsc::Sender<Want>,
     hints: Option<Hints>,
+    /// It said with its hints that it has all of it, and so knows whether they are true.
+    has_all: bool,
 }
 
 impl<N: Network> Fetcher<'_, N> {
@@ -154,6 +158,7 @@ impl<'a, N: Network> Fetch<'a, N> {
             running: FuturesUnordered::new(),
             answers,
             room: None,
+            reserved: None,
             following: None,
             liars: BTreeSet::new(),
             too_large: None,
@@ -223,7 +228,12 @@ impl<'a, N: Network> Fetch<'a, N> {
                     let chunks = Vec::new();
                     self.want(&peer, Want { chunks, all: true });
                 }
-                Action::Begin { peer } => self.begin(&peer).await,
+                Action::Begin { peer } => {
+                    if !self.begin(&peer).await {
+                        // What else was to be done was for the streams that are closed by now.
+                        return;
+                    }
+                }
                 Action::Abandon => self.abandon(),
                 Action::Close { peer } => {
                     self.links.remove(&peer);
@@ -250,6 +260,7 @@ impl<'a, N: Network> Fetch<'a, N> {
             serial,
             wants,
             hints,
+            has_all: false,
         };
         self.links.insert(peer, link);
         let ask = Ask {
@@ -263,14 +274,22 @@ impl<'a, N: Network> Fetch<'a, N> {
             self.fetcher.config.idle_timeout,
             self.guard.making().clone(),
         );
+        let permit = self.fetcher.bodies.link(peer);
         let talked = async move {
             let answers = Answers {
                 peer,
                 serial,
                 to: answers,
             };
+            // It is held until nothing more is said on the stream.
+            let Some(_permit) = permit else {
+                return answers.tell(Heard::End(DeliverStatus::Unavailable)).await;
+            };
             match network.open(peer).await {
-                Ok(stream) => talk(stream, ask, wanted, &making, patience, &answers).await,
+                Ok(stream) => {
+                    answers.tell(Heard::Opened).await;
+                    talk(stream, ask, wanted, &making, patience, &answers).await;
+                }
                 Err(error) => answers.tell(not_opened(error)).await,
             }
         };
@@ -286,19 +305,33 @@ impl<'a, N: Network> Fetch<'a, N> {
         }
     }
 
-    async fn begin(&mut self, peer: &PeerId) {
+    /// Begins by the hints of a node; `false` when it had to wait for room, after which all are to be
+    /// asked anew.
+    async fn begin(&mut self, peer: &PeerId) -> bool {
         let link = self.links.get(peer);
         let Some((giver, hints)) = link.and_then(|link| Some((link.serial, link.hints.clone()?)))
         else {
-            return;
+            return true;
         };
         let size = hints.size as usize;
-        self.room = self.guard.room(size).await;
-        self.scheduler.waited(Instant::now());
+        let reserved = self.reserved.take().filter(|(bytes, _)| *bytes >= size);
+        let reserved = reserved.map(|(_, room)| room);
+        let Some(room) = reserved.or_else(|| self.guard.try_room(size)) else {
+            // Nobody is to send meanwhile what is not taken, nor to answer for this node's wait.
+            self.links.clear();
+            self.running.clear();
+            self.abandon();
+            let room = self.guard.room(size).await;
+            self.reserved = room.map(|room| (size, room));
+            self.scheduler.start_over(Instant::now());
+            return false;
+        };
+        self.room = Some(room);
         let hashing = self.fetcher.bodies.hashing(&self.id.topic);
         let assembly = Assembly::new(self.announcement, hints.clone(), giver, hashing);
         self.guard.making().assemble(assembly);
         self.following = Some(hints);
+        true
     }
 
     fn abandon(&mut self) {

@@ -125,6 +125,16 @@ impl Hints {
         (left > 0).then_some((begin, left.min(CHUNK)))
     }
 
+    /// Whether they say the same, whoever made them.
+    pub(crate) fn agree_with(&self, others: &Self) -> bool {
+        self.size == others.size && self.hashes() == others.hashes()
+    }
+
+    fn hashes(&self) -> Option<&[[u8; 32]]> {
+        let manifest = self.manifest.as_ref();
+        manifest.map(|manifest| manifest.hashes.as_slice())
+    }
+
     pub(crate) fn id(&self) -> HintsId {
         let hashes = self.manifest.iter().flat_map(|manifest| &manifest.hashes);
         let start = Sha256::new().chain_update(self.size.to_be_bytes());

@@ -2,7 +2,7 @@
 //! Who may have the body of an announced block.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -10,8 +10,11 @@ use block_api::{Block, BlockNumber, HeaderHash, Height};
 use libp2p::PeerId;
 use tokio::sync::{Notify, futures::Notified};
 
-/// Of how many blocks of a channel it is remembered who announced them.
+/// Of how many blocks of a channel it is remembered that one node announced them.
 const ANNOUNCED: usize = 256;
+
+/// An announced block.
+type Announced = (BlockNumber, HeaderHash);
 
 /// What the event loop hears of the nodes of one channel, for those who fetch. Cloning shares it.
 #[derive(Debug, Clone, Default)]
@@ -28,7 +31,9 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Known {
     /// Who announced a block, in the order in which they did.
-    announced: BTreeMap<(BlockNumber, HeaderHash), Vec<PeerId>>,
+    announced: BTreeMap<Announced, Vec<PeerId>>,
+    /// What each node announced, the oldest first: what one makes up displaces nothing of others.
+    by_node: BTreeMap<PeerId, VecDeque<Announced>>,
     /// How high each node says it is.
     heights: BTreeMap<PeerId, Height>,
 }
@@ -39,12 +44,16 @@ impl Holders {
         let mut known = self.known();
         let key = (block.number(), block.header_hash());
         let announcers = known.announced.entry(key).or_default();
-        if !announcers.contains(&peer) {
-            announcers.push(peer);
+        if announcers.contains(&peer) {
+            return;
         }
-        if known.announced.len() > ANNOUNCED {
-            // Of the lowest one, as a rule, the body is here.
-            known.announced.pop_first();
+        announcers.push(peer);
+        let of_node = known.by_node.entry(peer).or_default();
+        of_node.push_back(key);
+        if of_node.len() > ANNOUNCED
+            && let Some(oldest) = of_node.pop_front()
+        {
+            known.forget(&oldest, &peer);
         }
         drop(known);
         self.shared.changed.notify_waiters();
@@ -58,7 +67,11 @@ impl Holders {
 
     /// A node takes part no longer.
     pub(crate) fn left(&self, peer: &PeerId) {
-        self.known().heights.remove(peer);
+        let mut known = self.known();
+        known.heights.remove(peer);
+        for announced in known.by_node.remove(peer).unwrap_or_default() {
+            known.forget(&announced, peer);
+        }
     }
 
     /// Waits until any of it changed.
@@ -99,6 +112,17 @@ impl Holders {
     }
 }
 
+impl Known {
+    fn forget(&mut self, announced: &Announced, peer: &PeerId) {
+        if let Some(announcers) = self.announced.get_mut(announced) {
+            announcers.retain(|announcer| announcer != peer);
+            if announcers.is_empty() {
+                self.announced.remove(announced);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use block_api::testing::TestChain;
@@ -125,15 +149,29 @@ mod tests {
     }
 
     #[test]
-    fn of_blocks_without_number_only_the_highest_are_remembered() {
-        let (_, blocks) = TestChain::of_blocks("ch", ANNOUNCED + 10, 10);
-        let peer = Keypair::from_seed([1; 32]).peer_id();
+    fn of_each_node_so_many_announcements_are_remembered_whatever_others_make_up() {
+        let (_, blocks) = TestChain::of_blocks("ch", 2, 10);
+        let [a, b, liar] = [1, 2, 3].map(|n| Keypair::from_seed([n; 32]).peer_id());
+        let all: BTreeSet<PeerId> = [a, b, liar].into();
         let holders = Holders::default();
-        for block in &blocks {
-            holders.announced(block, peer);
+        let made_up = |n: u64| {
+            let number = BlockNumber::new(u64::MAX - n);
+            Block::assemble(number, &[], &[b"made up"], &[b""]).without_data()
+        };
+        holders.announced(&blocks[0], b);
+        for n in 0..2 * ANNOUNCED as u64 {
+            holders.announced(&made_up(n), liar);
         }
-        let known = holders.known();
-        assert_eq!(known.announced.len(), ANNOUNCED);
-        assert!(known.announced.keys().all(|(number, _)| number.get() >= 10));
+        holders.announced(&blocks[1], b);
+        for block in &blocks {
+            assert_eq!(holders.of(block, &all)[0], b);
+        }
+        assert_eq!(holders.known().announced.len(), ANNOUNCED + 2);
+        // The newest ones of it are known.
+        let newest = made_up(2 * ANNOUNCED as u64 - 1);
+        assert_eq!(holders.of(&newest, &all)[0], liar);
+        holders.left(&liar);
+        assert_eq!(holders.known().announced.len(), 2);
+        assert_eq!(holders.known().by_node.len(), 1);
     }
 }

@@ -27,6 +27,8 @@ const MAX_ANSWER: usize = CHUNK + PIECE_HEAD;
 /// What a node said.
 #[derive(Debug)]
 pub(crate) enum Heard {
+    /// It can be asked.
+    Opened,
     Offer(Offer),
     Have(Vec<u32>),
     /// A piece that stands where it belongs.
@@ -200,7 +202,9 @@ fn unread(error: UnreadableBody) -> Heard {
             info!(version, "an answer for a body of another release");
             Heard::End(DeliverStatus::NotFound)
         }
-        _ => Heard::Nonsense,
+        UnreadableBody::Empty | UnreadableBody::Wire(_) | UnreadableBody::Missing(_) => {
+            Heard::Nonsense
+        }
     }
 }
 

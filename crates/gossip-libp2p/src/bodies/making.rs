@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use crate::bodies::{
     Bits, Hints,
     assembly::{Assembly, False},
+    hints::CHUNK,
     hints::HintsId,
     shelf::Held,
 };
@@ -185,13 +186,21 @@ impl Making {
         matches!(&*self.stage(), Stage::Asking(asked) if asked.contains(peer))
     }
 
-    /// Copies data of a chunk that is there. `false` when it is there no longer.
-    pub(crate) fn copy(&self, at: usize, length: usize, out: &mut Vec<u8>) -> bool {
+    /// Copies data of a chunk that is there by these hints. `false` when it is there no longer: what
+    /// came by others meanwhile is not what was offered.
+    pub(crate) fn copy(&self, hints: &Hints, at: usize, length: usize, out: &mut Vec<u8>) -> bool {
         let stage = self.stage();
+        let chunk = (at / CHUNK) as u32;
         let data = match &*stage {
-            Stage::Coming(assembly) => assembly.data(at, length),
-            Stage::Whole(held) => held.data().get(at..at.saturating_add(length)),
-            Stage::Asking(_) | Stage::Gone => None,
+            Stage::Coming(assembly)
+                if assembly.hints().agree_with(hints) && assembly.done().contains(chunk) =>
+            {
+                assembly.data(at, length)
+            }
+            Stage::Whole(held) if held.is_by(hints) => {
+                held.data().get(at..at.saturating_add(length))
+            }
+            Stage::Coming(_) | Stage::Whole(_) | Stage::Asking(_) | Stage::Gone => None,
         };
         out.clear();
         data.map(|data| out.extend_from_slice(data)).is_some()

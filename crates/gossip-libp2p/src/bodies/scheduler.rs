@@ -29,8 +29,17 @@ const HEDGE_AFTER: Duration = Duration::from_millis(500);
 /// After how long without a byte one turns to another node, if there is any.
 const SLOW: Duration = Duration::from_secs(1);
 
+/// So many bytes of a body without manifest are something; fewer in that time are as none.
+const ENOUGH: usize = 64 * 1024;
+
+/// How long one that offers waits for those that come first.
+const COMES_FIRST: Duration = Duration::from_millis(500);
+
 /// After how long without a byte that was promised a node is given up.
 const GIVE_UP: Duration = Duration::from_secs(10);
+
+/// How many false hints of one node are enough.
+const MISLED: u32 = 2;
 
 /// How long a node is left alone that has nothing yet; it doubles each time.
 const SHORTEST_REST: Duration = Duration::from_millis(10);
@@ -59,8 +68,10 @@ pub(crate) enum Action {
 /// Why a node gives nothing more on its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// It does not have it yet, or has no room for the request, or the stream broke.
+    /// It does not have it yet, or the stream broke.
     Later,
+    /// It, or this node, has no room for the request.
+    Busy,
     /// It gave what is false, or does not speak the protocol.
     ForGood,
 }
@@ -85,6 +96,12 @@ struct Node {
     rest: Duration,
     /// How often it kept this node waiting; others come first then.
     slowness: u32,
+    /// How often it told hints that proved false.
+    misled: u32,
+    /// When it was asked last.
+    asked: Option<Instant>,
+    /// Whether it ever told its hints.
+    offered: bool,
     /// How long it may be silent while there are others. It doubles each time, so that a network of
     /// slow nodes comes to its end too.
     patience: Duration,
@@ -98,6 +115,8 @@ enum State {
     Asked {
         since: Instant,
         eager: bool,
+        /// Whether it could hear the question: until then it is not the one who is slow.
+        opened: bool,
     },
     Ready(Ready),
     /// It is not asked again.
@@ -113,8 +132,12 @@ struct Ready {
     eager: bool,
     /// What it was asked for, and when that was to be expected.
     in_flight: BTreeMap<u32, Instant>,
-    /// When something came last, or it was first asked for something after a while.
+    /// When enough came last, or it was first asked for something after a while.
     heard: Instant,
+    /// What came since then of a body without manifest.
+    lately: usize,
+    /// When it told its hints.
+    since: Instant,
 }
 
 #[derive(Debug)]
@@ -148,6 +171,9 @@ impl Scheduler {
                 state: State::Resting { until: now },
                 rest: SHORTEST_REST,
                 slowness: 0,
+                misled: 0,
+                asked: None,
+                offered: false,
                 patience: SLOW,
             });
             node.rank = rank;
@@ -159,6 +185,16 @@ impl Scheduler {
     pub(crate) fn is_hopeless(&self) -> bool {
         let is_out = |node: &Node| matches!(node.state, State::Out);
         !self.nodes.is_empty() && self.nodes.values().all(is_out)
+    }
+
+    /// The stream to a node is open: from here on it is waited for.
+    pub(crate) fn opened(&mut self, peer: &PeerId, now: Instant) {
+        if let Some(State::Asked { since, opened, .. }) =
+            self.nodes.get_mut(peer).map(|node| &mut node.state)
+        {
+            *since = now;
+            *opened = true;
+        }
     }
 
     /// A node told its hints, and what it has.
@@ -182,6 +218,7 @@ impl Scheduler {
             false => Vec::new(),
         };
         node.rest = SHORTEST_REST;
+        node.offered = true;
         node.state = State::Ready(Ready {
             hints,
             has_manifest,
@@ -189,6 +226,8 @@ impl Scheduler {
             eager,
             in_flight: sent.into_iter().map(|chunk| (chunk, now)).collect(),
             heard: now,
+            lately: 0,
+            since: now,
         });
     }
 
@@ -202,20 +241,42 @@ impl Scheduler {
     }
 
     /// A true chunk came, or a piece of a body without manifest, from the node that gives it.
-    pub(crate) fn came(&mut self, peer: &PeerId, chunk: u32, now: Instant) {
+    pub(crate) fn came(&mut self, peer: &PeerId, chunk: u32, bytes: usize, now: Instant) {
+        let has_chunks = self.source().is_none();
+        let mut is_enough = true;
         if let Some(node) = self.nodes.get_mut(peer)
             && let State::Ready(ready) = &mut node.state
         {
-            ready.heard = now;
             ready.in_flight.remove(&chunk);
-            node.slowness = 0;
+            ready.lately += bytes;
+            // A chunk is as long as it is; how short a piece is its sender chooses.
+            is_enough = has_chunks || ready.lately >= ENOUGH;
+            if is_enough {
+                ready.heard = now;
+                ready.lately = 0;
+                node.slowness = 0;
+            }
         }
         if let Some(body) = &mut self.body {
-            body.progress = now;
+            if is_enough {
+                body.progress = now;
+            }
             if body.whole_from.is_none() {
                 body.done.insert(chunk);
             }
         }
+    }
+
+    /// A chunk came that nothing was done with, as other hints are followed, or none: it is to be
+    /// asked for again when it is wanted. `false` when it is not known what else is to be dropped.
+    pub(crate) fn dropped(&mut self, peer: &PeerId, chunk: u32, now: Instant) -> bool {
+        let node = self.nodes.get_mut(peer);
+        let Some(State::Ready(ready)) = node.map(|node| &mut node.state) else {
+            return false;
+        };
+        ready.heard = now;
+        ready.eager = false;
+        ready.has_manifest && ready.in_flight.remove(&chunk).is_some()
     }
 
     /// The stream of a node ended.
@@ -227,6 +288,13 @@ impl Scheduler {
         }
         match why {
             Ended::Later => self.rest(peer, now),
+            Ended::Busy => {
+                // To ask again at once would make it busier.
+                if let Some(node) = self.nodes.get_mut(peer) {
+                    node.rest = LONGEST_REST;
+                }
+                self.rest(peer, now);
+            }
             Ended::ForGood => {
                 if let Some(node) = self.nodes.get_mut(peer) {
                     node.state = State::Out;
@@ -236,9 +304,30 @@ impl Scheduler {
         actions
     }
 
-    /// These hints were false, so that all that came by them is void. The nodes that told them may
-    /// not have known.
-    pub(crate) fn false_hints(&mut self, now: Instant) -> Vec<Action> {
+    /// What came by these hints is not the body. The nodes that told them may not have known, once.
+    pub(crate) fn disproved(&mut self, now: Instant) -> Vec<Action> {
+        let actions = self.unfollow(now);
+        for action in &actions {
+            if let Action::Close { peer } = action
+                && let Some(node) = self.nodes.get_mut(peer)
+            {
+                node.misled += 1;
+                if node.misled >= MISLED {
+                    node.state = State::Out;
+                }
+            }
+        }
+        actions
+    }
+
+    /// Whether a node is not asked again.
+    pub(crate) fn is_out(&self, peer: &PeerId) -> bool {
+        let node = self.nodes.get(peer);
+        node.is_some_and(|node| matches!(node.state, State::Out))
+    }
+
+    /// All that came by the hints of the body is void, and others come before those that told them.
+    fn unfollow(&mut self, now: Instant) -> Vec<Action> {
         let Some(body) = self.body.take() else {
             return Vec::new();
         };
@@ -252,21 +341,23 @@ impl Scheduler {
         let mut actions = vec![Action::Abandon];
         for peer in tellers {
             self.rest(&peer, now);
+            if let Some(node) = self.nodes.get_mut(&peer) {
+                node.slowness += 1;
+            }
             actions.push(Action::Close { peer });
         }
         actions
     }
 
-    /// Nobody was heard for a while, for a reason of this node's own.
-    pub(crate) fn waited(&mut self, now: Instant) {
+    /// Nobody was heard for a while, for a reason of this node's own: all are asked anew, and nothing
+    /// of it is held against them.
+    pub(crate) fn start_over(&mut self, now: Instant) {
+        self.began = now;
+        self.body = None;
         for node in self.nodes.values_mut() {
-            if let State::Ready(ready) = &mut node.state {
-                ready.heard = now;
-                ready.in_flight.values_mut().for_each(|since| *since = now);
+            if !matches!(node.state, State::Out) {
+                node.state = State::Resting { until: now };
             }
-        }
-        if let Some(body) = &mut self.body {
-            body.progress = now;
         }
     }
 

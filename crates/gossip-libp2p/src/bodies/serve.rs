@@ -34,6 +34,9 @@ const MAX_QUESTION: usize = 64 * 1024;
 /// How long a requester waits for a body of which nothing can be given yet.
 const NOT_YET_AFTER: Duration = Duration::from_millis(800);
 
+/// For how long a body that is here is held for a requester that wants nothing of it.
+const UNWANTED: Duration = Duration::from_secs(2);
+
 /// How long the pieces of a body without manifest are, and the parts in which others are copied.
 const PIECE: usize = 256 * 1024;
 const PART: usize = 64 * 1024;
@@ -186,7 +189,7 @@ impl Server<'_> {
                     }
                 }
                 Found::Nothing if reader.info().height.next_block() > ask.id.number => {
-                    let held = self.bodies.load(&ask.id, reader).await;
+                    let held = self.bodies.load(&ask.id, reader, self.peer).await;
                     return held.map(Source::Held).map_err(|error| {
                         Refusal::Status(match error {
                             NotLoaded::NotThere => DeliverStatus::NotFound,

@@ -10,6 +10,8 @@ use std::{
 
 use block_api::{Block, BlockReader, DataHashing, Height, ReadError, ReadLimits};
 use bytes::Bytes;
+use futures::FutureExt as _;
+use libp2p::PeerId;
 use tokio::{
     sync::{OnceCell, OwnedSemaphorePermit, Semaphore, watch},
     task::spawn_blocking,
@@ -31,6 +33,14 @@ const RECENT_BYTES: usize = 16 * 1024 * 1024;
 /// What bodies take of the room for them is counted in units of so many bytes.
 const UNIT: usize = 1024;
 
+/// How many bodies one peer is asked for at a time: far fewer than it may refuse, or hold against
+/// this node.
+const LINKS: usize = 32;
+
+/// What blocks of the store take of the room that there is for them, on top of that for bodies, is
+/// at most one part in so many of that; and those read for one peer half of it.
+const STORE_SHARE: usize = 4;
+
 /// The bodies of all channels of a node.
 #[derive(Debug)]
 pub(crate) struct Bodies {
@@ -39,6 +49,10 @@ pub(crate) struct Bodies {
     /// Grows whenever a body begins to come, came, or was given up.
     changed: watch::Sender<u64>,
     room: Arc<Semaphore>,
+    /// For blocks of the store that are given to somebody.
+    store_room: Arc<Semaphore>,
+    loans: Arc<Mutex<BTreeMap<PeerId, u32>>>,
+    store_units: u32,
     /// One block at a time is read from the stores.
     loading: tokio::sync::Mutex<()>,
     pub(crate) hedges: Arc<Hedges>,
@@ -52,6 +66,17 @@ pub(crate) struct Held {
     hints: OnceCell<Hints>,
     /// What it takes of the room, together with other forms of the same block.
     room: Option<Arc<OwnedSemaphorePermit>>,
+    /// The same of a block of the store.
+    loan: Option<Arc<Loan>>,
+}
+
+/// What a block of the store takes of the room for them, for the peer that asked for it first.
+#[derive(Debug)]
+struct Loan {
+    peer: PeerId,
+    units: u32,
+    loans: Arc<Mutex<BTreeMap<PeerId, u32>>>,
+    _room: OwnedSemaphorePermit,
 }
 
 /// A call to fetch a body.
@@ -94,6 +119,8 @@ struct State {
     recent: BTreeMap<BodyId, Recent>,
     /// Every body that somebody still works with.
     known: BTreeMap<BodyId, Weak<Held>>,
+    /// How many streams for bodies may be opened to each peer, where there are any.
+    links: BTreeMap<PeerId, Arc<Semaphore>>,
     /// By which rule the data of a channel is hashed, where it is not the usual one.
     hashing: BTreeMap<TopicId, DataHashing>,
 }
@@ -108,11 +135,16 @@ impl Bodies {
     /// With room for so many bytes.
     pub(crate) fn new(key: Keypair, max_bytes: usize) -> Arc<Self> {
         let room = (max_bytes / UNIT).min(Semaphore::MAX_PERMITS);
+        // A block that is longer takes all of it.
+        let store_units = units(max_bytes / STORE_SHARE);
         Arc::new(Self {
             key,
             state: Mutex::default(),
             changed: watch::Sender::new(0),
             room: Arc::new(Semaphore::new(room)),
+            store_room: Arc::new(Semaphore::new(store_units as usize)),
+            loans: Arc::default(),
+            store_units,
             loading: tokio::sync::Mutex::default(),
             hedges: Arc::default(),
         })
@@ -155,6 +187,17 @@ impl Bodies {
         self.changed.subscribe()
     }
 
+    /// The right to ask a peer for one body more; `None` while it is asked for enough.
+    pub(crate) fn link(&self, peer: PeerId) -> Option<OwnedSemaphorePermit> {
+        let mut state = self.state();
+        state
+            .links
+            .retain(|_, links| links.available_permits() < LINKS);
+        let links = state.links.entry(peer);
+        let links = links.or_insert_with(|| Arc::new(Semaphore::new(LINKS)));
+        links.clone().try_acquire_owned().ok()
+    }
+
     /// Keeps a block that others are about to pull. It takes the place of the one that came: the
     /// caller has it in memory anyhow, and nobody else needs the other one.
     pub(crate) fn keep(&self, id: BodyId, block: &Block) {
@@ -169,6 +212,7 @@ impl Bodies {
             });
             let held = Held {
                 hints: OnceCell::new_with(hints.cloned()),
+                loan: here.loan.clone(),
                 ..Held::new(block.clone(), data, here.room.clone())
             };
             return self.insert(id, Arc::new(held));
@@ -183,7 +227,7 @@ impl Bodies {
         );
     }
 
-    /// Reads a block from the store, once for all who want it at that time.
+    /// Reads a block from the store for a peer, once for all who want it at that time.
     ///
     /// # Errors
     ///
@@ -193,6 +237,7 @@ impl Bodies {
         &self,
         id: &BodyId,
         reader: &dyn BlockReader,
+        peer: PeerId,
     ) -> Result<Arc<Held>, NotLoaded> {
         let _one = self.loading.lock().await;
         if let Some(held) = self.state().held(id) {
@@ -201,7 +246,7 @@ impl Bodies {
         let read = reader.read(id.number, ReadLimits::one()).await;
         let blocks = read.map_err(|error| match error {
             ReadError::Gone { .. } => NotLoaded::NotThere,
-            _ => NotLoaded::NotNow,
+            ReadError::Storage { .. } | ReadError::Closed | _ => NotLoaded::NotNow,
         })?;
         let raw = blocks.into_iter().next().ok_or(NotLoaded::NotThere)?;
         let block = Block::parse(raw).map_err(|_| NotLoaded::NotNow)?;
@@ -209,10 +254,31 @@ impl Bodies {
             return Err(NotLoaded::NotThere);
         }
         let data = block.data_bytes().ok_or(NotLoaded::NotThere)?;
-        let room = self.try_room(data.len()).ok_or(NotLoaded::NotNow)?;
-        let held = Arc::new(Held::new(block, data, Some(room.into())));
+        let loan = self.lend(peer, data.len()).ok_or(NotLoaded::NotNow)?;
+        let held = Arc::new(Held {
+            loan: Some(loan.into()),
+            ..Held::new(block, data, None)
+        });
         self.state().know(*id, &held);
         Ok(held)
+    }
+
+    /// Room for a block of the store. Whoever has none lent may have one of any length.
+    fn lend(&self, peer: PeerId, bytes: usize) -> Option<Loan> {
+        let units = units(bytes).min(self.store_units);
+        let mut loans = self.loans.lock().unwrap_or_else(PoisonError::into_inner);
+        let lent = loans.get(&peer).copied().unwrap_or_default();
+        if lent > 0 && lent.saturating_add(units) > self.store_units / 2 {
+            return None;
+        }
+        let room = self.store_room.clone().try_acquire_many_owned(units).ok()?;
+        loans.insert(peer, lent + units);
+        Some(Loan {
+            peer,
+            units,
+            loans: self.loans.clone(),
+            _room: room,
+        })
     }
 
     /// By which rule the data of a channel is hashed.
@@ -245,17 +311,23 @@ impl Bodies {
             .retain(|id, recent| now - recent.since < RECENT || !is_stored(id));
     }
 
-    /// Waits for room; kept bodies make it.
+    /// Waits for room; kept bodies make it. Who waits first has it first.
     async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let mut changes = self.changes();
+        let free = self.room.clone().acquire_many_owned(units(bytes));
+        tokio::pin!(free);
         loop {
             changes.borrow_and_update();
-            if let Some(room) = self.try_room(bytes) {
-                return Some(room);
+            loop {
+                if let Some(room) = free.as_mut().now_or_never() {
+                    return room.ok();
+                }
+                if !self.let_go() {
+                    break;
+                }
             }
-            let free = self.room.clone().acquire_many_owned(units(bytes));
             tokio::select! {
-                room = free => return room.ok(),
+                room = &mut free => return room.ok(),
                 // What came meanwhile may be let go of.
                 _ = changes.changed() => {}
             }
@@ -267,10 +339,17 @@ impl Bodies {
             if let Ok(room) = self.room.clone().try_acquire_many_owned(units(bytes)) {
                 return Some(room);
             }
-            let mut state = self.state();
-            let oldest = state.oldest()?;
-            state.recent.remove(&oldest);
+            if !self.let_go() {
+                return None;
+            }
         }
+    }
+
+    /// Lets go of the oldest body that is kept; `false` when there is none.
+    fn let_go(&self) -> bool {
+        let mut state = self.state();
+        let oldest = state.oldest();
+        oldest.is_some_and(|oldest| state.recent.remove(&oldest).is_some())
     }
 
     fn insert(&self, id: BodyId, held: Arc<Held>) {
@@ -324,6 +403,11 @@ impl Guard {
         &self.making
     }
 
+    /// Room for a body, where there is some at once.
+    pub(crate) fn try_room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.bodies.try_room(bytes)
+    }
+
     /// Waits for room for a body.
     pub(crate) async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         self.bodies.room(bytes).await
@@ -370,11 +454,18 @@ impl Held {
             data,
             hints: OnceCell::new(),
             room,
+            loan: None,
         }
     }
 
     pub(crate) fn data(&self) -> &Bytes {
         &self.data
+    }
+
+    /// Whether the hints by which it came, or that were made for it, say the same as these.
+    pub(crate) fn is_by(&self, hints: &Hints) -> bool {
+        let own = self.hints.get();
+        own.is_some_and(|own| own.agree_with(hints))
     }
 
     /// The block with the header and the signatures of this announcement.
@@ -384,6 +475,17 @@ impl Held {
         }
         let (head, tail) = announcement.around_data(self.data.len());
         Block::parse([head.as_slice(), &self.data, &tail].concat().into()).ok()
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        let mut loans = self.loans.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = loans.get(&self.peer).map(|lent| lent - self.units);
+        match left {
+            Some(left) if left > 0 => drop(loans.insert(self.peer, left)),
+            Some(_) | None => drop(loans.remove(&self.peer)),
+        }
     }
 }
 

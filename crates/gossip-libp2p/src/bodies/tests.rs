@@ -18,7 +18,7 @@ use block_api::{
     testing::{TestChain, TestSigner, within},
 };
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::{FutureExt as _, future::BoxFuture};
 use libp2p::PeerId;
 use tokio::{
     io::{DuplexStream, duplex},
@@ -32,8 +32,10 @@ use tokio_util::{
 };
 
 use super::{
+    assembly::Assembly,
     fetch::Network,
     hints::{CHUNK, WHOLE},
+    making::Making,
     shelf::{Begun, Found},
     *,
 };
@@ -400,7 +402,71 @@ async fn a_false_body_is_its_senders_fault_and_hides_nothing() {
     }
 }
 
-/// The node in the middle passes the manifest on that it was told; who made it is blamed, by both.
+/// Who sends by true hints while others are followed does what it was asked for.
+#[tokio::test(start_paused = true)]
+async fn who_is_not_followed_is_not_to_blame_for_what_it_sends() {
+    let (mut world, _) = World::of(0);
+    let (block, node) = (block(3 * MIB), Node::new(1));
+    let pieces = |data: &[u8]| {
+        let piece = |at: usize| piece(at, &data[at..data.len().min(at + MIB / 4)]);
+        (0..data.len()).step_by(MIB / 4).map(piece).collect()
+    };
+    let honest = liar(&block, 8, pieces, Duration::ZERO);
+    let late: Liar = Arc::new(move |pipe| {
+        let honest = honest.clone();
+        Box::pin(async move {
+            sleep(SECOND / 2).await;
+            honest(pipe).await;
+        })
+    });
+    let late = world.lies(8, late);
+    // Its hints are of a longer body, of which nothing comes.
+    let key = Keypair::from_seed([9; 32]);
+    let hints = Hints::make(&body_id(&block), &vec![0; 6 * MIB], &key);
+    let offer = Offer {
+        have: Bits::all(hints.chunks()),
+        hints,
+    };
+    let false_one: Liar = Arc::new(move |mut pipe: Pipe| {
+        let offer = offer.encode();
+        Box::pin(async move {
+            let _ = read_frame(&mut pipe, 1 << 16, PATIENCE).await;
+            let _ = write_frame(&mut pipe, frames::BODY_OFFER, &[&offer], SECOND * 99).await;
+            sleep(SECOND * 3600).await;
+        })
+    });
+    let false_one = world.lies(9, false_one);
+    let world = Arc::new(world);
+    let announcement = block.without_data();
+    let fetched = fetch(&world, &node, &announcement, [late, false_one]);
+    let fetched = timeout(120 * SECOND, fetched).await.expect("the body");
+    assert_eq!(fetched.unwrap().data_bytes(), block.data_bytes());
+    let blamed = world.blamed();
+    assert!(blamed.iter().all(|(peer, _)| *peer != late), "{blamed:?}");
+}
+
+/// A manifest in a name that nobody has.
+#[tokio::test(start_paused = true)]
+async fn who_tells_a_false_manifest_in_a_made_up_name_answers_for_it() {
+    let (mut world, nodes) = World::of(2);
+    let block = block(6 * MIB);
+    nodes[1].stores(&[&block]);
+    let pieces = |data: &[u8]| {
+        let piece = |at: usize| piece(at, &data[at..data.len().min(at + CHUNK)]);
+        (0..data.len()).step_by(CHUNK).map(piece).collect()
+    };
+    let made_up = 77;
+    let lies = liar(&with_false_data(&block), made_up, pieces, Duration::ZERO);
+    let liar = world.lies(9, lies);
+    let (world, announcement) = (Arc::new(world), block.without_data());
+    let from = [liar, nodes[1].id()];
+    let fetched = within("the body", fetch(&world, &nodes[0], &announcement, &from)).await;
+    assert_eq!(fetched.unwrap().data_bytes(), block.data_bytes());
+    assert_eq!(world.blamed(), [(liar, Offence::WrongBody)]);
+}
+
+/// The node in the middle passes the manifest on that it was told; who made it is blamed by those
+/// who know it.
 #[tokio::test(start_paused = true)]
 async fn a_false_manifest_is_its_makers_fault_and_not_of_who_passes_it_on() {
     let (world, nodes) = World::of(4);
@@ -421,7 +487,9 @@ async fn a_false_manifest_is_its_makers_fault_and_not_of_who_passes_it_on() {
     let (early, fetched) = tokio::join!(timeout(60 * SECOND, through), fetched);
     assert!(early.is_err(), "{early:?}");
     assert_eq!(fetched.unwrap().data_bytes(), block.data_bytes());
-    let blamed: BTreeSet<PeerId> = world.blamed().into_iter().map(|(peer, _)| peer).collect();
+    let mut blamed = world.blamed();
+    blamed.retain(|(_, offence)| *offence == Offence::WrongBody);
+    let blamed: BTreeSet<PeerId> = blamed.into_iter().map(|(peer, _)| peer).collect();
     assert_eq!(blamed, [maker].into());
 }
 
@@ -495,6 +563,13 @@ async fn who_trickles_holds_nothing_up() {
 
 /// What a node answers to a question, and after how long.
 async fn answer(node: &Arc<Node>, from: &PeerId, block: &Block) -> (Frame, Duration) {
+    let began = Instant::now();
+    let (_, frame) = ask(node, from, block).await;
+    (frame, began.elapsed())
+}
+
+/// A question to a node, and what it answers first.
+async fn ask(node: &Arc<Node>, from: &PeerId, block: &Block) -> (Pipe, Frame) {
     let (here, there) = duplex(1 << 16);
     let (mut here, serving) = (here.compat(), node.clone());
     let (tasks, from) = (TaskTracker::new(), *from);
@@ -505,13 +580,49 @@ async fn answer(node: &Arc<Node>, from: &PeerId, block: &Block) -> (Frame, Durat
         first: 0,
         count: 0,
     };
-    let began = Instant::now();
     write_frame(&mut here, frames::BODY_ASK, &[&ask.encode()], SECOND)
         .await
         .unwrap();
     flush(&mut here, SECOND).await.unwrap();
     let frame = read_frame(&mut here, 1 << 20, PATIENCE).await.unwrap();
-    (frame.unwrap(), began.elapsed())
+    (here, frame.unwrap())
+}
+
+/// A peer that asks for blocks and takes nothing has a share of the room, and not for long.
+#[tokio::test(start_paused = true)]
+async fn who_takes_nothing_leaves_room_for_others() {
+    let (_, nodes) = World::of(3);
+    let (mut chain, _) = TestChain::of_blocks("ch", 2, 10);
+    let blocks = [(); 3].map(|()| chain.data(WHOLE - 100));
+    nodes[0].stores(&blocks.each_ref());
+    let (slow, other) = (nodes[1].id(), nodes[2].id());
+    let mut open = Vec::new();
+    for block in &blocks[..2] {
+        let (pipe, frame) = ask(&nodes[0], &slow, block).await;
+        assert_eq!(frame.kind, frames::BODY_OFFER);
+        open.push(pipe);
+    }
+    let (refused, _) = answer(&nodes[0], &slow, &blocks[2]).await;
+    assert_eq!(parse_end(&refused.payload), Ok(DeliverStatus::Unavailable));
+    let (given, _) = answer(&nodes[0], &other, &blocks[2]).await;
+    assert_eq!(given.kind, frames::BODY_OFFER);
+    // What nobody understands is no sign that anything is wanted.
+    for _ in 0..4 {
+        for pipe in &mut open {
+            let _ = write_frame(pipe, 19, &[b"later"], SECOND).await;
+        }
+        sleep(SECOND).await;
+    }
+    for mut pipe in open {
+        let frame = read_frame(&mut pipe, 1 << 20, PATIENCE).await.unwrap();
+        assert_eq!(frame.unwrap().kind, frames::END);
+    }
+    for block in &blocks {
+        assert!(matches!(
+            nodes[0].bodies.find(&body_id(block)),
+            Found::Nothing
+        ));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -564,20 +675,22 @@ async fn what_cannot_be_read_now_is_not_said_to_be_missing() {
     let (asked, other) = (&nodes[0], nodes[1].id());
     let block = block(2 * MIB);
     asked.stores(&[&block]);
-    let room = asked.bodies.begin(BodyId {
-        number: BlockNumber::new(99),
-        ..body_id(&block)
+    // Another peer is given as much of the store as there is room for.
+    let (mut chain, _) = TestChain::of_blocks("ch", 2, 10);
+    let (one, other_one) = (chain.data(2 * MIB), chain.data(2 * MIB));
+    let small = Arc::new(Node {
+        bodies: Bodies::new(asked.key.clone(), 4 * MIB),
+        ..Node::new(4)
     });
-    let Begun::Mine(guard) = room else {
-        panic!("nobody else brings it");
-    };
-    let all = guard.room(63 * MIB).await;
-    let (frame, _) = answer(asked, &other, &block).await;
+    small.stores(&[&one, &other_one]);
+    let (pipe, frame) = ask(&small, &nodes[1].id(), &one).await;
+    assert_eq!(frame.kind, frames::BODY_OFFER);
+    let (frame, _) = answer(&small, &asked.id(), &other_one).await;
     assert_eq!(
         (frame.kind, parse_end(&frame.payload)),
         (frames::END, Ok(DeliverStatus::Unavailable))
     );
-    drop(all);
+    drop(pipe);
     let (frame, _) = answer(asked, &other, &block).await;
     assert_eq!(frame.kind, frames::BODY_OFFER);
     let broken = Library::from([(TOPIC, Arc::new(Broken) as Arc<dyn BlockReader>)]);
@@ -651,6 +764,77 @@ async fn budgets_bound_what_is_promised_and_what_is_made() {
     assert_eq!(held.iter().filter(|held| **held).count(), 1);
     small.sweep(Instant::now() + 10 * SECOND, |_| Some(Height::new(9)));
     assert!(matches!(small.find(&body_id(&other)), Found::Nothing));
+}
+
+#[test]
+fn nothing_is_given_by_hints_other_than_those_that_were_offered() {
+    let (block, key) = (block(6 * MIB), Keypair::from_seed([1; 32]));
+    let data = block.data_bytes().unwrap();
+    let hints = Hints::make(&body_id(&block), &data, &key);
+    let others = Hints::make(&body_id(&block), &vec![7; data.len()], &key);
+    let (making, mut out) = (Making::default(), Vec::new());
+    let assembly =
+        |hints: &Hints| Assembly::new(&block.without_data(), hints.clone(), 1, <_>::default());
+    making.assemble(assembly(&hints));
+    let second = &data[CHUNK..2 * CHUNK];
+    making
+        .with(|body| body.put_chunk(1, second))
+        .unwrap()
+        .unwrap();
+    assert!(making.copy(&hints, CHUNK, 100, &mut out));
+    assert_eq!(out, second[..100]);
+    // Neither what did not come, nor what was offered otherwise.
+    assert!(!making.copy(&hints, 0, 100, &mut out));
+    assert!(!making.copy(&others, CHUNK, 100, &mut out));
+    // It begins anew by the same hints, and by others.
+    making.assemble(assembly(&hints));
+    assert!(!making.copy(&hints, CHUNK, 100, &mut out));
+    making.assemble(assembly(&others));
+    let filled = [7; CHUNK];
+    making
+        .with(|body| body.put_chunk(1, &filled))
+        .unwrap()
+        .unwrap();
+    assert!(!making.copy(&hints, CHUNK, 100, &mut out));
+}
+
+#[test]
+fn one_peer_is_asked_for_so_many_bodies_at_a_time() {
+    let bodies = Bodies::new(Keypair::from_seed([1; 32]), MIB);
+    let [peer, other] = [2, 3].map(|n| Keypair::from_seed([n; 32]).peer_id());
+    let mut links: Vec<_> = (0..32).map(|_| bodies.link(peer).unwrap()).collect();
+    assert!(bodies.link(peer).is_none());
+    assert!(bodies.link(other).is_some());
+    drop(links.pop());
+    assert!(bodies.link(peer).is_some());
+}
+
+#[tokio::test]
+async fn who_waits_for_room_keeps_its_place() {
+    let bodies = Bodies::new(Keypair::from_seed([1; 32]), 4 * MIB);
+    let [first, second, third] = [1, 2, 3].map(|number| {
+        let id = BodyId {
+            number: BlockNumber::new(number),
+            ..body_id(&block(9))
+        };
+        match bodies.begin(id) {
+            Begun::Mine(guard) => guard,
+            Begun::Held(_) | Begun::Others => panic!("nobody else brings it"),
+        }
+    });
+    let taken = first.room(3 * MIB).await;
+    let (one, other) = (second.room(3 * MIB), third.room(2 * MIB));
+    tokio::pin!(one, other);
+    for _ in 0..2 {
+        assert!(one.as_mut().now_or_never().is_none());
+        assert!(other.as_mut().now_or_never().is_none());
+        // Something changes, which is nothing to those who wait.
+        drop(bodies.begin(body_id(&block(10))));
+    }
+    drop(taken);
+    assert!(other.as_mut().now_or_never().is_none());
+    assert!(one.as_mut().now_or_never().flatten().is_some());
+    assert!(other.as_mut().now_or_never().flatten().is_some());
 }
 
 /// Who loses the right while a body is given gets no further piece of it, with chunks and without.
@@ -756,7 +940,6 @@ async fn a_body_that_is_longer_than_any_may_be_is_not_begun() {
         matches!(fetched, Err(FetchError::TooLarge { .. })),
         "{fetched:?}"
     );
-    assert!(!fetched.unwrap_err().is_retryable());
     nodes[0].shared.left.cancel();
     let closed = fetch(&world, &nodes[0], &announcement, &from).await;
     assert!(matches!(closed, Err(FetchError::Closed)), "{closed:?}");

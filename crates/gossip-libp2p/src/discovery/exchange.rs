@@ -30,7 +30,9 @@ use crate::{
 /// read meanwhile.
 const PACE: Duration = Duration::from_millis(500);
 
-/// How long to wait before a stream is opened again that failed; doubled up to [`MAX_PAUSE`].
+/// How long to wait before a stream is opened again that failed; doubled up to [`MAX_PAUSE`], until
+/// one stood for that long: what is written at first arrives, though the other side may not know the
+/// protocol.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
@@ -164,7 +166,9 @@ pub(crate) async fn tell_records(
             }
             Err(error) => error.to_string(),
         };
-        debug!(%peer, %error, "not told of other nodes");
+        if pause == FIRST_PAUSE {
+            debug!(%peer, %error, "not told of other nodes");
+        }
         sleep(pause).await;
         pause = (pause * 2).min(MAX_PAUSE);
     }
@@ -179,6 +183,7 @@ async fn tell_on<S>(
 where
     S: AsyncWrite + Unpin,
 {
+    let opened = Instant::now();
     let mut told: BTreeMap<(PeerId, Scope), u64> = BTreeMap::new();
     loop {
         let news: Vec<Bytes> = {
@@ -193,7 +198,9 @@ where
             let message = encode_records(some);
             write_frame(stream, RECORDS, &[&message], patience).await?;
             flush(stream, patience).await?;
-            *pause = FIRST_PAUSE;
+            if opened.elapsed() >= MAX_PAUSE {
+                *pause = FIRST_PAUSE;
+            }
             sleep(PACE).await;
         }
         if outbox.changed().await.is_err() {

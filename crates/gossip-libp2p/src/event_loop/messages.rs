@@ -191,7 +191,8 @@ impl EventLoop {
                 return self.report(&id, &source, MessageAcceptance::Ignore);
             }
         };
-        if !block.has_data() {
+        // Of those that take part it is forgotten when they leave.
+        if !block.has_data() && channel.members().contains(&source) {
             channel.holders.announced(&block, source);
         }
         let (candidate, answer) = Candidate::new(block, node_id(&source));

@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use block_api::{
-    Block, BlockSource, BoxError, Candidate, Capabilities, FetchError, Gossip, GossipChannel,
+    Block, BlockSource, BoxError, Candidate, Capabilities, Fault, FetchError, Gossip, GossipChannel,
     GossipError, GossipEvent, JoinRequest, Membership, NodeId, VerifiedBlock,
 };
 use bytes::Bytes;
@@ -216,6 +216,9 @@ impl GossipChannel for JoinedChannel {
     fn source(&self, _: &NodeId) -> Option<Arc<dyn BlockSource>> {
         None
     }
+
+    // Who sent what, only the broker knows.
+    fn blame(&self, _: &NodeId, _: Fault) {}
 
     async fn leave(&self) {
         // A channel that was joined again has another token.

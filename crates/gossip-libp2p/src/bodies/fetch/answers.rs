@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What becomes of what the nodes say.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use block_api::{Block, DeliverStatus};
 use libp2p::PeerId;
 use tokio::time::Instant;
@@ -9,6 +11,7 @@ use tracing::{debug, info};
 use super::{Fetch, Network, not_opened};
 use crate::{
     bodies::{
+        Hints,
         assembly::{False, check_chunk, check_hash},
         hints::CHUNK,
         link::Heard,
@@ -25,6 +28,7 @@ impl<N: Network> Fetch<'_, N> {
     pub(super) fn heard(&mut self, peer: PeerId, answer: Heard) {
         let now = Instant::now();
         match answer {
+            Heard::Opened => self.scheduler.opened(&peer, now),
             Heard::Offer(offer) => {
                 let hints = offer.hints;
                 let maker = hints.manifest.as_ref().map(|manifest| manifest.maker);
@@ -39,11 +43,13 @@ impl<N: Network> Fetch<'_, N> {
                 if maker.is_some_and(|maker| self.liars.contains(&maker)) {
                     return self.ended(&peer, Ended::Later, None);
                 }
+                let has_all = offer.have.is_full();
                 let (id, has_manifest) = (hints.id(), hints.manifest.is_some());
                 self.scheduler
                     .offered(&peer, id, has_manifest, offer.have, now);
                 if let Some(link) = self.links.get_mut(&peer) {
                     link.hints = Some(hints);
+                    link.has_all = has_all;
                 }
             }
             Heard::Have(chunks) => self.scheduler.has(&peer, &chunks),
@@ -67,11 +73,11 @@ impl<N: Network> Fetch<'_, N> {
                         self.too_large = self.too_large.or(Some(self.max_size() + 1));
                         Ended::ForGood
                     }
+                    DeliverStatus::Unavailable => Ended::Busy,
                     DeliverStatus::Success
                     | DeliverStatus::BadRequest
                     | DeliverStatus::InternalError
                     | DeliverStatus::NotImplemented
-                    | DeliverStatus::Unavailable
                     | DeliverStatus::Other(_)
                     | _ => Ended::Later,
                 };
@@ -107,36 +113,43 @@ impl<N: Network> Fetch<'_, N> {
         let sent_by = sent_by.ok_or(False::Place)?;
         self.fetcher.bodies.hedges.came(bytes.len());
         self.fetcher.counters.body_bytes_came.add(bytes.len());
-        let Some(following) = self.following.as_ref() else {
-            // It was sent before anything was begun, by one who is not followed.
+        let id = sent_by.id();
+        let chunk = (at / CHUNK) as u32;
+        let follows = |following: &&Hints| match following.manifest {
+            Some(_) => following.id() == id,
+            None => self.scheduler.source() == Some(*peer),
+        };
+        // Whoever is not followed is not held to what others said.
+        let Some(following) = self.following.as_ref().filter(follows) else {
+            self.unused(peer, chunk, now);
             return Ok(());
         };
         if following.manifest.is_none() {
-            if sent_by != following {
-                return Ok(());
-            }
             let put = self.guard.making().with(|body| body.put_next(at, bytes));
             put.unwrap_or(Ok(()))?;
-            self.scheduler.came(peer, 0, now);
+            self.scheduler.came(peer, 0, bytes.len(), now);
             return Ok(());
         }
-        let chunk = (at / CHUNK) as u32;
         if !at.is_multiple_of(CHUNK) {
             return Err(False::Place);
         }
-        check_chunk(sent_by, chunk, bytes)?;
-        if sent_by.id() != following.id() {
-            return Ok(());
-        }
+        check_chunk(following, chunk, bytes)?;
         let put = self
             .guard
             .making()
             .with(|body| body.put_chunk(chunk, bytes));
-        self.scheduler.came(peer, chunk, now);
+        self.scheduler.came(peer, chunk, bytes.len(), now);
         if let Some(Err(error)) = put {
             self.disprove(error);
         }
         Ok(())
+    }
+
+    /// Nothing was done with what came: what belongs to it is of no use either.
+    fn unused(&mut self, peer: &PeerId, chunk: u32, now: Instant) {
+        if !self.scheduler.dropped(peer, chunk, now) {
+            self.ended(peer, Ended::Later, None);
+        }
     }
 
     /// Takes a piece that stands in its place.
@@ -151,18 +164,22 @@ impl<N: Network> Fetch<'_, N> {
         self.fetcher.bodies.hedges.came(length);
         self.fetcher.counters.body_bytes_came.add(length);
         let Some(hash) = claim.hash() else {
-            if let Some(kept) = claim.keep(|body| body.keep_next(at, length)) {
-                kept?;
-                self.scheduler.came(peer, 0, now);
+            match claim.keep(|body| body.keep_next(at, length)) {
+                Some(kept) => {
+                    kept?;
+                    self.scheduler.came(peer, 0, length, now);
+                }
+                None => self.unused(peer, 0, now),
             }
             return Ok(());
         };
         let chunk = (at / CHUNK) as u32;
         check_hash(sent_by, chunk, &hash)?;
         let Some(kept) = claim.keep(|body| body.keep_chunk(chunk)) else {
+            self.unused(peer, chunk, now);
             return Ok(());
         };
-        self.scheduler.came(peer, chunk, now);
+        self.scheduler.came(peer, chunk, length, now);
         if let Err(error) = kept {
             self.disprove(error);
         }
@@ -171,17 +188,45 @@ impl<N: Network> Fetch<'_, N> {
 
     /// The chunks are those of the manifest, and are not the body.
     fn disprove(&mut self, error: False) {
-        let maker = self
-            .following
-            .as_ref()
-            .and_then(|hints| hints.manifest.as_ref())
-            .map(|manifest| manifest.maker);
-        if let Some(maker) = maker {
+        let Some(following) = self.following.clone() else {
+            return;
+        };
+        let actions = self.scheduler.disproved(Instant::now());
+        let members = self.fetcher.shared.members.borrow().clone();
+        let mut to_blame = BTreeMap::new();
+        let makers = following.manifest.iter().map(|manifest| manifest.maker);
+        let mut makers: BTreeSet<PeerId> = makers.collect();
+        for (peer, link) in &self.links {
+            let hints = link.hints.as_ref();
+            let told = hints.filter(|hints| hints.id() == following.id());
+            let Some(manifest) = told.and_then(|hints| hints.manifest.as_ref()) else {
+                continue;
+            };
+            makers.insert(manifest.maker);
+            if !members.contains(&manifest.maker) {
+                // A name can be made up: whoever told it answers for it, and for more than passing
+                // on what it could not know where it did so again or said that it has all of it.
+                let knew = link.has_all || self.scheduler.is_out(peer);
+                to_blame.insert(
+                    *peer,
+                    match knew {
+                        true => Offence::WrongBody,
+                        false => Offence::Stalled,
+                    },
+                );
+            }
+        }
+        for maker in makers {
             info!(%maker, block.number = %self.id.number, %error, "a false manifest");
             self.liars.insert(maker);
-            self.fetcher.network.blame(maker, Offence::WrongBody);
+            if members.contains(&maker) {
+                to_blame.insert(maker, Offence::WrongBody);
+            }
         }
-        for action in self.scheduler.false_hints(Instant::now()) {
+        for (peer, offence) in to_blame {
+            self.fetcher.network.blame(peer, offence);
+        }
+        for action in actions {
             if let Action::Close { peer } = action {
                 self.links.remove(&peer);
             }

@@ -109,6 +109,7 @@ impl World {
                 Action::Open { peer, eager } => {
                     assert!(!self.streams.contains_key(&peer), "opened twice");
                     self.asked.insert(peer, eager);
+                    self.scheduler.opened(&peer, self.now);
                 }
                 Action::Want { peer, chunks } => {
                     let (promised, _) = self.streams.get_mut(&peer).expect("an open stream");
@@ -199,7 +200,7 @@ impl World {
             if !self.done.insert(chunk) {
                 self.twice += CHUNK_SIZE;
             }
-            self.scheduler.came(&peer, chunk, self.now);
+            self.scheduler.came(&peer, chunk, CHUNK_SIZE, self.now);
         }
         if self.done.len() < self.chunks as usize {
             return false;
@@ -220,7 +221,7 @@ impl World {
                         self.manners[place] = Manner::Late { from: u32::MAX };
                     }
                 }
-                self.scheduler.false_hints(self.now)
+                self.scheduler.disproved(self.now)
             }
         };
         self.abandon();
@@ -307,6 +308,207 @@ fn false_hints_are_followed_once_and_others_then() {
         world.step();
     }
     panic!("{:?}", world.scheduler);
+}
+
+#[test]
+fn what_this_node_waits_for_itself_is_held_against_nobody() {
+    let ([a, b], now) = (two(), Instant::now());
+    let stalled = |actions: &[Action]| actions.contains(&Action::Stalled { peer: a });
+    // No stream to it could be opened.
+    let mut scheduler = asked(&[a], now);
+    let later = now + HINTS_WITHIN;
+    let actions = scheduler.next(later);
+    assert!(actions.contains(&Action::Close { peer: a }) && !stalled(&actions));
+    // One was, after a while.
+    let mut scheduler = asked(&[a], now);
+    scheduler.opened(&a, now + SECOND);
+    assert!(scheduler.next(later).is_empty());
+    assert!(stalled(&scheduler.next(later + SECOND)));
+    // There was no room for what the one offers, while the other one was asked.
+    let mut scheduler = asked(&[a, b], now);
+    scheduler.opened(&a, now);
+    scheduler.next(now + STAGGER);
+    scheduler.opened(&b, now + STAGGER);
+    scheduler.offered(&b, hints(1), true, Bits::all(6), now + STAGGER);
+    let begun = scheduler.next(now + STAGGER);
+    assert!(begun.contains(&Action::Begin { peer: b }), "{begun:?}");
+    let much_later = now + 60 * SECOND;
+    scheduler.start_over(much_later);
+    let again = scheduler.next(much_later);
+    assert_eq!(
+        again,
+        [Action::Open {
+            peer: b,
+            eager: true
+        }]
+    );
+}
+
+#[test]
+fn who_trickles_is_as_slow_as_who_is_silent() {
+    for (bytes, is_left) in [(ENOUGH / 20, true), (ENOUGH / 5, false)] {
+        let ([a, b], mut now) = (two(), Instant::now());
+        let mut scheduler = asked(&[a, b], now);
+        scheduler.offered(&a, hints(1), false, Bits::all(3), now);
+        let begun = scheduler.next(now);
+        assert!(begun.contains(&Action::Begin { peer: a }), "{begun:?}");
+        let mut actions = Vec::new();
+        for _ in 0..20 {
+            now += SECOND / 10;
+            scheduler.came(&a, 0, bytes, now);
+            actions.extend(scheduler.next(now));
+        }
+        assert_eq!(actions.contains(&Action::Abandon), is_left, "{actions:?}");
+        let close = Action::Close { peer: a };
+        assert_eq!(actions.contains(&close), is_left, "{actions:?}");
+    }
+}
+
+#[test]
+fn of_a_long_body_that_nobody_gives_nothing_is_kept() {
+    let ([a, _], now) = (two(), Instant::now());
+    let mut scheduler = asked(&[a], now);
+    scheduler.offered(&a, hints(1), true, Bits::none(6), now);
+    scheduler.next(now);
+    assert!(scheduler.body.is_some());
+    scheduler.ended(&a, Ended::ForGood, now);
+    let later = scheduler.next(now + SLOW * 3);
+    assert_eq!(later, [Action::Abandon]);
+}
+
+#[test]
+fn who_has_it_is_not_kept_out_by_those_that_have_nothing_yet() {
+    let now = Instant::now();
+    let peers: Vec<PeerId> = (1..=12)
+        .map(|n| Keypair::from_seed([n; 32]).peer_id())
+        .collect();
+    let (holder, others) = peers.split_last().unwrap();
+    // It stopped once in the middle.
+    let mut scheduler = asked(&[*holder], now);
+    scheduler.offered(holder, hints(1), false, Bits::all(3), now);
+    scheduler.next(now);
+    scheduler.nodes(&[others, &[*holder]].concat(), now);
+    let mut now = now + SLOW;
+    let actions = scheduler.next(now);
+    assert!(actions.contains(&Action::Abandon), "{actions:?}");
+    // From here on four of the others keep this node waiting at any time.
+    let (mut opened, mut begun) = (None, None);
+    for _ in 0..200 {
+        now += STEP;
+        for action in scheduler.next(now) {
+            match action {
+                Action::Open { peer, .. } if peer == *holder => {
+                    opened = opened.or(Some(now));
+                    scheduler.offered(holder, hints(1), false, Bits::all(3), now);
+                }
+                Action::Begin { .. } => begun = begun.or(Some(now)),
+                Action::Open { .. }
+                | Action::Want { .. }
+                | Action::WantAll { .. }
+                | Action::Abandon
+                | Action::Close { .. }
+                | Action::Stalled { .. } => {}
+            }
+        }
+        let asked = scheduler.nodes.iter().filter(|(_, node)| {
+            let late = now - SECOND * 4 / 5;
+            matches!(node.state, State::Asked { since, .. } if since <= late)
+        });
+        let not_yet: Vec<PeerId> = asked.map(|(peer, _)| *peer).collect();
+        for peer in not_yet {
+            scheduler.ended(&peer, Ended::Later, now);
+        }
+    }
+    let (opened, begun) = (opened.unwrap(), begun.unwrap());
+    assert!(begun - opened <= COMES_FIRST + STEP, "{:?}", begun - opened);
+}
+
+#[test]
+fn who_has_no_room_is_left_alone_for_longer() {
+    let ([a, _], now) = (two(), Instant::now());
+    for (why, rest) in [(Ended::Later, SHORTEST_REST), (Ended::Busy, LONGEST_REST)] {
+        let mut scheduler = asked(&[a], now);
+        scheduler.ended(&a, why, now);
+        assert!(scheduler.next(now + rest - STEP / 10).is_empty());
+        assert_eq!(scheduler.next(now + rest).len(), 1);
+    }
+}
+
+/// A scheduler that asked these nodes.
+fn asked(peers: &[PeerId], now: Instant) -> Scheduler {
+    let mut scheduler = Scheduler::new(0, Arc::default(), now);
+    scheduler.nodes(peers, now);
+    scheduler.next(now);
+    scheduler
+}
+
+fn two() -> [PeerId; 2] {
+    [1, 2].map(|n| Keypair::from_seed([n; 32]).peer_id())
+}
+
+#[test]
+fn what_was_dropped_is_asked_for_again() {
+    let ([a, b], now) = (two(), Instant::now());
+    let mut scheduler = asked(&[a, b], now);
+    // Hints of another node are followed before the first one, which sends at once, says its own.
+    let later = now + STAGGER;
+    scheduler.next(later);
+    scheduler.offered(&b, hints(2), true, Bits::all(6), later);
+    let begun = scheduler.next(later);
+    assert!(begun.contains(&Action::Begin { peer: b }), "{begun:?}");
+    scheduler.offered(&a, hints(1), true, Bits::all(6), later);
+    for chunk in 0..3 {
+        assert!(scheduler.dropped(&a, chunk, later));
+    }
+    // One that it was not asked for, so that one cannot know what else it sends.
+    assert!(!scheduler.dropped(&a, 3, later));
+    scheduler.disproved(later);
+    let actions = scheduler.next(later);
+    assert!(actions.contains(&Action::Begin { peer: a }), "{actions:?}");
+    let chunks = vec![0, 1, 2];
+    assert!(
+        actions.contains(&Action::Want { peer: a, chunks }),
+        "{actions:?}"
+    );
+    // Of a body without manifest one piece is the beginning of all.
+    let mut short = asked(&[a], now);
+    short.offered(&a, hints(1), false, Bits::all(3), now);
+    assert!(!short.dropped(&a, 0, now));
+}
+
+#[test]
+fn who_kept_this_node_waiting_is_not_to_send_at_once() {
+    let ([a, b], now) = (two(), Instant::now());
+    let mut scheduler = asked(&[a], now);
+    let later = now + HINTS_WITHIN;
+    scheduler.next(later);
+    scheduler.nodes(&[a, b], later);
+    let opened = scheduler.next(later + LONGEST_REST);
+    assert!(opened.contains(&Action::Open {
+        peer: b,
+        eager: true
+    }));
+    assert!(opened.contains(&Action::Open {
+        peer: a,
+        eager: false
+    }));
+}
+
+#[test]
+fn who_tells_false_hints_twice_is_not_asked_again() {
+    let ([a, _], mut now) = (two(), Instant::now());
+    let mut scheduler = asked(&[a], now);
+    for time in 1..=MISLED {
+        scheduler.offered(&a, hints(time), true, Bits::all(6), now);
+        let begun = scheduler.next(now);
+        assert!(begun.contains(&Action::Begin { peer: a }), "{begun:?}");
+        assert!(!scheduler.is_out(&a));
+        let actions = scheduler.disproved(now);
+        assert_eq!(actions, [Action::Abandon, Action::Close { peer: a }]);
+        now += SECOND;
+        scheduler.next(now);
+    }
+    assert!(scheduler.is_out(&a));
 }
 
 #[test]

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The decisions that are taken at each turn.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use libp2p::PeerId;
 use tokio::time::Instant;
 
 use super::{
-    Action, Body, Ended, GIVE_UP, GIVERS, HEDGE_AFTER, HINTS_WITHIN, Node, Ready, SLOW, STAGGER,
-    Scheduler, State, WINDOW, in_turn,
+    Action, Body, COMES_FIRST, Ended, GIVE_UP, GIVERS, HEDGE_AFTER, HINTS_WITHIN, Node, Ready,
+    SLOW, STAGGER, Scheduler, State, WINDOW, in_turn,
 };
 use crate::bodies::{Bits, hints::CHUNK};
 
@@ -28,8 +28,8 @@ impl Scheduler {
         let mut silent = Vec::new();
         for (peer, node) in &self.nodes {
             match &node.state {
-                State::Asked { since, .. } if now >= *since + HINTS_WITHIN => {
-                    silent.push((*peer, true, false));
+                State::Asked { since, opened, .. } if now >= *since + HINTS_WITHIN => {
+                    silent.push((*peer, *opened, false));
                 }
                 State::Ready(ready) => {
                     let spare = able.iter().any(|other| other != peer);
@@ -62,10 +62,13 @@ impl Scheduler {
         // Nobody gives anything by these hints, and there are others.
         let is_stuck = self.body.as_ref().is_some_and(|body| {
             let other = |node: &Node| matches!(&node.state, State::Ready(ready) if ready.hints != body.hints);
-            now - body.progress >= SLOW * 3 && self.nodes.values().any(other)
+            // Nothing of it came, and nobody is left that would give it: its room is for others.
+            let is_left = body.done.is_empty() && self.ready(body).next().is_none();
+            now - body.progress >= SLOW * 3
+                && (is_left || self.nodes.values().any(other))
         });
         if is_stuck {
-            actions.extend(self.false_hints(now));
+            actions.extend(self.unfollow(now));
         }
     }
 
@@ -84,10 +87,13 @@ impl Scheduler {
         let ready = self
             .nodes
             .iter_mut()
-            .filter(|(_, node)| quicker.is_none_or(|least| node.slowness <= least))
             .filter_map(|(peer, node)| match &mut node.state {
                 State::Ready(ready) => Some((node.slowness, node.rank, *peer, ready)),
                 State::Resting { .. } | State::Asked { .. } | State::Out => None,
+            })
+            // They may have nothing, however often they are asked.
+            .filter(|(slowness, _, _, ready)| {
+                quicker.is_none_or(|least| *slowness <= least) || now - ready.since >= COMES_FIRST
             });
         // Whoever sends already is not to do so in vain.
         let first = ready.min_by_key(|(slowness, rank, _, ready)| (*slowness, !ready.eager, *rank));
@@ -149,19 +155,44 @@ impl Scheduler {
                 .nodes
                 .values()
                 .any(|node| matches!(node.state, State::Asked { eager: true, .. }));
-        let mut rested: Vec<(u32, usize, PeerId)> = self
+        // Those that were not asked for the longest time come first, so that each has its turn.
+        let mut rested: Vec<(u32, Option<Instant>, usize, PeerId)> = self
             .nodes
             .iter()
             .filter(|(_, node)| matches!(node.state, State::Resting { until } if until <= now))
-            .map(|(peer, node)| (node.slowness, node.rank, *peer))
+            .map(|(peer, node)| (node.slowness, node.asked, node.rank, *peer))
             .collect();
         rested.sort_unstable();
-        for (.., peer) in rested.into_iter().take(wanted.saturating_sub(open)) {
-            actions.push(Action::Open { peer, eager });
-            if let Some(node) = self.nodes.get_mut(&peer) {
-                node.state = State::Asked { since: now, eager };
-            }
-            eager = false;
+        let mut rested: VecDeque<PeerId> = rested.into_iter().map(|(.., peer)| peer).collect();
+        let mut places = wanted.saturating_sub(open);
+        // There is a place for one that had it before, however many have nothing yet.
+        let had_it = |node: &Node| node.offered && node.misled == 0;
+        if !self
+            .nodes
+            .values()
+            .any(|node| had_it(node) && is_open(node))
+            && let Some(place) = rested
+                .iter()
+                .position(|peer| self.nodes.get(peer).is_some_and(had_it))
+            && let Some(peer) = rested.remove(place)
+        {
+            rested.push_front(peer);
+            places = places.max(1);
+        }
+        for peer in rested.into_iter().take(places) {
+            let Some(node) = self.nodes.get_mut(&peer) else {
+                continue;
+            };
+            // What one sends whom others come before would come in vain.
+            let sends = eager && node.slowness == 0;
+            actions.push(Action::Open { peer, eager: sends });
+            node.state = State::Asked {
+                since: now,
+                eager: sends,
+                opened: false,
+            };
+            node.asked = Some(now);
+            eager &= !sends;
         }
     }
 

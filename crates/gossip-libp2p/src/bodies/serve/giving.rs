@@ -3,9 +3,12 @@
 
 use block_api::DeliverStatus;
 use futures::{AsyncWrite, StreamExt as _, stream};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, sleep_until},
+};
 
-use super::{Giving, PART, PIECE, Promised, Server, Source};
+use super::{Giving, PART, PIECE, Promised, Server, Source, UNWANTED};
 use crate::{
     bodies::{Bits, making::Givable},
     frames::{self, Frame, FrameError, flush, write_frame, write_head, write_paced, write_part},
@@ -27,6 +30,7 @@ impl Server<'_> {
     {
         tokio::pin!(questions);
         let mut want = Some(first);
+        let mut wanted = Instant::now();
         loop {
             // For each wish and each piece: the right may be lost at any time.
             if !self.still_may_have(giving) {
@@ -45,6 +49,15 @@ impl Server<'_> {
             }
             flush(writer, self.patience).await?;
             let has_next = giving.next().is_some();
+            if !giving.promised.is_empty() {
+                wanted = Instant::now();
+            }
+            // Whatever else it says: it comes again for what it wants.
+            let until = wanted
+                + match giving.source {
+                    Source::Held(_) => UNWANTED.min(self.patience),
+                    Source::Making(_) => self.patience,
+                };
             tokio::select! {
                 biased;
                 question = questions.next() => match question {
@@ -69,6 +82,10 @@ impl Server<'_> {
                     if !self.give_next(writer, giving).await? {
                         return end(writer, DeliverStatus::Unavailable, self.patience).await;
                     }
+                    wanted = Instant::now();
+                }
+                () = sleep_until(until), if giving.promised.is_empty() => {
+                    return end(writer, DeliverStatus::Unavailable, self.patience).await;
                 }
                 changed = giving.changes.changed(), if matches!(giving.source, Source::Making(_)) => {
                     // Whoever makes it is gone; what there is of it shows below.
@@ -126,7 +143,7 @@ impl Server<'_> {
             Givable::Chunks(hints, have) if hints.id() == giving.hints.id() => have,
             Givable::Whole => match making.held() {
                 // What was told before may have been false.
-                Some(held) if held.data().len() == giving.hints.size as usize => {
+                Some(held) if held.is_by(&giving.hints) => {
                     giving.source = Source::Held(held);
                     Bits::all(giving.hints.chunks())
                 }
@@ -196,7 +213,12 @@ impl Server<'_> {
         at: usize,
         length: usize,
     ) -> Result<bool, FrameError> {
-        let Giving { source, pace, .. } = giving;
+        let Giving {
+            source,
+            hints,
+            pace,
+            ..
+        } = giving;
         let place = u32::try_from(at).unwrap_or(u32::MAX).to_be_bytes();
         match source {
             Source::Held(held) => {
@@ -207,10 +229,17 @@ impl Server<'_> {
             }
             Source::Making(making) => {
                 let mut part = Vec::with_capacity(PART);
-                write_head(writer, frames::BODY_PIECE, PIECE_HEAD + length, pace).await?;
-                write_part(writer, &place, pace).await?;
                 for from in (at..at + length).step_by(PART) {
-                    if !making.copy(from, PART.min(at + length - from), &mut part) {
+                    let left = PART.min(at + length - from);
+                    let is_here = making.copy(hints, from, left, &mut part);
+                    if from == at {
+                        if !is_here {
+                            return Ok(false);
+                        }
+                        let length = PIECE_HEAD + length;
+                        write_head(writer, frames::BODY_PIECE, length, pace).await?;
+                        write_part(writer, &place, pace).await?;
+                    } else if !is_here {
                         // A frame that was begun cannot be taken back.
                         return Err(std::io::Error::from(std::io::ErrorKind::Interrupted).into());
                     }
