@@ -205,7 +205,7 @@ struct Room {
 
 impl EventLoop {
     /// Runs until it is cancelled.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(mut self: Box<Self>) {
         let mut ticks = interval(self.config.status_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let cancel = self.cancel.clone();
@@ -229,7 +229,7 @@ impl EventLoop {
     }
 
     /// Leaves every channel and hangs up.
-    async fn close(mut self) {
+    async fn close(mut self: Box<Self>) {
         self.commands.close();
         while self.commands.try_recv().is_ok() {}
         self.channels.clear();

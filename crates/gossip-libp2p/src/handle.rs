@@ -138,7 +138,7 @@ impl Libp2pGossip {
             registry,
         )?;
         event_loop.listen().await?;
-        let event_loop = tasks.spawn(event_loop.run());
+        let event_loop = tasks.spawn(Box::new(event_loop).run());
         let inner = Inner {
             node: config.identity.node_id(),
             config,

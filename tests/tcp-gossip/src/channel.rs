@@ -9,8 +9,9 @@ use std::{
 
 use async_trait::async_trait;
 use block_api::{
-    Answer, Block, BlockReader, BlockSource, Candidate, ChannelStatus, Clock as _, Fault, FetchError,
-    GossipChannel, GossipError, GossipEvent, NodeId, ReadLimits, SystemClock, VerifiedBlock,
+    Answer, Block, BlockReader, BlockSource, Candidate, ChannelStatus, Clock as _, Fault,
+    FetchError, GossipChannel, GossipError, GossipEvent, NodeId, ReadLimits, SystemClock,
+    VerifiedBlock,
 };
 use bytes::Bytes;
 use tokio::{

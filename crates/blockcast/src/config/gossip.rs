@@ -106,6 +106,9 @@ pub struct GossipSection {
     /// How many of them may be of one organisation; those of `peers` and, with the admission `list`, of
     /// `allow` may be more. Default: half of `max_peers`.
     pub max_peers_per_org: Option<usize>,
+    /// How many of them may prove themselves with one certificate; those of `peers` and, with the
+    /// admission `list`, of `allow` may be more. Default: 4.
+    pub max_peers_per_identity: usize,
     /// When the process uses so much memory, no connection is made or taken. Default: no limit.
     pub max_memory: Option<ByteSize>,
     /// How long a node is kept out that broke the rules again and again. Default: 10 min.
@@ -153,6 +156,7 @@ impl Default for GossipSection {
             serve_budget_per_peer: ByteSize::mib(16),
             max_peers: 256,
             max_peers_per_org: None,
+            max_peers_per_identity: 4,
             max_memory: None,
             ban_time: HumanDuration::from_secs(600),
             status_interval: HumanDuration::from_secs(1),
@@ -279,6 +283,8 @@ impl NodeConfig {
         config.max_peers_per_org = per_org
             .map(|peers| number("gossip.max_peers_per_org", peers))
             .transpose()?;
+        let per_identity = gossip.max_peers_per_identity;
+        config.max_peers_per_identity = number("gossip.max_peers_per_identity", per_identity)?;
         config.ban_time = gossip.ban_time.get();
         config.status_interval = gossip.status_interval.get();
         config.silence_limit = self.delivery.takeover.get();
@@ -339,6 +345,7 @@ readers = \"own-organisation\"
             internal_addrs = [\"/ip4/10.1.2.3/tcp/7100\", \"/ip4/10.1.2.3/udp/7100/quic-v1\"]
             target_peers = 0
             max_peers_per_org = 5
+            max_peers_per_identity = 6
             max_memory = \"1GiB\"
             ban_time = \"3min\"
             body_budget = \"300MiB\"
@@ -351,6 +358,7 @@ readers = \"own-organisation\"
         assert_eq!((addresses, told.target_peers), ((1, 2), 0));
         let limits = (told.max_peers_per_org, told.max_memory);
         assert_eq!(limits, (NonZeroUsize::new(5), NonZeroUsize::new(1 << 30)));
+        assert_eq!(told.max_peers_per_identity.get(), 6);
         let budgets = [
             told.max_body_bytes,
             told.serve_bytes,

@@ -44,7 +44,7 @@ fn the_defaults_are_these() {
         admission: Members, allow: [], readers: Channel, key_file: None, external_addrs: [], internal_addrs: [], \
         target_peers: 16, mdns: false, inline_limit: 64KiB, max_block: 104MiB, body_budget: 208MiB, \
         serve_budget: 256MiB, serve_budget_per_peer: 16MiB, max_peers: 256, \
-        max_peers_per_org: None, max_memory: None, ban_time: 10min, status_interval: 1s }, \
+        max_peers_per_org: None, max_peers_per_identity: 4, max_memory: None, ban_time: 10min, status_interval: 1s }, \
         orderer: OrdererSection { tls: Server, client_cert: None, client_key: None, overrides: [], \
         connect_timeout: 3s, initial_timeout: 30s, keepalive_interval: 1min, max_message: 100MiB, \
         longest_back_off: 10s, censorship_timeout: 30s, idle_limit: 30s }, \

@@ -156,7 +156,7 @@ async fn islands_are_joined_by_a_bridge_and_outlive_it() {
         let block = chain.data(1000);
         members[first].publish(&block).await;
         for islander in [first + 1, first + 2] {
-            has_all(&mut members[islander], &[block.clone()]).await;
+            has_all(&mut members[islander], std::slice::from_ref(&block)).await;
         }
     }
     for node in islanders {

@@ -11,8 +11,8 @@ use std::{
 
 use async_trait::async_trait;
 use block_api::{
-    Block, BlockSource, BoxError, Candidate, Capabilities, Fault, FetchError, Gossip, GossipChannel,
-    GossipError, GossipEvent, JoinRequest, Membership, NodeId, VerifiedBlock,
+    Block, BlockSource, BoxError, Candidate, Capabilities, Fault, FetchError, Gossip,
+    GossipChannel, GossipError, GossipEvent, JoinRequest, Membership, NodeId, VerifiedBlock,
 };
 use bytes::Bytes;
 use tokio::{
