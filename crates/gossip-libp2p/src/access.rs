@@ -4,6 +4,8 @@
 //! To be connected gives no right. Each channel's readers are asked about each node once per
 //! configuration, and what they answered holds until its certificate expires.
 
+mod claim;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
@@ -11,14 +13,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use block_api::{
-    Clock, Readers,
-    wire::{Fields, Value},
-};
+use block_api::{Clock, Readers};
 use bytes::Bytes;
 use libp2p::PeerId;
 use tokio::{sync::Semaphore, task::yield_now, time::Instant};
 
+use self::claim::claim_of;
+pub(crate) use self::claim::{Ambiguous, msp_id};
 use crate::{credential::Credential, membership::Proof, topic::TopicId};
 
 /// How long what a node proved waits for its connection, which follows at once.
@@ -54,15 +55,6 @@ pub(crate) enum Refused {
     Banned(PeerId),
     #[error("the identity of node {peer} is {what}")]
     Identity { peer: PeerId, what: Ambiguous },
-}
-
-/// An identity does not say whose it is, or says so twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Ambiguous {
-    #[error("no identity of an MSP")]
-    Malformed,
-    #[error("ambiguous: a field of it is there twice")]
-    Repeated,
 }
 
 /// The table of rights. Cloning gives another handle of the same one.
@@ -496,32 +488,6 @@ impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inner").finish_non_exhaustive()
     }
-}
-
-/// The MSP id of a `msp.SerializedIdentity`; `None` for bytes that name none, or two.
-pub(crate) fn msp_id(identity: &[u8]) -> Option<String> {
-    claim_of(identity).ok()
-}
-
-/// What an identity says whose it is. Protobuf takes the last of two that stand for one field, so
-/// that who reads the first is told another story than who verifies: there must be one of each.
-fn claim_of(identity: &[u8]) -> Result<String, Ambiguous> {
-    let (mut organisation, mut has_credential) = (None, false);
-    for field in Fields::new(identity) {
-        let field = field.map_err(|_| Ambiguous::Malformed)?;
-        let is_second = match (field.number, field.value) {
-            (1, Value::Bytes(name, _)) => {
-                let name = str::from_utf8(name).map_err(|_| Ambiguous::Malformed)?;
-                organisation.replace(name.to_owned()).is_some()
-            }
-            (2, Value::Bytes(..)) => std::mem::replace(&mut has_credential, true),
-            _ => false,
-        };
-        if is_second {
-            return Err(Ambiguous::Repeated);
-        }
-    }
-    organisation.ok_or(Ambiguous::Malformed)
 }
 
 #[cfg(test)]
