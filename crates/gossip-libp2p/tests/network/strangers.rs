@@ -90,10 +90,8 @@ async fn a_client_that_proves_nothing_is_told_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_a_true_proof_for_this_connection_opens_the_door() {
-    let node = open_to_all().await;
     let genesis = TestChain::new("ch").config();
     let readers = Arc::new(MemberReaders::of(&["Org1MSP"]));
-    let member = Member::join_with(&node, "ch", &genesis, readers).await;
     let identity = ORG1.serialized();
     let made = |make: fn(&Talk) -> Vec<u8>| {
         let identity = identity.clone();
@@ -152,16 +150,20 @@ async fn only_a_true_proof_for_this_connection_opens_the_door() {
         ("no proof at all", Arc::new(|_| vec![0xff; 100])),
         ("too long", Arc::new(|_| vec![0; 40_000])),
     ];
-    let mut count = 0;
-    for address in node.peer_addrs() {
-        for (what, prove) in &wrong {
-            let client = Session::connect([66; 32], &address, Some(prove.clone())).await;
+    // Each way in has a node of its own: from one address so many calls in vain are too many.
+    for way in 0..1 + usize::from(cfg!(feature = "quic")) {
+        let node = open_to_all().await;
+        let member = Member::join_with(&node, "ch", &genesis, readers.clone()).await;
+        let mut addresses = node.peer_addrs();
+        addresses.sort_by_key(ToString::to_string);
+        let address = &addresses[way];
+        for (count, (what, prove)) in (1..).zip(&wrong) {
+            let client = Session::connect([66; 32], address, Some(prove.clone())).await;
             assert!(client.is_none(), "{what}");
-            count += 1;
             refusals(&node, count).await;
         }
         assert!(node.peers().borrow().is_empty());
-        let mut client = Session::connect([66; 32], &address, Some(proof::honest(ORG1)))
+        let mut client = Session::connect([66; 32], address, Some(proof::honest(ORG1)))
             .await
             .unwrap();
         client.hears_of(&[&topic_of("ch", &genesis)]).await;
@@ -170,9 +172,9 @@ async fn only_a_true_proof_for_this_connection_opens_the_door() {
         within("its leaving", peers.wait_for(|peers| peers.is_empty()))
             .await
             .unwrap();
+        drop(member);
+        node.stop().await;
     }
-    drop(member);
-    node.stop().await;
 }
 
 /// A member of one channel knows topic and messages of another one, and asks in every way there is.
