@@ -275,12 +275,14 @@ fn keep(intake: &Intake, verified: VerifiedBlock, origin: Origin) {
     }
 }
 
-/// Waits until a block is here by another way.
+/// Waits until a block is here by another way, or another one is in its place, or the channel closes.
 async fn came_by_another_way(intake: &Intake, announcement: &Block) {
     let (number, hash) = (announcement.number(), announcement.header_hash());
     while !intake.buffer.knows(number, &hash) {
         let applied = intake.wait_until_applied(number.height());
         // Where it only waits to be stored, nobody tells.
-        let _ = timeout(LOOK_AGAIN, applied).await;
+        if timeout(LOOK_AGAIN, applied).await.is_ok() {
+            return;
+        }
     }
 }
