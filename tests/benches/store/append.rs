@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `append`: batches of blocks.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use block_api::{BlockReader as _, BlockStore as _, VerifiedBlock};
 use block_store::{Config, SegmentStore};
-use e2e_tests::bench::{Round, Row, Target};
-use tokio::time::Instant;
+use e2e_tests::bench::{Row, Target};
 
 use crate::{
     CHANNEL, Extent,
@@ -32,40 +29,42 @@ pub(super) async fn cases(size: &str, chain: &[VerifiedBlock], extent: Extent) -
     let mut rows = Vec::new();
     for most in BATCHES {
         let batches = batches(chain, most, BATCH_BYTES);
-        let mut rounds = Vec::new();
+        let (mut rounds, mut total) = (Vec::new(), Costs::default());
         for round in 0..extent.rounds {
-            rounds.push(measure(&batches, round % 2 == 0).await?);
+            let costs = measure(&batches, round % 2 == 0).await?;
+            rounds.push(costs.rates(length(chain)));
+            total.add(&costs);
         }
         let case = format!("append size={size} batch={most}");
-        rows.push(Row::new(case, "MB/s", Target::AtLeast(TARGET), &rounds));
+        let row = Row::new(case, "MB/s", Target::AtLeast(TARGET), &rounds);
+        rows.push(row.with_note(total.note(chain.len() * extent.rounds)));
     }
     Ok(rows)
 }
 
-/// The rates at which both sides took all batches.
-async fn measure(batches: &[&[VerifiedBlock]], store_first: bool) -> Result<Round> {
+/// What both sides take for all batches.
+async fn measure(batches: &[&[VerifiedBlock]], store_first: bool) -> Result<Costs> {
     let dir = folder()?;
     let config = Config::new(CHANNEL.parse()?);
     let (store, _) = SegmentStore::open(dir.path().join("chain"), config)?;
     let mut bare = BareFile::create(dir.path())?;
-    let (mut value, mut baseline) = (Duration::ZERO, Duration::ZERO);
-    let bytes: usize = batches.iter().map(|batch| length(batch)).sum();
+    let mut costs = Costs::default();
     let mut rest = batches;
     while !rest.is_empty() {
-        let (turn, behind) = rest.split_at(turn(rest));
+        let (batches, behind) = rest.split_at(turn(rest));
         rest = behind;
         for is_store in [store_first, !store_first] {
-            let began = Instant::now();
+            let turn = Turn::begin()?;
             if is_store {
-                for batch in turn {
+                for batch in batches {
                     store.append(batch.to_vec()).await?;
                 }
-                value += began.elapsed();
+                turn.end(&mut costs.store)?;
             } else {
-                for batch in turn {
+                for batch in batches {
                     bare.append(raw(batch))?;
                 }
-                baseline += began.elapsed();
+                turn.end(&mut costs.bare)?;
             }
         }
     }
@@ -75,11 +74,7 @@ async fn measure(batches: &[&[VerifiedBlock]], store_first: bool) -> Result<Roun
         "the store has what it was given"
     );
     store.close().await;
-    let rate = |time: Duration| bytes as f64 / 1e6 / time.as_secs_f64();
-    Ok(Round {
-        value: rate(value),
-        baseline: rate(baseline),
-    })
+    Ok(costs)
 }
 
 /// How many batches are a side's turn.

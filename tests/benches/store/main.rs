@@ -12,13 +12,14 @@
 
 mod append;
 mod bare;
+mod cost;
 mod read;
 mod tip;
 
 use anyhow::Result;
 use block_api::{VerifiedBlock, testing::TestChain};
 use clap::Parser;
-use e2e_tests::bench::{Row, table};
+use e2e_tests::bench::{self, Row};
 
 /// The channel of the chains.
 const CHANNEL: &str = "bench";
@@ -28,15 +29,8 @@ const SIZES: [(&str, usize); 2] = [("101KB", 100_800), ("11KB", 10_800)];
 
 #[derive(Debug, Parser)]
 struct Args {
-    /// One round of a few blocks, to see that it runs.
-    #[arg(long)]
-    smoke: bool,
-    /// Rows as JSON.
-    #[arg(long)]
-    json: bool,
-    /// How many rounds; the medians are printed.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
+    #[command(flatten)]
+    shared: bench::Args,
     /// Megabytes of blocks that a round appends or reads.
     #[arg(long, default_value_t = 300)]
     megabytes: usize,
@@ -46,9 +40,6 @@ struct Args {
     /// The cases to run, by a part of their names; all by default.
     #[arg(long)]
     case: Option<String>,
-    /// What cargo passes to every benchmark.
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 /// How much is done.
@@ -60,7 +51,6 @@ struct Extent {
 }
 
 #[tokio::main]
-#[expect(clippy::print_stdout, reason = "the rows are what a benchmark is for")]
 async fn main() -> Result<()> {
     let args = Args::parse();
     let wanted = |name: &str| {
@@ -68,18 +58,18 @@ async fn main() -> Result<()> {
             .as_ref()
             .is_none_or(|case| name.contains(case.as_str()))
     };
-    let extent = if args.smoke {
-        Extent {
-            rounds: 1,
+    let rounds = args.shared.rounds();
+    let extent = match args.shared.smoke {
+        true => Extent {
+            rounds,
             bytes: 3_000_000,
             tips: 5,
-        }
-    } else {
-        Extent {
-            rounds: args.rounds,
+        },
+        false => Extent {
+            rounds,
             bytes: args.megabytes * 1_000_000,
             tips: args.tips,
-        }
+        },
     };
     let mut rows: Vec<Row> = Vec::new();
     for (size, bytes) in SIZES {
@@ -96,11 +86,7 @@ async fn main() -> Result<()> {
             rows.extend(Box::pin(tip::cases(size, bytes, extent)).await?);
         }
     }
-    match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&rows)?),
-        false => print!("{}", table(&rows)),
-    }
-    Ok(())
+    bench::finish(&rows, &args.shared)
 }
 
 /// A chain of so many blocks behind its first one, each with data of this size.

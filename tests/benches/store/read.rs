@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `read`: a chain from its beginning to its end.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use block_api::{BlockNumber, BlockReader as _, BlockStore as _, ReadLimits, VerifiedBlock};
 use block_store::{Config, SegmentStore, SyncPolicy};
-use e2e_tests::bench::{Round, Row, Target};
-use tokio::time::Instant;
+use e2e_tests::bench::{Row, Target};
 
 use crate::{
     CHANNEL, Extent,
@@ -20,6 +17,9 @@ const TARGET: f64 = 0.85;
 
 /// What a node that serves blocks reads ahead.
 const BATCH: (usize, usize) = (64, 4 << 20);
+
+/// How many batches are a side's turn.
+const TURN: usize = 16;
 
 /// Blocks in an append.
 const FILL: usize = 256;
@@ -37,45 +37,47 @@ pub(super) async fn case(size: &str, chain: &[VerifiedBlock], extent: Extent) ->
         bare.append(raw(batch))?;
     }
     let batches = batches(chain, BATCH.0, BATCH.1);
-    let mut rounds = Vec::new();
+    let (mut rounds, mut total) = (Vec::new(), Costs::default());
     for round in 0..extent.rounds {
-        rounds.push(measure(&store, &bare, &batches, round % 2 == 0).await?);
+        let costs = measure(&store, &bare, &batches, round % 2 == 0).await?;
+        rounds.push(costs.rates(length(chain)));
+        total.add(&costs);
     }
     store.close().await;
     let case = format!("read size={size}");
-    Ok(Row::new(case, "MB/s", Target::AtLeast(TARGET), &rounds))
+    let row = Row::new(case, "MB/s", Target::AtLeast(TARGET), &rounds);
+    Ok(row.with_note(total.note(chain.len() * extent.rounds)))
 }
 
-/// The rates at which both sides gave all blocks, turn by turn.
+/// What both sides take for all blocks.
 async fn measure(
     store: &SegmentStore,
     bare: &BareFile,
     batches: &[&[VerifiedBlock]],
     store_first: bool,
-) -> Result<Round> {
-    let (mut value, mut baseline) = (Duration::ZERO, Duration::ZERO);
+) -> Result<Costs> {
+    let mut costs = Costs::default();
     let limits = ReadLimits::new(BATCH.0, BATCH.1);
     let (mut number, mut offset) = (BlockNumber::GENESIS, 0);
-    for batch in batches {
-        let bytes = length(batch);
+    for batches in batches.chunks(TURN) {
+        let (mut store_at, mut bare_at) = (number, offset);
         for is_store in [store_first, !store_first] {
-            let began = Instant::now();
+            let turn = Turn::begin()?;
             if is_store {
-                let read = store.read(number, limits).await?;
-                value += began.elapsed();
-                ensure!(read.len() == batch.len(), "both sides read the same");
+                for batch in batches {
+                    let read = store.read(store_at, limits).await?;
+                    ensure!(read.len() == batch.len(), "both sides read the same");
+                    store_at = BlockNumber::new(store_at.get() + read.len() as u64);
+                }
+                turn.end(&mut costs.store)?;
             } else {
-                let read = bare.read(offset, bytes)?;
-                baseline += began.elapsed();
-                drop(read);
+                for batch in batches {
+                    bare_at += bare.read(bare_at, length(batch))?.len() as u64;
+                }
+                turn.end(&mut costs.bare)?;
             }
         }
-        number = BlockNumber::new(number.get() + batch.len() as u64);
-        offset += bytes as u64;
+        (number, offset) = (store_at, bare_at);
     }
-    let rate = |time: Duration| offset as f64 / 1e6 / time.as_secs_f64();
-    Ok(Round {
-        value: rate(value),
-        baseline: rate(baseline),
-    })
+    Ok(costs)
 }
