@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use block_api::testing::TestSigner;
+use block_api::{HeaderHash, testing::TestSigner};
 
 use super::*;
 
