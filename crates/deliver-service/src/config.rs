@@ -182,7 +182,8 @@ mod tests {
              range_bytes: 8388608, range_patience: 3s, orderer_patience: 30s, peer_rest: 5s, fetch_timeout: 15s, \
              store_retry: 1s, pullers: 1, takeover: 3s, health_grace: 5s, \
              provider: Config { first_back_off: 100ms, longest_back_off: 10s, \
-             censorship_timeout: 30s, idle_limit: 30s, probe_timeout: 10s, header_streams: 4, seed: None } }";
+             censorship_timeout: 30s, idle_limit: 30s, probe_timeout: 10s, header_streams: 4, \
+             ahead_blocks: 64, ahead_bytes: 8388608, seed: None } }";
         assert_eq!(format!("{:?}", Config::default()), expected);
         assert_eq!(Config::default().validate(), Ok(()));
     }
