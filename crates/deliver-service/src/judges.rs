@@ -8,7 +8,7 @@
 use std::{collections::VecDeque, num::NonZeroUsize, panic::resume_unwind, sync::Arc};
 
 use block_api::{Block, BlockNumber, HeaderHash, Height, Standing, VerifiedBlock};
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, task::yield_now};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::Instrument;
 
@@ -171,6 +171,9 @@ async fn judge(
     }
     let places = &intake.judges.places;
     let _place = places.acquire().await.map_err(|_| JudgeError::Closed)?;
+    // Whatever is ready on this worker goes first, another channel's block for one; and while this one
+    // is away with its place, the others of its channel do not run.
+    yield_now().await;
     let standing = match in_force {
         Some(_) => Standing::Linked,
         None => intake.standing(&block),
