@@ -17,7 +17,7 @@ use channel_config::{ChannelAccess, ChannelVerifier, OwnMsp};
 use clap::Parser;
 use deliver_service::{ChannelParts, DeliverService};
 use dev_orderer::{ChainMaker, DevOrderer, NetworkConfig, NodesConfig, Pace};
-use e2e_tests::bench::{Round, Row, Target, table};
+use e2e_tests::bench::{self, Round, Row, Target};
 use gossip_memory::MemoryNetwork;
 use orderer_client::{Config as ClientConfig, OrdererClient, OrdererEndpoint, Tls};
 use protos::{
@@ -37,21 +37,11 @@ const TARGET_SMALL: f64 = 0.3;
 
 #[derive(Debug, Parser)]
 struct Args {
-    /// One round of a few blocks, to see that it runs.
-    #[arg(long)]
-    smoke: bool,
-    /// Rows as JSON.
-    #[arg(long)]
-    json: bool,
-    /// How many rounds; the medians are printed.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
+    #[command(flatten)]
+    shared: bench::Args,
     /// Blocks of 101 KB in a chain; ten times as many of 11 KB have about as many bytes.
     #[arg(long, default_value_t = 1000)]
     blocks: usize,
-    /// What cargo passes to every benchmark.
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 /// An ordering service that has a whole chain, and someone who may read it.
@@ -63,14 +53,10 @@ struct Rig {
 }
 
 #[tokio::main]
-#[expect(clippy::print_stdout, reason = "the rows are what a benchmark is for")]
 async fn main() -> Result<()> {
     let args = Args::parse();
-    let (rounds, blocks) = if args.smoke {
-        (1, 20)
-    } else {
-        (args.rounds, args.blocks)
-    };
+    let rounds = args.shared.rounds();
+    let blocks = if args.shared.smoke { 20 } else { args.blocks };
     let mut rows = Vec::new();
     for (case, blocks, bytes, target) in [
         ("catch-up size=101KB", blocks, 100_000, TARGET_LARGE),
@@ -91,11 +77,7 @@ async fn main() -> Result<()> {
             &measured,
         ));
     }
-    match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&rows)?),
-        false => print!("{}", table(&rows)),
-    }
-    Ok(())
+    bench::finish(&rows, &args.shared)
 }
 
 impl Rig {

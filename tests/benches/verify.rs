@@ -23,7 +23,7 @@ use block_api::{
 use channel_config::ChannelVerifier;
 use clap::Parser;
 use e2e_tests::{
-    bench::{Round, Row, Target, table},
+    bench::{self, Round, Row, Target},
     fixtures,
 };
 use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
@@ -40,23 +40,16 @@ const TRANSACTION_BYTES: usize = 10_100;
 /// The newest config block of the recorded chains, under which the blocks are judged.
 const CONFIG: u64 = 46;
 
+/// How many rounds there are: they are short.
+const ROUNDS: usize = 15;
+
 #[derive(Debug, Parser)]
 struct Args {
-    /// One round of a few blocks, to see that it runs.
-    #[arg(long)]
-    smoke: bool,
-    /// Rows as JSON.
-    #[arg(long)]
-    json: bool,
-    /// How many rounds; the medians are printed.
-    #[arg(long, default_value_t = 15)]
-    rounds: usize,
+    #[command(flatten)]
+    shared: bench::Args,
     /// Blocks in a round.
     #[arg(long, default_value_t = 500)]
     blocks: u32,
-    /// What cargo passes to every benchmark.
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 /// A block, who judges it, and what is left of it when only the cryptography counts.
@@ -74,14 +67,10 @@ struct Signed {
 }
 
 #[tokio::main(flavor = "current_thread")]
-#[expect(clippy::print_stdout, reason = "the rows are what a benchmark is for")]
 async fn main() -> Result<()> {
     let args = Args::parse();
-    let (rounds, blocks) = if args.smoke {
-        (1, 20)
-    } else {
-        (args.rounds, args.blocks)
-    };
+    let rounds = args.shared.rounds_or(ROUNDS);
+    let blocks = if args.shared.smoke { 20 } else { args.blocks };
     let mut rows = Vec::new();
     for (chain, nodes) in [
         ("raft", &["raft0"][..]),
@@ -108,11 +97,7 @@ async fn main() -> Result<()> {
             &rates,
         ));
     }
-    match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&rows)?),
-        false => print!("{}", table(&rows)),
-    }
-    Ok(())
+    bench::finish(&rows, &args.shared)
 }
 
 impl Case {

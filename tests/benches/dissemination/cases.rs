@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use e2e_tests::bench::{Round, Row, Target};
 
 use crate::{
@@ -104,13 +104,26 @@ impl Case {
     /// Measures it in so many rounds, and gives a row per figure.
     pub(crate) async fn rows(&self, rounds: usize) -> Result<Vec<Row>> {
         let mut measured = Vec::new();
-        for _ in 0..rounds {
-            let push = match self.times {
-                [] => None,
-                _ => Some(self.measure(Side::Push).await?),
+        for round in 0..rounds {
+            // Whoever runs second finds the machine warm, so that they take turns.
+            let (first, second) = match round.is_multiple_of(2) {
+                true => (Side::Push, Side::Ours),
+                false => (Side::Ours, Side::Push),
             };
-            measured.push((self.measure(Side::Ours).await?, push));
+            let (mut ours, mut push) = (None, None);
+            for side in [first, second] {
+                match side {
+                    Side::Ours => ours = Some(self.measure(side).await?),
+                    Side::Push if self.times.is_empty() => {}
+                    Side::Push => push = Some(self.measure(side).await?),
+                }
+            }
+            measured.push((ours.context("our side was measured")?, push));
         }
+        let copies = self.blocks * (usize::from(self.nodes) - 1);
+        let pushes = measured.iter().filter_map(|(_, push)| push.as_ref());
+        let lost_by_push: usize = pushes.clone().map(|push| push.lost).sum();
+        let pushed = copies * pushes.count();
         let mut rows = Vec::new();
         for (percentile, target) in self.times {
             let rounds: Vec<Round> = measured
@@ -122,13 +135,13 @@ impl Case {
                     })
                 })
                 .collect();
-            let target = Target::AtMost(*target);
-            rows.push(Row::new(
-                self.named(percentile.name()),
-                "ms",
-                target,
-                &rounds,
-            ));
+            let case = self.named(percentile.name());
+            let row = Row::new(case, "ms", Target::AtMost(*target), &rounds);
+            rows.push(match lost_by_push {
+                0 => row,
+                // What was lost counts as the time that it was waited for.
+                lost => row.with_note(format!("push lost {lost} of {pushed}")),
+            });
         }
         let row = |name, unit, target, scale: f64, value: &dyn Fn(&Measured) -> f64, baseline| {
             let rounds: Vec<Round> = measured
@@ -140,7 +153,7 @@ impl Case {
                 .collect();
             Row::new(self.named(name), unit, target, &rounds)
         };
-        let copies = (self.blocks * (usize::from(self.nodes) - 1)) as f64;
+        let copies = copies as f64;
         let delivered = |ours: &Measured| copies - ours.lost as f64;
         rows.push(row(
             "delivered",
@@ -203,7 +216,8 @@ impl Case {
         let received = after
             .iter()
             .zip(before)
-            .map(|(after, before)| after - before);
+            // The bytes of a connection that was replaced meanwhile went with it.
+            .map(|(after, before)| after.saturating_sub(before));
         let measured = Measured {
             latencies,
             lost,

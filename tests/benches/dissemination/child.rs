@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use async_trait::async_trait;
 use block_api::{Block, testing::TestChain};
 use clap::ValueEnum;
+use e2e_tests::bench::Role;
 use gossip_libp2p::{Keypair, Multiaddr};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
@@ -16,8 +17,8 @@ use crate::{
     push::Push,
 };
 
-/// The first argument of a process that is a node.
-pub(crate) const COMMAND: &str = "node";
+/// The role of a process that is a node.
+pub(crate) const ROLE: &str = "node";
 
 /// The channel that all nodes are in.
 const CHANNEL: &str = "bench";
@@ -66,11 +67,12 @@ impl Place {
     }
 }
 
-pub(crate) async fn run(side: &str, index: &str, nodes: &str) -> Result<()> {
-    let side = Side::from_str(side, false).map_err(anyhow::Error::msg)?;
+pub(crate) async fn run(role: &Role) -> Result<()> {
+    let side: String = role.argument(0)?;
+    let side = Side::from_str(&side, false).map_err(anyhow::Error::msg)?;
     let place = Place {
-        index: index.parse()?,
-        nodes: nodes.parse()?,
+        index: role.argument(1)?,
+        nodes: role.argument(2)?,
     };
     let mut chain = TestChain::new(CHANNEL);
     let genesis = chain.config();

@@ -5,7 +5,6 @@
 //! The nodes are processes of their own on loopback: this program again. Both sides have the same
 //! number of nodes, each connected with each other one over TCP, noise and yamux. Their rounds are
 //! interleaved, each with new nodes.
-#![expect(clippy::print_stdout, reason = "the rows are what a benchmark is for")]
 
 mod cases;
 mod child;
@@ -16,40 +15,25 @@ mod ours;
 mod process;
 mod push;
 
-use std::env;
-
 use anyhow::Result;
 use clap::Parser;
-use e2e_tests::bench::table;
+use e2e_tests::bench::{self, Role};
 
 use self::cases::CASES;
 
 #[derive(Debug, Parser)]
 struct Args {
-    /// A few blocks on a few nodes, to see that it runs.
-    #[arg(long)]
-    smoke: bool,
-    /// Rows as JSON.
-    #[arg(long)]
-    json: bool,
-    /// How many rounds; the medians are printed.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
+    #[command(flatten)]
+    shared: bench::Args,
     /// The sizes to run, each by its name; all by default.
     #[arg(long)]
     size: Vec<String>,
-    /// What cargo passes to every benchmark.
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    if let [command, side, index, nodes] = arguments.as_slice()
-        && command == child::COMMAND
-    {
-        return Box::pin(child::run(side, index, nodes)).await;
+    if let Some(role) = Role::of_this_process() {
+        return Box::pin(child::run(&role)).await;
     }
     let args = Args::parse();
     let mut rows = Vec::new();
@@ -57,14 +41,10 @@ async fn main() -> Result<()> {
         if !args.size.is_empty() && args.size.iter().all(|size| size != case.size) {
             continue;
         }
-        rows.extend(match args.smoke {
+        rows.extend(match args.shared.smoke {
             true => Box::pin(case.smoke()).await?,
-            false => Box::pin(case.rows(args.rounds)).await?,
+            false => Box::pin(case.rows(args.shared.rounds())).await?,
         });
     }
-    match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&rows)?),
-        false => print!("{}", table(&rows)),
-    }
-    Ok(())
+    bench::finish(&rows, &args.shared)
 }

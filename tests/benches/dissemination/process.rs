@@ -1,30 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A node as a process of its own, and what the system tells of it.
 
-use std::{collections::BTreeMap, env, fs, process::Stdio, time::Duration};
+use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum as _;
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
-    process::{Child, ChildStdin, ChildStdout, Command},
-    sync::mpsc,
-    task::JoinSet,
-    time::timeout,
-};
+use e2e_tests::bench::{self, Lines};
+use tokio::{process::Command, sync::mpsc, task::JoinSet};
 
 use crate::{
-    child::{COMMAND, Place, Side},
+    child::{Place, ROLE, Side},
     lines::{Order, Told},
 };
 
-/// How long a node may take to end.
-const ENDS_WITHIN: Duration = Duration::from_secs(10);
-
 /// A node in a process, killed when it is dropped.
 pub(crate) struct Process {
-    child: Child,
-    orders: ChildStdin,
+    process: bench::Process,
     _reading: JoinSet<()>,
 }
 
@@ -36,60 +27,38 @@ impl Process {
         told: mpsc::Sender<(usize, Result<Told>)>,
     ) -> Result<Self> {
         let side = side.to_possible_value().context("the name of a side")?;
-        let mut child = Command::new(env::current_exe()?)
-            .args([COMMAND, side.get_name()])
-            .args([place.index, place.nodes].map(|number| number.to_string()))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
-        let orders = child.stdin.take().context("the input of a node")?;
-        let stdout = child.stdout.take().context("the output of a node")?;
+        let [index, nodes] = [place.index, place.nodes].map(|number| number.to_string());
+        let arguments = [side.get_name(), &index, &nodes];
+        let (process, lines) = bench::Process::start(ROLE, arguments)?;
         let mut reading = JoinSet::new();
-        reading.spawn(listen(usize::from(place.index), stdout, told));
+        reading.spawn(listen(usize::from(place.index), lines, told));
         Ok(Self {
-            child,
-            orders,
+            process,
             _reading: reading,
         })
     }
 
     pub(crate) async fn order(&mut self, order: &Order) -> Result<()> {
-        let line = format!("{order}\n");
-        Ok(self.orders.write_all(line.as_bytes()).await?)
+        self.process.order(&order.to_string()).await
     }
 
     /// The most memory that was resident at a time, in bytes.
     pub(crate) fn peak_memory(&self) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|line| line.split_whitespace().next());
-        let kib: u64 = kib.context("VmHWM in /proc/<pid>/status")?.parse()?;
-        Ok(kib * 1024)
+        Ok(self.process.usage()?.peak_bytes)
     }
 
     /// Begins anew to look for the most memory.
     pub(crate) fn forget_peak_memory(&self) -> Result<()> {
-        // What the kernel takes for that.
-        const RESET_PEAK: &str = "5";
-        Ok(fs::write(
-            format!("/proc/{}/clear_refs", self.pid()?),
-            RESET_PEAK,
-        )?)
+        self.process.forget_peak()
     }
 
     pub(crate) fn pid(&self) -> Result<u32> {
-        self.child.id().context("a node ended")
+        self.process.pid()
     }
 
     /// Ends it.
     pub(crate) async fn stop(self) -> Result<()> {
-        let Self {
-            mut child, orders, ..
-        } = self;
-        drop(orders);
-        timeout(ENDS_WITHIN, child.wait()).await??;
-        Ok(())
+        self.process.stop().await
     }
 }
 
@@ -116,8 +85,7 @@ pub(crate) async fn received_bytes() -> Result<BTreeMap<u32, u64>> {
 }
 
 /// Hears what a node tells, until it ends.
-async fn listen(index: usize, stdout: ChildStdout, told: mpsc::Sender<(usize, Result<Told>)>) {
-    let mut lines = BufReader::new(stdout).lines();
+async fn listen(index: usize, mut lines: Lines, told: mpsc::Sender<(usize, Result<Told>)>) {
     while let Ok(Some(line)) = lines.next_line().await {
         if told.send((index, line.parse())).await.is_err() {
             break;

@@ -6,7 +6,7 @@
 //! again, which then is a node of the file that it is told.
 #![expect(
     clippy::print_stdout,
-    reason = "the rows are what a benchmark is for, and a node tells its benchmark how far it is"
+    reason = "a node tells its benchmark how far it is"
 )]
 
 mod files;
@@ -15,23 +15,16 @@ mod process;
 mod restart;
 mod takeover;
 
-use std::env;
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Parser;
-use e2e_tests::bench::table;
+use e2e_tests::bench::{self, Role};
 
 #[derive(Debug, Parser)]
 struct Args {
-    /// A few blocks and channels, to see that it runs.
-    #[arg(long)]
-    smoke: bool,
-    /// Rows as JSON.
-    #[arg(long)]
-    json: bool,
-    /// How many rounds; the medians are printed.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
+    #[command(flatten)]
+    shared: bench::Args,
     /// How many channels the idle node has.
     #[arg(long, default_value_t = 200)]
     channels: usize,
@@ -41,18 +34,13 @@ struct Args {
     /// The cases to run, by a part of their names; all by default.
     #[arg(long)]
     case: Option<String>,
-    /// What cargo passes to every benchmark.
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    if let [command, config] = arguments.as_slice()
-        && command == process::COMMAND
-    {
-        return Box::pin(process::run(config.as_ref())).await;
+    if let Some(role) = Role::of_this_process() {
+        let config: PathBuf = role.argument(0)?;
+        return Box::pin(process::run(&config)).await;
     }
     let args = Args::parse();
     let wanted = |name: &str| {
@@ -60,10 +48,10 @@ async fn main() -> Result<()> {
             .as_ref()
             .is_none_or(|case| name.contains(case.as_str()))
     };
-    let (rounds, blocks, channels, seconds) = if args.smoke {
+    let (rounds, blocks, channels, seconds) = if args.shared.smoke {
         (1, 500, 3, 1)
     } else {
-        (args.rounds, args.blocks, args.channels, 20)
+        (args.shared.rounds(), args.blocks, args.channels, 20)
     };
     let mut rows = Vec::new();
     if wanted("restart") {
@@ -75,9 +63,5 @@ async fn main() -> Result<()> {
     if wanted("idle") {
         rows.extend(Box::pin(idle::case(channels, seconds)).await?);
     }
-    match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&rows)?),
-        false => print!("{}", table(&rows)),
-    }
-    Ok(())
+    bench::finish(&rows, &args.shared)
 }

@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A node as a process of its own, what it tells of itself, and what the system tells of it.
 
-use std::{env, fs, path::Path, process::Stdio, time::Duration};
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use block_api::{BlockNumber, ChannelId, Height};
 use blockcast::{Node, NodeConfig};
 use blocks_provider::PullState;
+use e2e_tests::bench::{Lines, Process};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
-    process::{Child, ChildStdout, Command},
+    io::AsyncReadExt as _,
     sync::watch,
     task::JoinSet,
     time::{interval, timeout},
 };
 use tokio_stream::StreamExt as _;
 
-/// The first argument of a process that is a node.
-pub(crate) const COMMAND: &str = "node";
+/// The role of a process that is a node.
+const ROLE: &str = "node";
 
 /// What it says when each of its channels has a block after the genesis block; and, if it has one
 /// channel, when it begins and ceases to pull, and of each block with its number.
@@ -32,12 +32,9 @@ const DEADLINE: Duration = Duration::from_secs(120);
 /// How often a node looks whether it pulls.
 const LOOKS_EVERY: Duration = Duration::from_millis(20);
 
-/// Ticks of `/proc/<pid>/stat` in a second, on every Linux there is.
-const TICKS_PER_S: f64 = 100.0;
-
 /// A node in a process, killed when it is dropped.
 pub(crate) struct NodeProcess {
-    child: Child,
+    process: Process,
     told: watch::Receiver<Told>,
     _reading: JoinSet<()>,
 }
@@ -101,19 +98,12 @@ async fn tell(node: &Node, channel: &ChannelId) -> Result<()> {
 impl NodeProcess {
     /// Starts a node of this configuration.
     pub(crate) fn start(config: &Path) -> Result<Self> {
-        let mut child = Command::new(env::current_exe()?)
-            .arg(COMMAND)
-            .arg(config)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
-        let stdout = child.stdout.take().context("the output of a node")?;
+        let (process, lines) = Process::start(ROLE, [config])?;
         let (sender, told) = watch::channel(Told::default());
         let mut reading = JoinSet::new();
-        reading.spawn(listen(stdout, sender));
+        reading.spawn(listen(lines, sender));
         Ok(Self {
-            child,
+            process,
             told,
             _reading: reading,
         })
@@ -135,48 +125,28 @@ impl NodeProcess {
     }
 
     /// Kills it, as `kill -9` does.
-    pub(crate) async fn kill(mut self) -> Result<()> {
-        Ok(self.child.kill().await?)
+    pub(crate) async fn kill(self) -> Result<()> {
+        self.process.kill().await
     }
 
     /// The time that it has had of a core, in seconds.
     pub(crate) fn cpu_s(&self) -> Result<f64> {
-        let stat = self.proc("stat")?;
-        // The name, in brackets, may have spaces in it.
-        let name = "the name in /proc/<pid>/stat";
-        let (_, fields) = stat.rsplit_once(')').context(name)?;
-        let ticks = |index| -> Result<f64> {
-            let field = fields.split_whitespace().nth(index);
-            Ok(field.context("a field of /proc/<pid>/stat")?.parse()?)
-        };
-        Ok((ticks(11)? + ticks(12)?) / TICKS_PER_S)
+        Ok(self.process.usage()?.cpu_s)
     }
 
     /// Its resident memory, in MB.
     pub(crate) fn resident_mb(&self) -> Result<f64> {
-        let status = self.proc("status")?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.split_whitespace().next());
-        let kib: f64 = kib.context("VmRSS in /proc/<pid>/status")?.parse()?;
-        Ok(kib * 1024.0 / 1e6)
-    }
-
-    fn proc(&self, file: &str) -> Result<String> {
-        let pid = self.child.id().context("the node ended")?;
-        Ok(fs::read_to_string(format!("/proc/{pid}/{file}"))?)
+        Ok(self.process.resident_bytes()? as f64 / 1e6)
     }
 
     /// Ends it.
-    pub(crate) async fn stop(mut self) -> Result<()> {
-        drop(self.child.stdin.take());
-        timeout(DEADLINE, self.child.wait()).await??;
-        Ok(())
+    pub(crate) async fn stop(self) -> Result<()> {
+        self.process.stop().await
     }
 }
 
 /// Hears what a node tells, until it ends.
-async fn listen(stdout: ChildStdout, told: watch::Sender<Told>) {
-    let mut lines = BufReader::new(stdout).lines();
+async fn listen(mut lines: Lines, told: watch::Sender<Told>) {
     while let Ok(Some(line)) = lines.next_line().await {
         told.send_modify(|told| match line.as_str() {
             AT_THE_TIP => told.at_the_tip = true,
