@@ -8,5 +8,5 @@ mod row;
 
 pub use args::{Args, finish, finish_with};
 pub use compare::{Earlier, compare};
-pub use process::{Lines, Process, Role};
+pub use process::{Lines, Process, Role, Usage};
 pub use row::{Round, Row, Spread, Target, median, table};
