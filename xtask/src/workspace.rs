@@ -43,6 +43,15 @@ pub(crate) struct TextFile {
     pub(crate) text: String,
 }
 
+impl TextFile {
+    pub(crate) fn new(path: impl Into<String>, text: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            text: text.into(),
+        }
+    }
+}
+
 impl Workspace {
     pub(crate) fn load() -> anyhow::Result<Self> {
         let metadata = MetadataCommand::new()
@@ -95,7 +104,7 @@ impl Workspace {
             let bytes =
                 fs::read(self.root.join(&path)).with_context(|| format!("cannot read {path}"))?;
             if let Ok(text) = String::from_utf8(bytes) {
-                files.push(TextFile { path, text });
+                files.push(TextFile::new(path, text));
             }
         }
         Ok(files)

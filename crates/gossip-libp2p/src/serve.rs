@@ -13,7 +13,7 @@ use crate::{
     frames::{self, FrameError, Pace, Patience, flush, read_frame, write_frame, write_paced},
     stats::Counters,
     topic::TopicId,
-    wire::{RangeRequest, UnreadableRange, put_end},
+    wire::{RangeRequest, Unreadable, put_end},
 };
 
 /// What is served: the readers of all channels.
@@ -63,7 +63,7 @@ where
                 None => DeliverStatus::NotFound,
             }
         }
-        Err(UnreadableRange::Version(_)) => {
+        Err(Unreadable::Version(_)) => {
             // A newer release may ask so.
             counters.malformed.increment();
             DeliverStatus::BadRequest

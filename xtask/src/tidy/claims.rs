@@ -65,22 +65,15 @@ fn is_name(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn file(path: &str, text: &str) -> TextFile {
-        TextFile {
-            path: path.to_owned(),
-            text: text.to_owned(),
-        }
-    }
-
     #[test]
     fn a_test_that_is_named_is_there() {
         let files = [
-            file(
+            TextFile::new(
                 "crates/a/tests/b.rs",
                 "#[test]\nfn one() {}\n/// Of two.\n#[tokio::test(start_paused = true)]\n#[x]\nasync fn two() {}\n\
                  fn helper() {}\n",
             ),
-            file("tests/it/c.rs", "    #[test]\n    fn three() {}\n"),
+            TextFile::new("tests/it/c.rs", "    #[test]\n    fn three() {}\n"),
         ];
         let document =
             "| x | `a::one`, `a::two` |\n`e2e-tests::three` `Type::one` `a::b::c` `gossip.mdns`\n";

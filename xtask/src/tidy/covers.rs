@@ -119,10 +119,7 @@ mod tests {
     use super::*;
 
     fn collected(path: &str, text: &str) -> (Covers, Vec<String>) {
-        let file = TextFile {
-            path: path.to_owned(),
-            text: text.to_owned(),
-        };
+        let file = TextFile::new(path, text);
         let (covers, findings) = collect(&[file]);
         (covers, findings.lines().to_vec())
     }

@@ -83,10 +83,7 @@ mod tests {
             text += "#[cfg(test)]\nmod tests {\n";
             text += &"x\n".repeat(tests - 2);
         }
-        TextFile {
-            path: path.to_owned(),
-            text,
-        }
+        TextFile::new(path, text)
     }
 
     fn findings(files: &[TextFile], exceptions: &Exceptions) -> usize {

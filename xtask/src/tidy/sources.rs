@@ -98,10 +98,7 @@ mod tests {
 
     fn lines(path: &str, text: &str) -> Vec<String> {
         let mut findings = Findings::default();
-        let file = TextFile {
-            path: path.to_owned(),
-            text: text.to_owned(),
-        };
+        let file = TextFile::new(path, text);
         check(&file, &mut findings);
         findings.lines().to_vec()
     }

@@ -99,13 +99,6 @@ fn unnamed(manifest: &Table, words: &BTreeSet<String>) -> BTreeSet<String> {
 mod tests {
     use super::*;
 
-    fn file(path: &str, text: &str) -> TextFile {
-        TextFile {
-            path: path.to_owned(),
-            text: text.to_owned(),
-        }
-    }
-
     #[test]
     fn a_dependency_that_no_code_names_is_found() {
         let manifest: Table = "[dependencies]\nused-one.workspace = true\nspoken-of.workspace = true\n\
@@ -113,9 +106,9 @@ mod tests {
             .parse()
             .unwrap();
         let files = [
-            file("crates/a/src/lib.rs", "use used_one::X; // spoken_of"),
-            file("crates/a/README.md", "in_readme::go()"),
-            file("crates/ab/src/lib.rs", "spoken_of::x()"),
+            TextFile::new("crates/a/src/lib.rs", "use used_one::X; // spoken_of"),
+            TextFile::new("crates/a/README.md", "in_readme::go()"),
+            TextFile::new("crates/ab/src/lib.rs", "spoken_of::x()"),
         ];
         let words = words_of("crates/a", &["crates/a".to_owned()], &files);
         let found: Vec<_> = unnamed(&manifest, &words).into_iter().collect();
@@ -125,7 +118,7 @@ mod tests {
     #[test]
     fn a_member_inside_a_member_counts_for_itself() {
         let dirs = ["tests".to_owned(), "tests/consumer".to_owned()];
-        let files = [file("tests/consumer/src/main.rs", "inner::x()")];
+        let files = [TextFile::new("tests/consumer/src/main.rs", "inner::x()")];
         assert!(!words_of("tests", &dirs, &files).contains("inner"));
         assert!(words_of("tests/consumer", &dirs, &files).contains("inner"));
     }

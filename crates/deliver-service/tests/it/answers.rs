@@ -9,23 +9,31 @@ use block_api::{
     FetchError, Gossip, GossipChannel, GossipError, GossipEvent, Height, JoinRequest, Membership,
     NodeId, VerifiedBlock,
     testing::{
-        MemoryStore, OpenReaders, ScriptedSource, TestChain, TestOrganisation, TestSigner,
-        TestVerifier, within,
+        DEADLINE, MemoryStore, OpenReaders, ScriptedSource, TestChain, TestOrganisation,
+        TestSigner, TestVerifier, within,
     },
 };
 use blockcast_deliver_service::{ChannelParts, Config, DeliverService};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, watch};
 
 /// A network in which nothing happens but what the test says.
 #[derive(Debug)]
 struct Puppet {
     events: Mutex<Option<mpsc::Receiver<GossipEvent>>>,
     body: Option<Block>,
+    waiting: watch::Sender<usize>,
 }
 
 /// Its one body is that of every announcement; without one, nothing is fetched.
 #[derive(Debug)]
-struct Still(Option<Block>);
+struct Still {
+    body: Option<Block>,
+    /// How many wait for a body.
+    waiting: watch::Sender<usize>,
+}
+
+/// One who waits for a body, until it is dropped.
+struct Waiting<'a>(&'a watch::Sender<usize>);
 
 #[async_trait]
 impl Gossip for Puppet {
@@ -39,7 +47,10 @@ impl Gossip for Puppet {
 
     async fn join(&self, _: JoinRequest) -> Result<Membership, GossipError> {
         let events = self.events.lock().await.take().ok_or(GossipError::Closed)?;
-        let channel = Arc::new(Still(self.body.clone()));
+        let channel = Arc::new(Still {
+            body: self.body.clone(),
+            waiting: self.waiting.clone(),
+        });
         Ok(Membership { channel, events })
     }
 
@@ -53,9 +64,12 @@ impl GossipChannel for Still {
     }
 
     async fn fetch(&self, _: &Block) -> Result<Block, FetchError> {
-        match &self.0 {
+        match &self.body {
             Some(body) => Ok(body.clone()),
-            None => std::future::pending().await,
+            None => {
+                let _waiting = Waiting::begin(&self.waiting);
+                std::future::pending().await
+            }
         }
     }
 
@@ -70,21 +84,75 @@ impl GossipChannel for Still {
     async fn leave(&self) {}
 }
 
+struct Watched {
+    service: DeliverService,
+    network: mpsc::Sender<GossipEvent>,
+    store: Arc<MemoryStore>,
+    /// How many fetches are under way.
+    fetching: watch::Receiver<usize>,
+}
+
+impl Watched {
+    /// Hands in a block as a candidate, which is accepted.
+    async fn hands_in(&self, block: Block) {
+        let (candidate, answer) = Candidate::new(block, NodeId::new("peer"));
+        let event = GossipEvent::Candidate(candidate);
+        self.network.send(event).await.unwrap();
+        assert_eq!(within("the answer", answer).await, Ok(Answer::Accept));
+    }
+
+    /// Waits until so many fetches are under way.
+    async fn fetches(&mut self, count: usize) {
+        let fetching = self.fetching.wait_for(|fetching| *fetching == count);
+        within("the fetches", fetching).await.unwrap();
+    }
+}
+
+impl<'a> Waiting<'a> {
+    fn begin(waiting: &'a watch::Sender<usize>) -> Self {
+        waiting.send_modify(|waiting| *waiting += 1);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|waiting| *waiting -= 1);
+    }
+}
+
 /// A node that has these blocks, and what tells it what happens.
 async fn judge(
     chain: &TestChain,
     known: &[Block],
     body: Option<Block>,
 ) -> (DeliverService, mpsc::Sender<GossipEvent>) {
+    let node = watched(chain, known, body).await;
+    (node.service, node.network)
+}
+
+/// The same, with what else a test may look at.
+async fn watched(chain: &TestChain, known: &[Block], body: Option<Block>) -> Watched {
     let store = MemoryStore::with(known.iter().map(TestChain::verified).collect()).await;
+    let store = Arc::new(store);
     let (network, events) = mpsc::channel(16);
     let events = Mutex::new(Some(events));
-    let gossip = Arc::new(Puppet { events, body });
-    let service = DeliverService::new(Config::default(), gossip).unwrap();
+    let (waiting, fetching) = watch::channel(0);
+    let gossip = Arc::new(Puppet {
+        events,
+        body,
+        waiting,
+    });
+    let config = Config {
+        // Longer than a test waits.
+        fetch_timeout: 2 * DEADLINE,
+        ..Config::default()
+    };
+    let service = DeliverService::new(config, gossip).unwrap();
     let parts = ChannelParts {
         channel: chain.channel(),
         genesis: known[0].header_hash(),
-        store: Arc::new(store),
+        store: store.clone(),
         verifier: Arc::new(TestVerifier::strict()),
         readers: Arc::new(OpenReaders),
         signer: Arc::new(TestSigner("node")),
@@ -92,7 +160,12 @@ async fn judge(
         source: Arc::new(ScriptedSource::new(&["orderer:7050"])),
     };
     service.join_channel(parts).await.unwrap();
-    (service, network)
+    Watched {
+        service,
+        network,
+        store,
+        fetching,
+    }
 }
 
 /// A block that names the last config block, signed by those who are in force after another one.
@@ -188,4 +261,37 @@ async fn what_is_not_judged_or_was_believed_costs_nothing() {
     }
     assert_eq!(stats().limited, 10);
     within("stopping", service.stop()).await;
+}
+
+/// An announced block is not waited for when another one was stored in its place.
+#[tokio::test(start_paused = true)]
+async fn a_fetch_ends_when_another_block_is_stored() {
+    let mut chain = TestChain::new("ch");
+    let known = [chain.config()];
+    let announced = chain.clone().data(20);
+    let mut node = watched(&chain, &known, None).await;
+    node.hands_in(announced.without_data()).await;
+    node.fetches(1).await;
+    node.hands_in(chain.data(10)).await;
+    node.fetches(0).await;
+    within("stopping", node.service.stop()).await;
+}
+
+/// Nor when its channel ended, so that no block can come.
+#[tokio::test(start_paused = true)]
+async fn a_fetch_ends_when_its_channel_does() {
+    let mut chain = TestChain::new("ch");
+    let known = [chain.config()];
+    let announced = chain.clone().data(20);
+    let mut node = watched(&chain, &known, None).await;
+    node.hands_in(announced.without_data()).await;
+    node.fetches(1).await;
+    node.store.close();
+    node.hands_in(chain.data(10)).await;
+    let channel = chain.channel();
+    let never = node.service.wait_for_height(&channel, Height::new(9));
+    assert!(!within("the end of the channel", never).await);
+    // A task that goes round without a pause keeps all else from running, this test too.
+    node.fetches(0).await;
+    within("stopping", node.service.stop()).await;
 }

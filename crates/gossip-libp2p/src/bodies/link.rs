@@ -18,7 +18,7 @@ use crate::{
         self, Frame, FrameError, Head, Patience, flush, read_array, read_head, read_payload,
         read_to, write_frame,
     },
-    wire::{Ask, Offer, PIECE_HEAD, UnreadableBody, Want, parse_end, parse_have, parse_place},
+    wire::{Ask, Offer, PIECE_HEAD, Unreadable, Want, parse_end, parse_have, parse_place},
 };
 
 /// The longest answer: hints of a body of 4 GiB, or a chunk.
@@ -196,15 +196,13 @@ fn understand(Frame { kind, payload }: Frame) -> Option<Heard> {
 
 /// What an answer that is not understood comes to: another release is nobody's fault, and does not
 /// give anything.
-fn unread(error: UnreadableBody) -> Heard {
+fn unread(error: Unreadable) -> Heard {
     match error {
-        UnreadableBody::Version(version) => {
+        Unreadable::Version(version) => {
             info!(version, "an answer for a body of another release");
             Heard::End(DeliverStatus::NotFound)
         }
-        UnreadableBody::Empty | UnreadableBody::Wire(_) | UnreadableBody::Missing(_) => {
-            Heard::Nonsense
-        }
+        Unreadable::Empty | Unreadable::Wire(_) | Unreadable::Missing(_) => Heard::Nonsense,
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
     serve::{Library, end},
     stats::Counters,
     topic::TopicId,
-    wire::{Ask, Offer, UnreadableBody, Want},
+    wire::{Ask, Offer, Unreadable, Want},
 };
 
 /// The longest question; it may name some thousand chunks.
@@ -105,7 +105,7 @@ impl Server<'_> {
         };
         let ask = match Ask::parse(&frame.payload) {
             Ok(ask) if frame.kind == frames::BODY_ASK => ask,
-            Err(UnreadableBody::Version(version)) => {
+            Err(Unreadable::Version(version)) => {
                 info!(peer = %self.peer, version, "a question for a body of another release");
                 self.counters.malformed.increment();
                 return end(&mut writer, DeliverStatus::BadRequest, self.patience).await;

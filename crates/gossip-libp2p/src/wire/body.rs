@@ -16,14 +16,14 @@
 
 use block_api::{
     BlockNumber, HeaderHash,
-    wire::{Fields, Value, WireError, put_bytes, put_uint},
+    wire::{Value, put_bytes, put_uint},
 };
 use libp2p::PeerId;
 
 use crate::{
     bodies::{Bits, BodyId, Hints, Manifest},
     topic::TopicId,
-    wire::VERSION,
+    wire::{Unreadable, VERSION, fields},
 };
 
 /// What begins a piece of a body.
@@ -52,19 +52,6 @@ pub(crate) struct Offer {
     pub(crate) have: Bits,
 }
 
-/// Why a message about a body is not understood.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum UnreadableBody {
-    #[error("it has version {0}, and this node understands {VERSION}")]
-    Version(u8),
-    #[error("it is empty")]
-    Empty,
-    #[error("it does not parse: {0}")]
-    Wire(#[from] WireError),
-    #[error("it lacks {0}, or has one that this node does not know")]
-    Missing(&'static str),
-}
-
 impl Ask {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = vec![VERSION];
@@ -77,7 +64,7 @@ impl Ask {
         out
     }
 
-    pub(crate) fn parse(message: &[u8]) -> Result<Self, UnreadableBody> {
+    pub(crate) fn parse(message: &[u8]) -> Result<Self, Unreadable> {
         let (mut topic, mut hash) = (None, None);
         let mut values = [0; 7];
         for field in fields(message)? {
@@ -97,9 +84,9 @@ impl Ask {
         let short = |value| u32::try_from(value).unwrap_or(u32::MAX);
         Ok(Self {
             id: BodyId {
-                topic: topic.ok_or(UnreadableBody::Missing("a channel"))?,
+                topic: topic.ok_or(Unreadable::Missing("a channel"))?,
                 number: BlockNumber::new(number),
-                hash: hash.ok_or(UnreadableBody::Missing("a header hash"))?,
+                hash: hash.ok_or(Unreadable::Missing("a header hash"))?,
             },
             max_size,
             first: short(first),
@@ -116,7 +103,7 @@ impl Want {
         out
     }
 
-    pub(crate) fn parse(message: &[u8]) -> Result<Self, UnreadableBody> {
+    pub(crate) fn parse(message: &[u8]) -> Result<Self, Unreadable> {
         let mut want = Self::default();
         for field in fields(message)? {
             let field = field?;
@@ -147,7 +134,7 @@ impl Offer {
     }
 
     /// What is in it holds together only if [`Hints::check`] says so.
-    pub(crate) fn parse(message: &[u8]) -> Result<Self, UnreadableBody> {
+    pub(crate) fn parse(message: &[u8]) -> Result<Self, Unreadable> {
         let (mut size, mut all) = (0, false);
         let (mut hashes, mut have): (&[u8], &[u8]) = (&[], &[]);
         let (mut maker, mut signature) = (None, &[][..]);
@@ -155,7 +142,7 @@ impl Offer {
             let field = field?;
             match (field.number, field.value) {
                 (1, Value::Varint(value)) => {
-                    size = u32::try_from(value).map_err(|_| UnreadableBody::Missing("a size"))?;
+                    size = u32::try_from(value).map_err(|_| Unreadable::Missing("a size"))?;
                 }
                 (2, Value::Bytes(bytes, _)) => hashes = bytes,
                 (3, Value::Bytes(bytes, _)) => maker = PeerId::from_bytes(bytes).ok(),
@@ -167,13 +154,13 @@ impl Offer {
         }
         let (hashes, rest) = hashes.as_chunks::<32>();
         if !rest.is_empty() {
-            return Err(UnreadableBody::Missing("a whole hash"));
+            return Err(Unreadable::Missing("a whole hash"));
         }
         let manifest = match hashes.is_empty() {
             true => None,
             false => Some(Manifest {
                 hashes: hashes.to_vec(),
-                maker: maker.ok_or(UnreadableBody::Missing("a maker"))?,
+                maker: maker.ok_or(Unreadable::Missing("a maker"))?,
                 signature: signature.to_vec(),
             }),
         };
@@ -194,7 +181,7 @@ pub(crate) fn put_have(chunks: &[u32]) -> Vec<u8> {
     out
 }
 
-pub(crate) fn parse_have(message: &[u8]) -> Result<Vec<u32>, UnreadableBody> {
+pub(crate) fn parse_have(message: &[u8]) -> Result<Vec<u32>, Unreadable> {
     Want::parse(message).map(|want| want.chunks)
 }
 
@@ -211,14 +198,6 @@ fn put_chunks(out: &mut Vec<u8>, chunks: &[u32]) {
 fn chunks(bytes: &[u8]) -> impl Iterator<Item = u32> {
     let (chunks, _) = bytes.as_chunks::<4>();
     chunks.iter().map(|chunk| u32::from_be_bytes(*chunk))
-}
-
-fn fields(message: &[u8]) -> Result<Fields<'_>, UnreadableBody> {
-    match message.split_first() {
-        Some((&VERSION, fields)) => Ok(Fields::nested(fields, 1)),
-        Some((version, _)) => Err(UnreadableBody::Version(*version)),
-        None => Err(UnreadableBody::Empty),
-    }
 }
 
 #[cfg(test)]
@@ -269,18 +248,18 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named_and_what_is_unknown_skipped() {
-        assert_eq!(Ask::parse(&[]), Err(UnreadableBody::Empty));
-        assert_eq!(Want::parse(&[2]), Err(UnreadableBody::Version(2)));
+        assert_eq!(Ask::parse(&[]), Err(Unreadable::Empty));
+        assert_eq!(Want::parse(&[2]), Err(Unreadable::Version(2)));
         assert_eq!(
             Ask::parse(&[VERSION]),
-            Err(UnreadableBody::Missing("a channel"))
+            Err(Unreadable::Missing("a channel"))
         );
         assert_eq!(parse_place([0, 0, 1, 0]), 256);
         let mut offer = vec![VERSION];
         put_bytes(&mut offer, 2, &[1; 33]);
         assert_eq!(
             Offer::parse(&offer),
-            Err(UnreadableBody::Missing("a whole hash"))
+            Err(Unreadable::Missing("a whole hash"))
         );
         let mut later = Want {
             chunks: vec![1],

@@ -10,10 +10,13 @@
 
 use block_api::{
     BlockNumber, Content, DeliverStatus, Start, Stop,
-    wire::{Fields, Value, WireError, put_bytes, put_uint},
+    wire::{Value, put_bytes, put_uint},
 };
 
-use crate::{topic::TopicId, wire::VERSION};
+use crate::{
+    topic::TopicId,
+    wire::{Unreadable, VERSION, fields},
+};
 
 /// A range of blocks of a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,19 +27,6 @@ pub(crate) struct RangeRequest {
     pub(crate) content: Content,
     /// The longest block that the requester takes; a longer one ends the answer.
     pub(crate) max_block: u64,
-}
-
-/// Why a request, or the end of an answer, is not understood.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum UnreadableRange {
-    #[error("it has version {0}, and this node understands {VERSION}")]
-    Version(u8),
-    #[error("it is empty")]
-    Empty,
-    #[error("it does not parse: {0}")]
-    Wire(#[from] WireError),
-    #[error("it lacks {0}, or has one that this node does not know")]
-    Missing(&'static str),
 }
 
 impl RangeRequest {
@@ -70,7 +60,7 @@ impl RangeRequest {
         out
     }
 
-    pub(crate) fn parse(message: &[u8]) -> Result<Self, UnreadableRange> {
+    pub(crate) fn parse(message: &[u8]) -> Result<Self, Unreadable> {
         let mut topic = None;
         let mut values = [0; 8];
         for field in fields(message)? {
@@ -87,23 +77,23 @@ impl RangeRequest {
         }
         let [_, _, start, first, stop, last, content, max_block] = values;
         Ok(Self {
-            topic: topic.ok_or(UnreadableRange::Missing("a channel"))?,
+            topic: topic.ok_or(Unreadable::Missing("a channel"))?,
             start: match start {
                 0 => Start::Oldest,
                 1 => Start::Newest,
                 2 => Start::At(BlockNumber::new(first)),
-                _ => return Err(UnreadableRange::Missing("a start")),
+                _ => return Err(Unreadable::Missing("a start")),
             },
             stop: match stop {
                 0 => Stop::Newest,
                 1 => Stop::At(BlockNumber::new(last)),
                 2 => Stop::Never,
-                _ => return Err(UnreadableRange::Missing("a stop")),
+                _ => return Err(Unreadable::Missing("a stop")),
             },
             content: match content {
                 0 => Content::Blocks,
                 1 => Content::Headers,
-                _ => return Err(UnreadableRange::Missing("a content")),
+                _ => return Err(Unreadable::Missing("a content")),
             },
             max_block,
         })
@@ -118,7 +108,7 @@ pub(crate) fn put_end(status: DeliverStatus) -> Vec<u8> {
 }
 
 /// The status in the end of an answer.
-pub(crate) fn parse_end(message: &[u8]) -> Result<DeliverStatus, UnreadableRange> {
+pub(crate) fn parse_end(message: &[u8]) -> Result<DeliverStatus, Unreadable> {
     let mut code = None;
     for field in fields(message)? {
         let field = field?;
@@ -127,15 +117,7 @@ pub(crate) fn parse_end(message: &[u8]) -> Result<DeliverStatus, UnreadableRange
         }
     }
     code.map(DeliverStatus::from_code)
-        .ok_or(UnreadableRange::Missing("a status"))
-}
-
-fn fields(message: &[u8]) -> Result<Fields<'_>, UnreadableRange> {
-    match message.split_first() {
-        Some((&VERSION, fields)) => Ok(Fields::nested(fields, 1)),
-        Some((version, _)) => Err(UnreadableRange::Version(*version)),
-        None => Err(UnreadableRange::Empty),
-    }
+        .ok_or(Unreadable::Missing("a status"))
 }
 
 #[cfg(test)]
@@ -167,12 +149,9 @@ mod tests {
             let status = DeliverStatus::from_code(code);
             assert_eq!(parse_end(&put_end(status)), Ok(status));
         }
-        assert_eq!(parse_end(&[]), Err(UnreadableRange::Empty));
-        assert_eq!(parse_end(&[2]), Err(UnreadableRange::Version(2)));
-        assert_eq!(
-            parse_end(&[VERSION]),
-            Err(UnreadableRange::Missing("a status"))
-        );
+        assert_eq!(parse_end(&[]), Err(Unreadable::Empty));
+        assert_eq!(parse_end(&[2]), Err(Unreadable::Version(2)));
+        assert_eq!(parse_end(&[VERSION]), Err(Unreadable::Missing("a status")));
     }
 
     #[test]
@@ -181,7 +160,7 @@ mod tests {
         put_bytes(&mut request, 1, &[1; 31]);
         assert_eq!(
             RangeRequest::parse(&request),
-            Err(UnreadableRange::Missing("a channel"))
+            Err(Unreadable::Missing("a channel"))
         );
         for (field, name) in [(2, "a start"), (4, "a stop"), (6, "a content")] {
             let mut request = vec![VERSION];
@@ -189,7 +168,7 @@ mod tests {
             put_uint(&mut request, field, 7);
             assert_eq!(
                 RangeRequest::parse(&request),
-                Err(UnreadableRange::Missing(name))
+                Err(Unreadable::Missing(name))
             );
         }
     }

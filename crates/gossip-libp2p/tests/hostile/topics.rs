@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What an enemy puts on a topic.
 
+use std::time::Instant;
+
 use block_api::{Block, BlockNumber, Height, NodeId};
 use blockcast_gossip_libp2p::{Keypair, Offence};
 use futures::AsyncWriteExt;
@@ -117,6 +119,7 @@ async fn a_flood_of_announcements_to_come_costs_no_verification_and_ends_in_a_ba
     let mut stream = subscribed(&raw, &field.topic).await;
     let topic = field.topic.clone();
     let memory = Memory::now();
+    let began = Instant::now();
     let flooding = async {
         let mut sent = 0;
         while sent < MANY {
@@ -132,14 +135,17 @@ async fn a_flood_of_announcements_to_come_costs_no_verification_and_ends_in_a_ba
         raw.hung_up_on().await;
     };
     let ((), ()) = tokio::join!(flooding, field.keeps_pace(8));
+    let seconds = began.elapsed().as_secs() + 1;
     let stats = field.stats();
     let bans = field.nodes[0].gossip.bans();
     let ban = bans.borrow().get(&enemy()).copied().unwrap();
     assert_eq!((ban.reason, stats.bans), (Offence::Flood, 1));
     assert_eq!(ban.until.duration_since(ban.since).unwrap().as_secs(), 600);
-    // Of the flood, what the allowance and the way to a ban let in was noted, and nothing verified.
+    // Of the flood, what the allowance and the way to a ban let in was noted, and nothing verified: a
+    // thousand a second while it lasted, which is long where the machine is busy, and four seconds' worth
+    // in hand.
     let looked_at = stats.candidates + stats.candidates_dropped;
-    assert!(looked_at < 10_000, "{stats:?}");
+    assert!(looked_at < 1000 * (seconds + 4) + 1000, "{stats:?}");
     assert!(stats.messages_limited < 10_000, "{stats:?}");
     assert!(field.judged() <= 8, "no more than the honest blocks");
     memory.was_enough();

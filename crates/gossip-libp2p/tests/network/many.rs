@@ -7,9 +7,10 @@ use block_api::{
     Answer, Block, Gossip as _, GossipEvent,
     testing::{TestChain, within},
 };
+use blockcast_gossip_libp2p::Libp2pGossip;
 
 use crate::{
-    member::{Member, network},
+    member::{Member, joined, network},
     support::{connect, peers},
 };
 
@@ -51,16 +52,9 @@ async fn has_all(member: &mut Member, blocks: &[Block]) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_of_twenty_nodes_has_each_of_ten_blocks_once() {
     const NODES: usize = 20;
-    let nodes = network(NODES, &ring(NODES)).await;
-    let mut chain = TestChain::new("ch");
-    let genesis = chain.config();
-    let mut members = Vec::new();
-    for node in &nodes {
-        members.push(Member::join(node, "ch", &genesis).await);
-    }
-    for member in &mut members {
-        hears(member, 4).await;
-    }
+    let links = ring(NODES);
+    let nodes = network(NODES, &links).await;
+    let (mut members, mut chain) = joined(&nodes, &links).await;
     let blocks: Vec<Block> = (0..10).map(|_| chain.data(1000)).collect();
     for block in &blocks {
         members[0].publish(block).await;
@@ -78,16 +72,9 @@ async fn each_of_twenty_nodes_has_each_of_ten_blocks_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_node_publishes_and_every_node_has_all() {
     const NODES: usize = 8;
-    let nodes = network(NODES, &ring(NODES)).await;
-    let mut chain = TestChain::new("ch");
-    let genesis = chain.config();
-    let mut members = Vec::new();
-    for node in &nodes {
-        members.push(Member::join(node, "ch", &genesis).await);
-    }
-    for member in &mut members {
-        hears(member, 4).await;
-    }
+    let links = ring(NODES);
+    let nodes = network(NODES, &links).await;
+    let (mut members, mut chain) = joined(&nodes, &links).await;
     let blocks: Vec<Block> = members.iter().map(|_| chain.data(1000)).collect();
     let all = members.iter().zip(&blocks);
     futures::future::join_all(all.map(|(member, block)| member.publish(block))).await;
@@ -120,18 +107,11 @@ async fn islands_are_joined_by_a_bridge_and_outlive_it() {
     let links = [island(0), island(3), island(6)].concat();
     let nodes = network(10, &links).await;
     let (islanders, bridge) = (&nodes[..9], &nodes[9]);
-    let mut chain = TestChain::new("ch");
-    let genesis = chain.config();
-    let mut members = Vec::new();
-    for node in islanders {
-        members.push(Member::join(node, "ch", &genesis).await);
-    }
-    for member in &mut members {
-        hears(member, 2).await;
-    }
+    let (mut members, mut chain) = joined(islanders, &links).await;
     for first in [0, 3, 6] {
         connect(bridge, &islanders[first]).await;
     }
+    let genesis = TestChain::new("ch").config();
     let mut crossing = Member::join(bridge, "ch", &genesis).await;
     hears(&mut crossing, 3).await;
     for first in [0, 3, 6] {
@@ -164,7 +144,7 @@ async fn islands_are_joined_by_a_bridge_and_outlive_it() {
     }
 }
 
-async fn hears_of(member: &mut Member, node: &blockcast_gossip_libp2p::Libp2pGossip) {
+async fn hears_of(member: &mut Member, node: &Libp2pGossip) {
     let id = node.node_id();
     let heard = async {
         loop {
