@@ -4,3 +4,4 @@
 pub mod bench;
 pub mod fixtures;
 pub mod fuzz;
+pub mod scale;
