@@ -13,8 +13,8 @@ use clap::Parser;
 use e2e_tests::{
     bench::{Round, Row, Target},
     scale::{
-        CHANNELS, Case, Channels, Cost, DISCOVERED, NODE_GETS, NODE_SENDS, NODES, ORDERERS_SEND,
-        SIZES, Way, channels_table, cost_table, found_table,
+        CHANNELS, Case, Channels, Costs, DISCOVERED, NODE_GETS, NODE_SENDS, NODES, ORDERERS_SEND,
+        SIZES, channels_table, cost_table, found_table,
     },
 };
 
@@ -79,14 +79,14 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn costs(cases: &[Case], count: usize) -> Result<Vec<(Case, [(Way, Cost); 4])>> {
+fn costs(cases: &[Case], count: usize) -> Result<Vec<Costs>> {
     let cases = cases.iter().take(count);
     cases.map(|case| Ok((*case, case.run()?))).collect()
 }
 
 /// The same as rows of a benchmark, held against every peer's own stream.
-fn rows(nodes: &[(Case, [(Way, Cost); 4])]) -> Vec<Row> {
-    let both = |(case, [(_, ours), (_, theirs), ..]): &(Case, [(Way, Cost); 4])| {
+fn rows(nodes: &[Costs]) -> Vec<Row> {
+    let both = |(case, [(_, ours), (_, theirs), ..]): &Costs| {
         let name = |what: &str| format!("{what} nodes={}", case.nodes());
         let row = |what: &str, target, value, baseline| {
             Row::new(name(what), "B", target, &[Round { value, baseline }])

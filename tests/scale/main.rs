@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The model of many nodes: held against real nodes, and the tables of `docs/scale.md` against it.
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on is meant to panic, and its indices are its own"
+)]
 
 mod real;
 

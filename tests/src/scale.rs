@@ -3,7 +3,6 @@
 //! asks the state machines of the product what they would do. `docs/scale.md` has its assumptions.
 #![expect(
     clippy::indexing_slicing,
-    clippy::missing_panics_doc,
     reason = "a model that cannot go on is meant to panic, and its indices are its own"
 )]
 
@@ -17,7 +16,7 @@ mod table;
 mod wire;
 
 pub use self::{
-    cases::{CHANNELS, Case, Channels, DISCOVERED, Found, NODES, SIZES, Way},
+    cases::{CHANNELS, Case, Channels, Costs, DISCOVERED, Found, NODES, SIZES, Way},
     election::{identity, pullers},
     fabric::{every_peer_pulls, push},
     graph::{Graph, STRANGERS, Wiring, defaults},

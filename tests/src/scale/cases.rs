@@ -73,6 +73,9 @@ pub enum Way {
     GossipsubPush,
 }
 
+/// A case, and what a block costs each way.
+pub type Costs = (Case, [(Way, Cost); 4]);
+
 /// What many channels cost in streams.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Channels {

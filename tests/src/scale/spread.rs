@@ -237,7 +237,7 @@ impl<'a> Spread<'a> {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::FromOrderer { node } => self.from_orderer(node),
+            Event::FromOrderer { node } => self.ordered(node),
             Event::Publish { node } => self.publish(node),
             Event::Message {
                 to,

@@ -91,11 +91,9 @@ impl Spread<'_> {
                     self.queue.put(at, want);
                 }
             }
-            BodyStep::Begin => {
-                if BodyPlan::in_chunks(self.size()) {
-                    for asker in std::mem::take(&mut self.nodes[node].waiting) {
-                        self.offer(node, asker);
-                    }
+            BodyStep::Begin if BodyPlan::in_chunks(self.size()) => {
+                for asker in std::mem::take(&mut self.nodes[node].waiting) {
+                    self.offer(node, asker);
                 }
             }
             BodyStep::Close(to) => {
@@ -105,7 +103,8 @@ impl Spread<'_> {
                     self.close(node, to as usize, serial);
                 }
             }
-            _ => {}
+            // Others find nothing of a short body before all of it is there.
+            BodyStep::Begin | _ => {}
         }
     }
 

@@ -13,7 +13,7 @@ const SPARED_FROM: u64 = 1000;
 const AT_ONCE: u64 = 64 * 1024;
 
 impl Spread<'_> {
-    pub(super) fn from_orderer(&mut self, node: usize) {
+    pub(super) fn ordered(&mut self, node: usize) {
         self.nodes[node].counts.bytes_in += self.terms.wire.block;
         if self.nodes[node].held.is_some() {
             return;
