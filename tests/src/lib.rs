@@ -6,3 +6,4 @@ pub mod bench;
 pub mod fixtures;
 pub mod fuzz;
 pub mod node;
+pub mod scale;
