@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a node is told: its configuration, key by key.
 
+mod channel;
 mod check;
+mod data_hash;
 mod gossip;
 mod keep;
 mod load;
@@ -11,17 +13,16 @@ mod start;
 mod text;
 mod units;
 
-use std::{
-    path::{Path, PathBuf},
-    str::FromStr,
-};
+use std::path::{Path, PathBuf};
 
-use block_api::{ChannelId, DataHashing, Endpoint, HeaderHash};
+use block_api::{ChannelId, Endpoint};
 use serde::Deserialize;
 
 pub(crate) use self::start::Joining;
 pub use self::{
+    channel::{ChannelSection, ExtraOrderer},
     check::InvalidConfig,
+    data_hash::{DataHashRule, InvalidDataHashRule},
     gossip::{AdmissionRule, GossipBackend, GossipSection, ReaderRule},
     keep::{InvalidKeep, Keep},
     load::LoadError,
@@ -156,6 +157,12 @@ pub struct DeliverySection {
     pub total_buffer: ByteSize,
     /// How much of `buffer` blocks from the topic may use. Default: 64 MiB.
     pub topic_buffer: ByteSize,
+    /// How much of `buffer` the stream of the ordering service may use, and how much ranges from other
+    /// nodes may. Default: 24 MiB.
+    pub catch_up_buffer: ByteSize,
+    /// Whether a block from the ordering service is passed on before it is stored here, once it was
+    /// verified. Default: false.
+    pub publish_before_durable: bool,
     /// How many blocks above the height a block from the topic may be. Default: 1024.
     pub window: u64,
     /// How long the chain stands still while a peer is ahead before blocks are fetched from peers.
@@ -203,65 +210,6 @@ pub struct LogSection {
     /// What is logged, as tracing's filter directives. `--log` and then `RUST_LOG` go before it.
     /// Default: `info`.
     pub filter: String,
-}
-
-/// `[[channel]]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ChannelSection {
-    /// The id of the channel.
-    #[serde(deserialize_with = "text::parse")]
-    pub id: ChannelId,
-    /// The file with its genesis block. Left out where the channel is joined at a later config block.
-    pub genesis: Option<PathBuf>,
-    /// The header hash of its genesis block, for a channel that is joined at a later config block.
-    #[serde(default, deserialize_with = "text::parse_some")]
-    pub genesis_hash: Option<HeaderHash>,
-    /// The file with a config block that is trusted, to join at. Default: none.
-    pub config_block: Option<PathBuf>,
-    /// The block behind which a channel starts that is joined so. Default: the config block.
-    pub start_after: Option<StartAfter>,
-    /// Whether this node pulls the channel's blocks from the ordering service. Default: `elected`.
-    #[serde(default)]
-    pub pull: Pull,
-    /// How the data hash of its blocks is taken, which is the same on every node of the channel.
-    /// Default: `fabric`.
-    #[serde(default, deserialize_with = "text::parse")]
-    pub data_hash: DataHashRule,
-    /// Who may have its blocks from this node. Default: as `gossip.readers` says.
-    pub readers: Option<ReaderRule>,
-    /// Endpoints to pull from beside those of the channel's configuration. Default: none.
-    #[serde(default)]
-    pub orderers: Vec<ExtraOrderer>,
-}
-
-/// How the data hash of a channel's blocks is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum DataHashRule {
-    /// `fabric`: over the transactions one after the other.
-    #[default]
-    Fabric,
-    /// `fabric-x`: over each transaction's length and bytes, as Fabric-X takes it.
-    FabricX,
-}
-
-/// A text that names no rule for data hashes.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no rule for data hashes: there are fabric and fabric-x")]
-pub struct InvalidDataHashRule {
-    text: String,
-}
-
-/// `[[channel.orderers]]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ExtraOrderer {
-    /// The endpoint.
-    #[serde(deserialize_with = "text::parse")]
-    pub endpoint: Endpoint,
-    /// Its TLS roots, as a PEM file; needed unless `orderer.tls` is `none`.
-    pub ca: Option<PathBuf>,
 }
 
 impl NodeConfig {
@@ -326,61 +274,6 @@ impl NodeConfig {
     }
 }
 
-impl ChannelSection {
-    /// A channel for which it is elected who pulls, from the endpoints of its configuration.
-    pub fn new(id: ChannelId, genesis: impl Into<PathBuf>) -> Self {
-        Self {
-            id,
-            genesis: Some(genesis.into()),
-            genesis_hash: None,
-            config_block: None,
-            start_after: None,
-            pull: Pull::default(),
-            data_hash: DataHashRule::default(),
-            readers: None,
-            orderers: Vec::new(),
-        }
-    }
-
-    /// A channel that is pulled, joined behind a config block that is trusted.
-    pub fn joined_at(
-        id: ChannelId,
-        genesis_hash: HeaderHash,
-        config_block: impl Into<PathBuf>,
-    ) -> Self {
-        Self {
-            genesis: None,
-            genesis_hash: Some(genesis_hash),
-            config_block: Some(config_block.into()),
-            ..Self::new(id, PathBuf::new())
-        }
-    }
-}
-
-impl FromStr for DataHashRule {
-    type Err = InvalidDataHashRule;
-
-    fn from_str(text: &str) -> Result<Self, InvalidDataHashRule> {
-        match text {
-            "fabric" => Ok(Self::Fabric),
-            "fabric-x" => Ok(Self::FabricX),
-            _ => Err(InvalidDataHashRule {
-                text: text.to_owned(),
-            }),
-        }
-    }
-}
-
-impl DataHashRule {
-    /// The rule as verifiers know it.
-    pub fn hashing(self) -> DataHashing {
-        match self {
-            Self::Fabric => DataHashing::Concatenated,
-            Self::FabricX => DataHashing::LengthPrefixed,
-        }
-    }
-}
-
 impl Default for OrdererSection {
     fn default() -> Self {
         Self {
@@ -405,6 +298,8 @@ impl Default for DeliverySection {
             buffer: ByteSize::mib(256),
             total_buffer: ByteSize::mib(1024),
             topic_buffer: ByteSize::mib(64),
+            catch_up_buffer: ByteSize::mib(24),
+            publish_before_durable: false,
             window: 1024,
             catch_up_patience: HumanDuration::from_secs(1),
             pullers: 1,

@@ -25,6 +25,7 @@ use tokio_rustls::TlsConnector;
 use tonic::{Status, body::Body, codegen::Service};
 
 use crate::{
+    by_message::ByMessage,
     config::Config,
     connector::{Connector, Io},
     failure::{Circumstances, TransportError},
@@ -219,7 +220,7 @@ impl Connection {
 }
 
 impl Service<http::Request<Body>> for Requests {
-    type Response = http::Response<hyper::body::Incoming>;
+    type Response = http::Response<ByMessage<hyper::body::Incoming>>;
     type Error = hyper::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
@@ -228,7 +229,8 @@ impl Service<http::Request<Body>> for Requests {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        Box::pin(self.0.send_request(request))
+        let response = self.0.send_request(request);
+        Box::pin(async move { Ok(response.await?.map(ByMessage::new)) })
     }
 }
 

@@ -3,6 +3,7 @@
 #![doc = include_str!("../README.md")]
 
 mod broadcast;
+mod by_message;
 mod client;
 mod config;
 mod connect_any;

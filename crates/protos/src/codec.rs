@@ -7,10 +7,18 @@ use bytes::Buf as _;
 use prost::Message as _;
 use tonic::{
     Status,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
 
 use crate::{common::Envelope, deliver::RawDeliverResponse};
+
+/// What tonic's buffer for what comes has room for before anything came: the head of a message. It
+/// is made larger when the length of the message is known, and is then as large as that; from a
+/// larger one on it would be made twice as large instead, and the message would keep all of it.
+const NOTHING_YET: usize = 5;
+
+/// How many bytes to gather before they are given to the connection: as many as tonic does.
+const GATHERED: usize = 32 * 1024;
 
 /// Encodes `E` and decodes `D`, each an [`Envelope`] or a [`RawDeliverResponse`].
 ///
@@ -73,6 +81,10 @@ impl<E, D: Frame> Decoder for RawDeliverCodec<E, D> {
 
     fn decode(&mut self, src: &mut DecodeBuf<'_>) -> Result<Option<D>, Status> {
         D::read(src).map(Some)
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(NOTHING_YET, GATHERED)
     }
 }
 
