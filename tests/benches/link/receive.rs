@@ -5,7 +5,7 @@ use std::{fs, path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
 use block_api::{BlockSource as _, Clock as _, Delivery, Start, StreamRequest, SystemClock};
-use e2e_tests::bench::process::Usage;
+use e2e_tests::bench::Usage;
 use orderer_client::{Config as ClientConfig, OrdererClient};
 use protos::{
     deliver::DeliverMessage,
