@@ -20,9 +20,6 @@ use tokio::{
     time::timeout,
 };
 
-/// The first argument of a child; its role follows.
-const ROLE: &str = "as";
-
 /// How long a child may take to end.
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
 
@@ -62,13 +59,16 @@ pub struct Usage {
 }
 
 impl Role {
+    /// The first argument of a child; its role follows.
+    pub const FIRST: &str = "as";
+
     /// The role of this process; none if it is the benchmark itself.
     pub fn of_this_process() -> Option<Self> {
         Self::of(env::args().skip(1))
     }
 
     fn of(mut arguments: impl Iterator<Item = String>) -> Option<Self> {
-        (arguments.next()? == ROLE).then_some(())?;
+        (arguments.next()? == Self::FIRST).then_some(())?;
         Some(Self {
             name: arguments.next()?,
             arguments: arguments.collect(),
@@ -102,7 +102,7 @@ impl Process {
         arguments: impl IntoIterator<Item = A>,
     ) -> Result<(Self, Lines)> {
         let arguments = arguments.into_iter().map(|one| one.as_ref().to_owned());
-        let role = [ROLE, role].map(OsString::from);
+        let role = [Role::FIRST, role].map(OsString::from);
         let mut child = Command::new(env::current_exe()?)
             .args(role.into_iter().chain(arguments))
             .stdin(Stdio::piped())

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `link`: a chain from an ordering service into a durable store, verified, over a long fat link,
+//! against what the link carries and what plain TCP makes of it; and what it takes to receive it.
+//!
+//! The two hosts are network namespaces. Between them are a token bucket for the rate and a forwarder
+//! for the delay, which is this program again.
+#![expect(
+    clippy::print_stdout,
+    reason = "the rows are what a benchmark is for, and its processes tell it what they measured"
+)]
+
+mod forwarder;
+mod hosts;
+mod network;
+mod receive;
+
+use std::{env, path::PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Parser;
+use e2e_tests::bench::{self, Role, Round, Row, Target};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::Child,
+};
+
+use crate::network::{Host, MBIT_PER_S, Network};
+
+/// Verified and durable blocks, over what the link carries with all headers, connecting and slow
+/// start included; and over plain TCP.
+const TARGET: f64 = 0.80;
+
+/// The client takes no more time of a core than a bare stub with the same TLS and windows.
+const TARGET_RECEIVE: f64 = 1.0;
+
+/// The bytes of a block's data.
+const BLOCK_BYTES: usize = 100_000;
+
+/// Where everything must run, what this machine lacks is a failure.
+const REQUIRE_ALL: &str = "BLOCKCAST_REQUIRE_ALL";
+
+#[derive(Debug, Parser)]
+struct Args {
+    #[command(flatten)]
+    shared: bench::Args,
+    /// Blocks of 101 KB.
+    #[arg(long, default_value_t = 6000)]
+    blocks: usize,
+}
+
+/// The orderer's process, and what it serves.
+struct Rig<'a> {
+    network: &'a Network,
+    dir: tempfile::TempDir,
+    blocks: usize,
+    bytes: f64,
+    _orderer: Child,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    if let Some(role) = Role::of_this_process() {
+        return Box::pin(play(&role)).await;
+    }
+    let args = Args::parse();
+    let network = match Network::make().await {
+        Ok(network) => network,
+        Err(reason) => return skipped(&reason),
+    };
+    let blocks = if args.shared.smoke { 20 } else { args.blocks };
+    let rig = Rig::start(&network, blocks).await?;
+    let mut rows = Box::pin(rig.link(args.shared.rounds_or(3))).await?;
+    rows.push(Box::pin(rig.receive(args.shared.rounds())).await?);
+    bench::finish(&rows, &args.shared)
+}
+
+async fn play(role: &Role) -> Result<()> {
+    let dir = || role.argument::<PathBuf>(0);
+    match role.name.as_str() {
+        forwarder::FORWARDER => {
+            let devices = [role.argument(0)?, role.argument(1)?];
+            forwarder::run(devices, role.argument(2)?)
+        }
+        hosts::ORDERER => hosts::orderer(&dir()?, role.argument(1)?, BLOCK_BYTES).await,
+        hosts::NODE => hosts::node(&dir()?, role.argument(1)?).await,
+        hosts::PLAIN => hosts::plain().await,
+        receive::CLIENT => receive::client(&dir()?, role.argument(1)?).await,
+        receive::STUB => receive::stub(&dir()?, role.argument(1)?).await,
+        name => bail!("there is no role {name}"),
+    }
+}
+
+/// Says that this machine cannot run the benchmark.
+fn skipped(reason: &anyhow::Error) -> Result<()> {
+    println!("SKIPPED: {reason:#}");
+    if env::var(REQUIRE_ALL).is_ok_and(|value| value == "1") {
+        bail!("{REQUIRE_ALL} is set, so that this is a failure");
+    }
+    Ok(())
+}
+
+impl<'a> Rig<'a> {
+    async fn start(network: &'a Network, blocks: usize) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().to_str().context("a folder with a name")?;
+        let arguments = [path, &blocks.to_string()];
+        let mut orderer = network
+            .command(Host::Orderer, hosts::ORDERER, &arguments)?
+            .spawn()?;
+        let mut said = BufReader::new(orderer.stdout.take().context("its output")?).lines();
+        let ready = said.next_line().await?.context("the orderer ended")?;
+        let bytes = ready
+            .strip_prefix(hosts::READY)
+            .context("what the orderer says")?
+            .parse()?;
+        Ok(Self {
+            network,
+            dir,
+            blocks,
+            bytes,
+            _orderer: orderer,
+        })
+    }
+
+    /// Blocks over the link, beside what it carries and what plain TCP does.
+    async fn link(&self, rounds: usize) -> Result<Vec<Row>> {
+        let mut over_link = Vec::new();
+        let mut over_plain = Vec::new();
+        for round in 0..rounds {
+            let order = [(Host::Node, hosts::NODE), (Host::Node, hosts::PLAIN)];
+            let [value, plain] = self.in_turn(round, order).await?;
+            let [value, plain] = [value, plain].map(|seconds| self.bytes * 8.0 / 1e6 / seconds);
+            over_link.push(Round {
+                value,
+                baseline: MBIT_PER_S,
+            });
+            over_plain.push(Round {
+                value,
+                baseline: plain,
+            });
+        }
+        let row = |over: &str, rounds: &[Round]| {
+            let case = format!("link rate=1Gbit delay=25ms over={over}");
+            Row::new(case, "Mbit/s", Target::AtLeast(TARGET), rounds)
+        };
+        Ok(vec![row("link", &over_link), row("tcp", &over_plain)])
+    }
+
+    /// The time of a core for each block that is received and dropped, on the orderer's own host.
+    async fn receive(&self, rounds: usize) -> Result<Row> {
+        let mut measured = Vec::new();
+        for round in 0..rounds {
+            let order = [
+                (Host::Orderer, receive::CLIENT),
+                (Host::Orderer, receive::STUB),
+            ];
+            let [value, baseline] = self.in_turn(round, order).await?;
+            let per_block = |seconds: f64| seconds * 1e6 / self.blocks as f64;
+            measured.push(Round {
+                value: per_block(value),
+                baseline: per_block(baseline),
+            });
+        }
+        let target = Target::AtMost(TARGET_RECEIVE);
+        Ok(Row::new("receive size=101KB", "µs cpu", target, &measured))
+    }
+
+    /// What two roles say, of which one is the first in every other round.
+    async fn in_turn(&self, round: usize, [a, b]: [(Host, &str); 2]) -> Result<[f64; 2]> {
+        if round.is_multiple_of(2) {
+            return Ok([self.told(a).await?, self.told(b).await?]);
+        }
+        let second = self.told(b).await?;
+        Ok([self.told(a).await?, second])
+    }
+
+    /// Plays a role on a host to its end; it says how many seconds it took.
+    async fn told(&self, (host, role): (Host, &str)) -> Result<f64> {
+        let dir = self.dir.path().to_str().context("a folder with a name")?;
+        let blocks = self.blocks.to_string();
+        let ended = self
+            .network
+            .command(host, role, &[dir, &blocks])?
+            .spawn()?
+            .wait_with_output()
+            .await?;
+        let said = String::from_utf8(ended.stdout)?;
+        said.trim()
+            .parse()
+            .with_context(|| format!("{role} says {said:?}"))
+    }
+}
