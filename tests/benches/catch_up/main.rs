@@ -78,7 +78,7 @@ async fn main() -> Result<()> {
         notes.extend(measured.notes(&case));
     }
     if let Some(dir) = args.shared.plot()? {
-        sweep::plot(dir, args.shared.smoke).await?;
+        sweep::plot(dir, args.shared.smoke, args.shared.rounds()).await?;
     }
     bench::finish_with(&rows, &notes, &args.shared)
 }

@@ -4,7 +4,10 @@
 use std::path::Path;
 
 use anyhow::Result;
-use e2e_tests::bench::plot::{Line, throughput};
+use e2e_tests::bench::{
+    median,
+    plot::{Line, throughput},
+};
 
 use crate::rig::{Reader, Rig, Shape, Signatures};
 
@@ -17,10 +20,13 @@ const SIZES: [(&str, usize, usize); 5] = [
     ("10MB", 10_000_000, 30),
 ];
 
+/// How many rounds there are at most.
+const ROUNDS: usize = 3;
+
 /// What a smoke test makes do with.
 const FEW: usize = 3;
 
-pub(crate) async fn plot(dir: &Path, smoke: bool) -> Result<()> {
+pub(crate) async fn plot(dir: &Path, smoke: bool, rounds: usize) -> Result<()> {
     let (mut bare, mut node) = (Vec::new(), Vec::new());
     for (size, bytes, blocks) in SIZES {
         let shape = Shape {
@@ -30,11 +36,14 @@ pub(crate) async fn plot(dir: &Path, smoke: bool) -> Result<()> {
             signatures: Signatures::One,
         };
         let rig = Rig::start(shape).await?;
-        for (reader, points) in [(Reader::Bare, &mut bare), (Reader::Node, &mut node)] {
-            let reading = rig.read(reader).await?;
-            let megabytes = (rig.raw_bytes() * shape.blocks) as f64 / 1e6;
-            points.push((bytes as f64, megabytes / reading.elapsed_s));
+        let megabytes = (rig.raw_bytes() * shape.blocks) as f64 / 1e6;
+        let (mut of_bare, mut of_node) = (Vec::new(), Vec::new());
+        for _ in 0..rounds.min(ROUNDS) {
+            of_bare.push(megabytes / rig.read(Reader::Bare).await?.elapsed_s);
+            of_node.push(megabytes / rig.read(Reader::Node).await?.elapsed_s);
         }
+        bare.push((bytes as f64, median(of_bare)));
+        node.push((bytes as f64, median(of_node)));
         rig.stop().await?;
     }
     let line = |name: &str, points| Line {

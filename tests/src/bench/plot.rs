@@ -33,6 +33,10 @@ const COLOURS: [RGBColor; 7] = [
 /// The percentiles of a line of latencies; the last one that there are enough values for ends it.
 const PERCENTILES: [f64; 6] = [50.0, 75.0, 90.0, 99.0, 99.9, 99.99];
 
+/// The part of the height that a line of the legend takes, and its frame: what is drawn ends below.
+const LEGEND_LINE: f64 = 0.055;
+const LEGEND_FRAME: f64 = 0.07;
+
 /// Points that belong together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Line {
@@ -80,7 +84,7 @@ pub fn latency(file: &Path, title: &str, cases: &[(String, Vec<Duration>)]) -> R
         .collect();
     let axes = Axes {
         title,
-        x: "percentile",
+        x: "percentile, from the median on",
         y: "ms",
         x_label: |rest| format!("p{}", 100.0 - 100.0 / rest),
     };
@@ -117,6 +121,8 @@ fn draw(file: &Path, axes: &Axes<'_>, lines: &[Line]) -> Result<()> {
         "there is nothing to draw in {}",
         file.display()
     );
+    let legend = LEGEND_FRAME + LEGEND_LINE * lines.len() as f64;
+    let top = highest / (1.0 - legend.min(0.6));
     // A single size has a width, too.
     let (from, to) = (least / 1.2, most * 1.2);
     let failed = |error: &dyn std::fmt::Display| anyhow!("cannot draw {}: {error}", file.display());
@@ -127,7 +133,7 @@ fn draw(file: &Path, axes: &Axes<'_>, lines: &[Line]) -> Result<()> {
         .margin(16)
         .x_label_area_size(52)
         .y_label_area_size(72)
-        .build_cartesian_2d((from..to).log_scale(), 0.0..highest * 1.1)
+        .build_cartesian_2d((from..to).log_scale(), 0.0..top)
         .map_err(|error| failed(&error))?;
     chart
         .configure_mesh()
@@ -138,6 +144,7 @@ fn draw(file: &Path, axes: &Axes<'_>, lines: &[Line]) -> Result<()> {
         .x_desc(axes.x)
         .y_desc(axes.y)
         .x_label_formatter(&axes.x_label)
+        .y_label_formatter(&|y| shown(*y))
         .draw()
         .map_err(|error| failed(&error))?;
     for (line, colour) in lines.iter().zip(COLOURS.iter().cycle()) {
@@ -160,6 +167,12 @@ fn draw(file: &Path, axes: &Axes<'_>, lines: &[Line]) -> Result<()> {
         .draw()
         .map_err(|error| failed(&error))?;
     area.present().map_err(|error| failed(&error))
+}
+
+/// A number of the vertical axis, without the noise that a sum of binary fractions ends with.
+fn shown(number: f64) -> String {
+    let text = format!("{number:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 fn shown_bytes(bytes: f64) -> String {
@@ -203,11 +216,27 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part:?} in {text}");
         }
-        assert_eq!(
-            text.matches("<polyline").count(),
-            2 * lines.len(),
-            "lines, and in the legend"
-        );
+        // Each in a colour of its own, which the legend shows, too.
+        for colour in ["#0072B2", "#D55E00"] {
+            let drawn = text.lines().filter(|line| line.contains("<polyline"));
+            let drawn = drawn.filter(|line| line.contains(colour)).count();
+            assert_eq!(drawn, 2, "{colour} in {text}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_shown_as_short_as_they_are() {
+        for (number, wanted) in [
+            (0.0, "0"),
+            (50.0, "50"),
+            (0.1 + 0.2, "0.3"),
+            (12.25, "12.25"),
+        ] {
+            assert_eq!(shown(number), wanted);
+        }
+        for (bytes, wanted) in [(100.0, "100 B"), (1e5, "100 KB"), (1e7, "10 MB")] {
+            assert_eq!(shown_bytes(bytes), wanted);
+        }
     }
 
     #[test]
@@ -227,7 +256,7 @@ mod tests {
             assert_eq!(percentile(&latencies, percent), wanted, "{percent}");
         }
         assert_eq!(percentile(&[], 50.0), None);
-        let shown: Vec<f64> = tail(&latencies).into_iter().map(|(_, ms)| ms).collect();
-        assert_eq!(shown, [50.0, 75.0, 90.0, 99.0]);
+        let times: Vec<f64> = tail(&latencies).into_iter().map(|(_, ms)| ms).collect();
+        assert_eq!(times, [50.0, 75.0, 90.0, 99.0]);
     }
 }
