@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use block_api::{BlockReader, ReadLimits};
 use bytes::{Buf as _, BufMut as _, Bytes};
-use e2e_tests::bench::Role;
+use e2e_tests::bench::{Role, tell};
 use futures::{StreamExt as _, stream};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -33,7 +33,7 @@ use tonic::{
     server::{Grpc, StreamingService},
 };
 
-use crate::{files::Files, tell, until_told};
+use crate::{files::Files, until_told};
 
 /// What this process is for.
 pub(crate) const ROLE: &str = "bare";

@@ -54,12 +54,3 @@ async fn until_told() {
     // An input that cannot be read is at its end, too.
     let _ = tokio::io::stdin().read_to_end(&mut Vec::new()).await;
 }
-
-/// Tells the benchmark something.
-#[expect(
-    clippy::print_stdout,
-    reason = "a child tells its benchmark how far it is on standard output"
-)]
-fn tell(line: impl std::fmt::Display) {
-    println!("{line}");
-}

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use block_api::{Block, BlockReader, ReadLimits, SystemClock};
 use channel_config::{ChannelAccess, ChannelVerifier};
-use e2e_tests::bench::Role;
+use e2e_tests::bench::{Role, tell};
 use orderer_server::{OrdererServer, ServeConfig, ServedChannel, ServerTls};
 use tokio::net::TcpListener;
 
 use crate::{
     files::{CHANNEL, Files},
-    tell, until_told,
+    until_told,
 };
 
 /// What this process is for.

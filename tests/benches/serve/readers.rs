@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
-use e2e_tests::bench::{Role, Usage};
+use e2e_tests::bench::{Role, Usage, tell};
 use orderer_client::Config as ClientConfig;
 use protos::{
     common::Envelope,
@@ -16,7 +16,7 @@ use tokio::{net::TcpStream, task::JoinSet, time::Instant};
 use tokio_stream::StreamExt as _;
 use tonic::transport::Channel;
 
-use crate::{files::Files, tell};
+use crate::files::Files;
 
 /// What this process is for.
 pub(crate) const ROLE: &str = "readers";
