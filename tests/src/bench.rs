@@ -3,10 +3,11 @@
 
 mod args;
 mod compare;
-pub mod process;
+pub mod plot;
+mod process;
 mod row;
 
 pub use args::{Args, finish, finish_with};
 pub use compare::{Earlier, compare};
-pub use process::{Lines, Process, Role};
+pub use process::{Lines, Orders, Process, Role, Usage, tell};
 pub use row::{Round, Row, Spread, Target, median, table};

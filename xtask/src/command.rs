@@ -106,6 +106,13 @@ impl Cargo {
             .with_context(|| format!("`{}` printed bytes that are not UTF-8", self.shown))
     }
 
+    /// Runs it with the terminal's standard error, where it says what takes so long, and returns its
+    /// standard output.
+    pub(crate) fn standard_output(mut self) -> anyhow::Result<String> {
+        self.command.stderr(Stdio::inherit());
+        self.output()
+    }
+
     /// Whether it starts and succeeds, in silence: how the presence of a cargo subcommand is asked for.
     pub(crate) fn succeeds(mut self) -> bool {
         self.command

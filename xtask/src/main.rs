@@ -64,17 +64,8 @@ enum Command {
         #[arg(long)]
         advisories: bool,
     },
-    /// Run one benchmark of the package e2e-tests
-    Bench {
-        /// The name of the bench target
-        name: String,
-        /// Print an array of rows and nothing else on standard output
-        #[arg(long)]
-        json: bool,
-        /// Passed on to the benchmark
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<String>,
-    },
+    /// Run the benchmarks of the package e2e-tests
+    Bench(bench::Bench),
     /// Run the simulated network in release
     Sim {
         /// How many seeds
@@ -109,7 +100,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Test => test::run(&workspace, test::Profile::Default),
         Command::EachCrate => each_crate::run(&workspace),
         Command::Deny { advisories } => deny::run(&workspace, advisories),
-        Command::Bench { name, json, args } => bench::run(&workspace, &name, json, &args),
+        Command::Bench(wanted) => bench::run(&workspace, &wanted),
         Command::Sim { seeds, first_seed } => sim::run(&workspace, seeds, first_seed),
         Command::Ci => ci::run(&workspace),
     }

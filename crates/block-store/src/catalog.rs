@@ -75,6 +75,8 @@ pub(crate) struct Place {
     pub(crate) next: BlockNumber,
     /// Where the last record of the segment ends.
     pub(crate) end: u64,
+    /// A place that the records of all wanted blocks end before, soon behind the last of them.
+    pub(crate) ahead: u64,
 }
 
 /// Segment files that are open for reading, the one that was used last in front.
@@ -231,8 +233,9 @@ impl Catalog {
         self.segments.iter().map(|segment| segment.index.end).sum()
     }
 
-    /// Where to look for a block that is there.
-    pub(crate) fn locate(&self, number: BlockNumber) -> Option<Place> {
+    /// Where to look for a block that is there, and for those behind it up to another one, which
+    /// is not wanted.
+    pub(crate) fn locate(&self, number: BlockNumber, upto: BlockNumber) -> Option<Place> {
         let segment = self.segments.get(self.behind(number).checked_sub(1)?)?;
         Some(Place {
             path: Arc::clone(&segment.path),
@@ -241,6 +244,7 @@ impl Catalog {
             entry: segment.index.locate(number)?,
             next: segment.index.next,
             end: segment.index.end,
+            ahead: segment.index.behind(upto),
         })
     }
 

@@ -145,6 +145,18 @@ pub(crate) fn write_hint(files: &dyn Files, path: &Path, content: &[u8]) -> Resu
     written
 }
 
+/// Puts a longer hint in the place of one, without a new file: that would be for the disk to remember
+/// with the next sync, whoever waits for it.
+pub(crate) fn rewrite_hint(
+    files: &dyn Files,
+    path: &Path,
+    content: &[u8],
+) -> Result<(), WholeError> {
+    let mut file = files.edit(path).map_err(WholeError::of("open"))?;
+    let written = file.write_all_at(content, 0);
+    written.map_err(WholeError::of("write"))
+}
+
 /// Gives a file that is durable its name, and makes that durable too.
 pub(crate) fn put_in_place(
     files: &dyn Files,

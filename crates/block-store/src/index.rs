@@ -70,6 +70,14 @@ impl SegmentIndex {
         self.entries.get(behind.checked_sub(1)?).copied()
     }
 
+    /// Where the first known record begins that is not before this block, or the last one ends.
+    pub(crate) fn behind(&self, number: BlockNumber) -> u64 {
+        let before = self.entries.partition_point(|entry| entry.number < number);
+        self.entries
+            .get(before)
+            .map_or(self.end, |entry| entry.offset)
+    }
+
     /// The last config block that is not behind this block.
     pub(crate) fn config_at(&self, number: BlockNumber) -> Option<BlockNumber> {
         let behind = self.configs.partition_point(|config| *config <= number);

@@ -14,9 +14,6 @@ use crate::{
     scan::Headers,
 };
 
-/// How much is read at once when several blocks are wanted.
-const CHUNK: u64 = 256 * 1024;
-
 /// What may still be read.
 #[derive(Debug, Clone, Copy)]
 struct Budget {
@@ -34,6 +31,8 @@ struct Run<'a, R: ReadAt + ?Sized> {
     base: u64,
     /// Where the last record of the segment ends.
     end: u64,
+    /// Up to where it is read at once, if the budget allows.
+    ahead: u64,
     buffer: Vec<u8>,
 }
 
@@ -89,7 +88,8 @@ fn read_kept(
     };
     let mut number = from;
     while number.height() <= info.height && budget.blocks > 0 {
-        let place = shared.catalog().locate(number);
+        let upto = number.get().saturating_add(budget.blocks as u64);
+        let place = shared.catalog().locate(number, BlockNumber::new(upto));
         let Some(place) = place else {
             if blocks.is_empty() {
                 return Err(ReadError::Storage {
@@ -146,6 +146,7 @@ fn read_segment(
         file: &*file,
         base: offset,
         end: place.end,
+        ahead: place.ahead,
         buffer: Vec::new(),
     };
     let mut spans: Vec<(Range<usize>, RecordHeader)> = Vec::new();
@@ -234,19 +235,22 @@ impl<R: ReadAt + ?Sized> Run<'_, R> {
         )
     }
 
-    /// Reads on until the buffer has so many bytes; `false` when the file has less. What is read
-    /// ahead stays within what the budget lets be given.
+    /// Reads on until the buffer has so many bytes; `false` when the file has less. All that the
+    /// budget lets be given is read at once, into room that need not grow.
     fn fill(&mut self, needed: usize, budget: &Budget) -> std::io::Result<bool> {
         let have = self.buffer.len();
         let Some(missing) = needed.checked_sub(have).filter(|missing| *missing > 0) else {
             return Ok(true);
         };
+        let reached = self.base + have as u64;
         let ahead = if budget.blocks > 1 {
-            CHUNK.min(budget.bytes)
+            // Small blocks have headers that count beside them.
+            let most = budget.bytes.saturating_add(budget.bytes / 16);
+            self.ahead.saturating_sub(reached).min(most)
         } else {
             0
         };
-        let rest = self.end.saturating_sub(self.base + have as u64);
+        let rest = self.end.saturating_sub(reached);
         let wanted = (missing as u64).max(ahead).min(rest);
         let Some(target) = usize::try_from(wanted)
             .ok()
@@ -254,9 +258,14 @@ impl<R: ReadAt + ?Sized> Run<'_, R> {
         else {
             return Ok(false);
         };
-        self.buffer.resize(have + target, 0);
+        if have == 0 {
+            // Memory that comes zeroed need not be zeroed again.
+            self.buffer = vec![0; target];
+        } else {
+            self.buffer.resize(have + target, 0);
+        }
         let read = match self.buffer.get_mut(have..) {
-            Some(room) => self.file.read_full_at(room, self.base + have as u64)?,
+            Some(room) => self.file.read_full_at(room, reached)?,
             None => 0,
         };
         self.buffer.truncate(have + read);

@@ -17,6 +17,9 @@ use crate::{
 /// large ones little more than the header is read.
 const WINDOW: usize = 16 * 1024;
 
+/// Records of more bytes than this come one at a time.
+const LARGE: u64 = 4 * 1024;
+
 /// How much is read at once where every byte counts.
 const CHUNK: usize = 64 * 1024;
 
@@ -28,6 +31,8 @@ pub(crate) struct Headers<'a, R: ReadAt + ?Sized> {
     buffer: Vec<u8>,
     /// Where the buffer begins in the file.
     base: u64,
+    /// Where the header that was read last begins.
+    last: Option<u64>,
 }
 
 /// What a scan is to find out.
@@ -80,6 +85,7 @@ impl<'a, R: ReadAt + ?Sized> Headers<'a, R> {
             sync,
             buffer: Vec::new(),
             base: 0,
+            last: None,
         }
     }
 
@@ -90,11 +96,18 @@ impl<'a, R: ReadAt + ?Sized> Headers<'a, R> {
         number: BlockNumber,
     ) -> io::Result<Result<RecordHeader, RecordFault>> {
         if self.buffered(offset).is_none() {
-            self.buffer.resize(WINDOW, 0);
+            // Among large blocks a window would have little but bytes that nobody looks at.
+            let apart = self.last.and_then(|last| offset.checked_sub(last));
+            let wanted = match apart {
+                Some(apart) if apart > LARGE => RECORD_HEADER_LEN,
+                Some(_) | None => WINDOW,
+            };
+            self.buffer.resize(wanted, 0);
             let read = self.file.read_full_at(&mut self.buffer, offset)?;
             self.buffer.truncate(read);
             self.base = offset;
         }
+        self.last = Some(offset);
         Ok(match self.buffered(offset) {
             Some(bytes) => RecordHeader::decode_expected(bytes, &self.sync, number),
             None => Err(RecordFault::Incomplete),

@@ -234,7 +234,8 @@ impl Writer {
             index,
         };
         if has_records {
-            self.seal();
+            // The one that is full: what its index lacks would be read at every opening.
+            self.write_index();
         }
         self.active = Some(Active::new(&segment, file));
         self.shared.catalog_mut().begin(segment);
@@ -250,38 +251,25 @@ impl Writer {
         identity
     }
 
-    /// Writes the index of the segment that is full. Without it the next open reads the segment.
-    fn seal(&self) {
-        let sealed = self.shared.catalog().last().cloned();
-        if let Some(sealed) = sealed {
-            let path = dir::index_path(&self.dir, sealed.preamble.first);
-            let content = sealed.index.encode(&sealed.preamble);
-            if let Err(error) = dir::write_whole(&*self.files, &self.dir, &path, &content) {
-                let err = error.storing(&path);
-                warn!(%err, "the index of a sealed segment was not written");
-            }
+    /// Writes down what is known of the segment that grows, from time to time. All of it was
+    /// acknowledged.
+    fn note_index(&mut self) {
+        let interval = self.config.get().index_interval_bytes.get() as u64;
+        let is_due =
+            |active: &Active| active.end - active.noted >= NOTED_INTERVALS.saturating_mul(interval);
+        if self.active.as_ref().is_some_and(is_due) {
+            self.write_index();
         }
     }
 
-    /// Writes down what is known of the segment that grows, from time to time. All of it was
-    /// acknowledged; when the note is lost or damaged, the next open reads the segment.
-    fn note_index(&mut self) {
-        let interval = self.config.get().index_interval_bytes.get() as u64;
-        let Some(active) = self.active.as_mut() else {
+    /// Writes the index of the segment that grows. Without it the next open reads the segment.
+    fn write_index(&mut self) {
+        let segment = self.shared.catalog().last().cloned();
+        let (Some(active), Some(segment)) = (self.active.as_mut(), segment) else {
             return;
         };
-        if active.end - active.noted < NOTED_INTERVALS.saturating_mul(interval) {
-            return;
-        }
-        active.noted = active.end;
-        let Some(segment) = self.shared.catalog().last().cloned() else {
-            return;
-        };
-        let path = dir::index_path(&self.dir, segment.preamble.first);
-        let content = segment.index.encode(&segment.preamble);
-        if let Err(error) = dir::write_hint(&*self.files, &path, &content) {
-            let err = error.storing(&path);
-            warn!(%err, "the index of a growing segment was not written");
+        if let Err(err) = active.note(&*self.files, &self.dir, &segment) {
+            warn!(%err, "the index of a segment was not written");
         }
     }
 

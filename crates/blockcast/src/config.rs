@@ -157,6 +157,12 @@ pub struct DeliverySection {
     pub total_buffer: ByteSize,
     /// How much of `buffer` blocks from the topic may use. Default: 64 MiB.
     pub topic_buffer: ByteSize,
+    /// How much of `buffer` the stream of the ordering service may use, and how much ranges from other
+    /// nodes may. Default: 24 MiB.
+    pub catch_up_buffer: ByteSize,
+    /// Whether a block from the ordering service is passed on before it is stored here, once it was
+    /// verified. Default: false.
+    pub publish_before_durable: bool,
     /// How many blocks above the height a block from the topic may be. Default: 1024.
     pub window: u64,
     /// How long the chain stands still while a peer is ahead before blocks are fetched from peers.
@@ -292,6 +298,8 @@ impl Default for DeliverySection {
             buffer: ByteSize::mib(256),
             total_buffer: ByteSize::mib(1024),
             topic_buffer: ByteSize::mib(64),
+            catch_up_buffer: ByteSize::mib(24),
+            publish_before_durable: false,
             window: 1024,
             catch_up_patience: HumanDuration::from_secs(1),
             pullers: 1,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How patient the pull loop is.
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
 /// The settings of a [`BlocksProvider`](crate::BlocksProvider).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,11 @@ pub struct Config {
     /// On how many other orderers streams of headers are kept open, where headers are proof and
     /// nobody else shows any. Those beyond are asked in turn when the source is silent. Default: 4.
     pub header_streams: usize,
+    /// How many blocks may have come that are not taken over yet: the handler may judge them while
+    /// others come. When there are so many, the stream waits. Default: 64.
+    pub ahead_blocks: NonZeroUsize,
+    /// The same in bytes; the block that exceeds them is received still. Default: 8 MiB.
+    pub ahead_bytes: NonZeroUsize,
     /// Seeds the dice for the order of endpoints and the length of pauses; `None` draws a seed.
     /// Default: `None`.
     pub seed: Option<u64>,
@@ -55,6 +60,7 @@ pub enum ConfigError {
 
 impl Default for Config {
     fn default() -> Self {
+        let count = |n| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
         Self {
             first_back_off: Duration::from_millis(100),
             longest_back_off: Duration::from_secs(10),
@@ -62,6 +68,8 @@ impl Default for Config {
             idle_limit: Duration::from_secs(30),
             probe_timeout: Duration::from_secs(10),
             header_streams: 4,
+            ahead_blocks: count(64),
+            ahead_bytes: count(8 << 20),
             seed: None,
         }
     }
@@ -106,7 +114,8 @@ mod tests {
         assert_eq!(
             format!("{:?}", Config::default()),
             "Config { first_back_off: 100ms, longest_back_off: 10s, censorship_timeout: 30s, \
-             idle_limit: 30s, probe_timeout: 10s, header_streams: 4, seed: None }"
+             idle_limit: 30s, probe_timeout: 10s, header_streams: 4, \
+             ahead_blocks: 64, ahead_bytes: 8388608, seed: None }"
         );
         assert_eq!(Config::default().validate(), Ok(()));
     }

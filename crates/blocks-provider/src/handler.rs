@@ -16,7 +16,14 @@ pub trait BlockHandler: Send + Sync + fmt::Debug {
     /// of a new stream.
     fn position(&self) -> ChainInfo;
 
-    /// Judges a block and takes it over. It returns when the block is in safe hands, which may be
+    /// Tells of a block that came: it is given to [`handle`](Self::handle) once those before it are
+    /// taken over, or never, where the stream ends before. What does not depend on them may begin,
+    /// beside the caller, who does not wait. A handler that does nothing judges one after the other.
+    fn prepare(&self, block: &Block, from: &Endpoint) {
+        let _ = (block, from);
+    }
+
+    /// Judges a block and takes it over: one after the other, in order. It returns when the block is in safe hands, which may be
     /// before it is durable; while there is no room it waits, which slows the stream down.
     ///
     /// # Errors

@@ -3,9 +3,11 @@
 #![doc = include_str!("../README.md")]
 
 mod back_off;
+mod calls;
 mod choice;
 mod config;
 mod failure;
+mod hand_off;
 mod handler;
 mod head;
 mod provider;

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use block_api::{
-    Block, BlockSource, BlockStream, ChainInfo, ChannelId, Delivery, Endpoint, Height, Start,
-    StreamRequest,
+    Block, BlockSource, BlockStream, ChainInfo, ChannelId, Delivery, Endpoint, Height, SourceError,
+    Start, StreamRequest,
 };
 use futures::StreamExt;
 use tokio::{
@@ -17,7 +17,9 @@ use tracing::{debug, error, info, warn};
 
 use crate::{
     BlockHandler, Config, Evidence, Failure, HandleError, Mode, PullState, Reason,
+    calls::{Call, Calls, Way},
     choice::{Choice, Next},
+    hand_off::HandOffs,
     state::Shared,
     watch::{Leave, SourceView},
 };
@@ -28,36 +30,13 @@ pub(crate) struct Puller {
     channel: ChannelId,
     source: Arc<dyn BlockSource>,
     handler: Arc<dyn BlockHandler>,
+    config: Config,
     choice: Choice,
     state: watch::Sender<PullState>,
     shared: Arc<Shared>,
     view: watch::Sender<SourceView>,
     calls: Calls,
     last_failure: Option<(String, Reason)>,
-}
-
-/// The endpoint of an attempt, and how it was reached when that began.
-#[derive(Debug)]
-struct Way {
-    source: Arc<dyn BlockSource>,
-    endpoint: Endpoint,
-    version: Option<u64>,
-}
-
-/// What calls the loop away from what it is doing.
-#[derive(Debug)]
-struct Calls {
-    change_source: Arc<Notify>,
-    leave: watch::Receiver<Option<Leave>>,
-    endpoints: Option<watch::Receiver<u64>>,
-}
-
-/// A call that came.
-#[derive(Debug)]
-enum Call {
-    ChangeSource,
-    Leave(Leave),
-    EndpointsChanged,
 }
 
 impl Puller {
@@ -82,6 +61,7 @@ impl Puller {
             source,
             handler,
             choice: Choice::new(config),
+            config: config.clone(),
             state,
             shared,
             view,
@@ -185,7 +165,8 @@ impl Puller {
         self.stream(&way, attempt, stream, position, stop).await
     }
 
-    /// Takes blocks until the stream fails, or until it is told to stop.
+    /// Takes blocks until the stream fails, or until it is told to stop. What came before the stream
+    /// failed is handed over first.
     async fn stream(
         &mut self,
         way: &Way,
@@ -195,54 +176,47 @@ impl Puller {
         stop: &CancellationToken,
     ) -> Result<(), Failure> {
         let endpoint = &way.endpoint;
-        let mut gives = false;
+        let handler = self.handler.clone();
+        let mut hand_offs = HandOffs::new(&*handler, endpoint, &self.config);
+        let (mut gives, mut since, mut failed) = (false, Instant::now(), None);
         loop {
-            let delivery = tokio::select! {
+            if hand_offs.is_empty()
+                && let Some(failure) = failed.take()
+            {
+                return Err(failure);
+            }
+            tokio::select! {
                 biased;
-                () = stop.cancelled() => return Ok(()),
-                call = self.calls.next(attempt, way) => return Err(self.answer(endpoint, call)),
-                delivery = stream.next() => delivery,
-            };
-            let block = match delivery {
-                Some(Ok(Delivery::Block(block))) => block,
-                Some(Ok(Delivery::Status(status))) => {
-                    return Err(Failure::Status {
+                handled = hand_offs.next(), if !hand_offs.is_empty() => {
+                    let number = handled.map_err(|source| Failure::Handler {
                         endpoint: endpoint.clone(),
-                        status,
-                    });
+                        source,
+                    })?;
+                    debug!(channel = %self.channel, block.number = %number, "block taken over");
+                    since = self.handed_over(since, number.height(), !hand_offs.is_empty());
+                    if !std::mem::replace(&mut gives, true) {
+                        let mut details = self.shared.details();
+                        details.failing.remove(endpoint);
+                        details.trouble.gives();
+                        self.last_failure = None;
+                    }
+                    self.choice.accepted();
                 }
-                Some(Err(error)) => return Err(error.into()),
-                None => {
-                    return Err(Failure::HungUp {
-                        endpoint: endpoint.clone(),
-                    });
-                }
-            };
-            check_follows(endpoint, &position, &block)?;
-            let (number, hash) = (block.number(), block.header_hash());
-            let began = self.hand_off_begins();
-            let handled = tokio::select! {
-                biased;
-                handled = self.handler.handle(block, endpoint) => handled,
                 // A handler that waits for room is not waited for (NEW-09); the block is fetched again.
                 () = stop.cancelled() => return Ok(()),
                 call = self.calls.next(attempt, way) => return Err(self.answer(endpoint, call)),
-            };
-            handled.map_err(|source| Failure::Handler {
-                endpoint: endpoint.clone(),
-                source,
-            })?;
-            debug!(channel = %self.channel, block.number = %number, "block taken over");
-            position.height = number.height();
-            position.tip_hash = Some(hash);
-            self.hand_off_ended(began, position.height);
-            if !std::mem::replace(&mut gives, true) {
-                let mut details = self.shared.details();
-                details.failing.remove(endpoint);
-                details.trouble.gives();
-                self.last_failure = None;
+                delivery = stream.next(), if failed.is_none() && hand_offs.has_room() => {
+                    match received(endpoint, &mut position, delivery) {
+                        Ok(block) => {
+                            if hand_offs.is_empty() {
+                                since = self.hand_off_begins();
+                            }
+                            hand_offs.push(block);
+                        }
+                        Err(failure) => failed = Some(failure),
+                    }
+                }
             }
-            self.choice.accepted();
         }
     }
 
@@ -255,15 +229,17 @@ impl Puller {
         Instant::now()
     }
 
-    fn hand_off_ended(&self, began: Instant, height: Height) {
+    /// Notes that a block was taken over, and whether there are more; says when that was.
+    fn handed_over(&self, since: Instant, height: Height, goes_on: bool) -> Instant {
         let now = Instant::now();
         self.view.send_if_modified(|view| {
-            view.handing_off = false;
-            view.busy += now.saturating_duration_since(began);
+            view.handing_off = goes_on;
+            view.busy += now.saturating_duration_since(since);
             view.height = height;
             view.at = now;
             self.shared.is_progress_wanted()
         });
+        now
     }
 
     fn answer(&self, endpoint: &Endpoint, call: Call) -> Failure {
@@ -330,46 +306,6 @@ impl Puller {
     }
 }
 
-impl Calls {
-    /// Waits for a call to this attempt.
-    ///
-    /// # Cancel safety
-    ///
-    /// Safe.
-    async fn next(&mut self, attempt: u64, way: &Way) -> Call {
-        let Self {
-            change_source,
-            leave,
-            endpoints,
-        } = self;
-        tokio::select! {
-            biased;
-            () = left(endpoints, way) => Call::EndpointsChanged,
-            () = change_source.notified() => Call::ChangeSource,
-            leave = called(leave, attempt) => Call::Leave(leave),
-        }
-    }
-
-    /// Waits until the endpoint of this attempt is gone or reached otherwise. That others come and go
-    /// is no reason to leave it.
-    async fn way_changed(&mut self, way: &Way) {
-        left(&mut self.endpoints, way).await;
-    }
-
-    async fn endpoints_changed(&mut self) {
-        changed(&mut self.endpoints).await;
-    }
-
-    /// Whether the endpoints became others since they were looked at last.
-    fn see_endpoints(&mut self) -> bool {
-        self.endpoints.as_mut().is_some_and(|endpoints| {
-            let changed = endpoints.has_changed().unwrap_or_default();
-            endpoints.mark_unchanged();
-            changed
-        })
-    }
-}
-
 impl SourceView {
     /// Before the first attempt.
     pub(crate) fn none() -> Self {
@@ -399,33 +335,27 @@ async fn open(
     Ok(source.open(endpoint, &request).await?)
 }
 
-/// Waits until the endpoints become others; for ever where they never do.
-async fn changed(endpoints: &mut Option<watch::Receiver<u64>>) {
-    match endpoints {
-        Some(receiver) => {
-            if receiver.changed().await.is_err() {
-                *endpoints = None;
-                std::future::pending().await
-            }
+/// The next block of a stream, which is the position from then on, or why the stream has failed.
+fn received(
+    endpoint: &Endpoint,
+    position: &mut ChainInfo,
+    delivery: Option<Result<Delivery, SourceError>>,
+) -> Result<Block, Failure> {
+    match delivery {
+        Some(Ok(Delivery::Block(block))) => {
+            check_follows(endpoint, position, &block)?;
+            position.height = block.number().height();
+            position.tip_hash = Some(block.header_hash());
+            Ok(block)
         }
-        None => std::future::pending().await,
-    }
-}
-
-/// Waits until an endpoint is gone, or reached otherwise than when its attempt began.
-async fn left(endpoints: &mut Option<watch::Receiver<u64>>, way: &Way) {
-    while way.source.endpoint_version(&way.endpoint) == way.version {
-        changed(endpoints).await;
-    }
-}
-
-/// Waits until this attempt is told to leave its stream.
-async fn called(leave: &mut watch::Receiver<Option<Leave>>, attempt: u64) -> Leave {
-    let told = leave.wait_for(|leave| leave.as_ref().is_some_and(|leave| leave.attempt == attempt));
-    let told = told.await.ok().and_then(|leave| leave.clone());
-    match told {
-        Some(leave) => leave,
-        None => std::future::pending().await,
+        Some(Ok(Delivery::Status(status))) => Err(Failure::Status {
+            endpoint: endpoint.clone(),
+            status,
+        }),
+        Some(Err(error)) => Err(error.into()),
+        None => Err(Failure::HungUp {
+            endpoint: endpoint.clone(),
+        }),
     }
 }
 
@@ -446,36 +376,5 @@ fn check_follows(endpoint: &Endpoint, position: &ChainInfo, block: &Block) -> Re
             expected,
         }),
         _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use block_api::{BlockNumber, testing::within};
-
-    use super::*;
-    use crate::watch::Why;
-
-    /// What is said of one attempt does not end another (hazard H8).
-    #[tokio::test(start_paused = true)]
-    async fn an_attempt_is_left_only_when_it_is_meant() {
-        let why = Why {
-            number: BlockNumber::new(8),
-            evidence: Evidence::Proven,
-            shown_by: None,
-            after: Duration::ZERO,
-        };
-        let sender = watch::Sender::new(Some(Leave { attempt: 1, why }));
-        let mut leave = sender.subscribe();
-        assert_eq!(called(&mut leave, 1).await.attempt, 1);
-        let day = Duration::from_secs(24 * 3600);
-        let stale = tokio::time::timeout(day, called(&mut leave, 2)).await;
-        assert!(stale.is_err(), "{stale:?}");
-        sender.send_modify(|leave| {
-            if let Some(leave) = leave {
-                leave.attempt = 2;
-            }
-        });
-        within("the call", called(&mut leave, 2)).await;
     }
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The payload buffer: verified blocks that wait for their turn, bounded in bytes.
 
+mod batch;
 mod budget;
 mod shares;
 mod state;
 
 use std::{
-    cmp::Reverse,
     collections::BTreeMap,
     ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -15,8 +15,11 @@ use std::{
 use block_api::{BlockNumber, ChainInfo, HeaderHash, NodeId, VerifiedBlock};
 use tokio::sync::Notify;
 
+#[cfg(test)]
+use self::batch::Batch;
 pub(crate) use self::budget::Budget;
 use self::{
+    batch::Gathering,
     shares::{Share, Shares},
     state::State,
 };
@@ -30,8 +33,9 @@ use crate::{Config, Origin};
 #[derive(Debug)]
 pub(crate) struct Buffer {
     state: Mutex<State>,
-    /// Told when the block that is due is there.
+    /// Told when the block that is due is there, or when what waits makes a batch.
     ready: Notify,
+    gathering: Gathering,
     /// Told when there may be room.
     room: Notify,
     budget: Arc<Budget>,
@@ -93,22 +97,13 @@ pub(crate) enum Push {
     Closed,
 }
 
-/// Blocks for one append.
-#[derive(Debug, Default)]
-pub(crate) struct Batch {
-    pub(crate) blocks: Vec<Buffered>,
-    /// Blocks that were due and did not link to the chain.
-    pub(crate) unlinked: Vec<Buffered>,
-    /// Blocks that were due and linked, where another one was taken.
-    pub(crate) rivals: Vec<Buffered>,
-}
-
 impl Buffer {
     pub(crate) fn new(config: &Config, budget: &Arc<Budget>, next: BlockNumber) -> Self {
         let reserve = config.channel_reserve_bytes.min(config.buffer_bytes);
         Self {
             state: Mutex::new(State::new(next, budget.open(reserve.get()))),
             ready: Notify::new(),
+            gathering: Gathering::default(),
             room: Notify::new(),
             budget: budget.clone(),
             limits: Limits {
@@ -193,6 +188,7 @@ impl Buffer {
         // knows yet whether they are needed.
         let due = number == state.next;
         let must = due && state.candidates(number) == 0 && !state.is_taken(number);
+        let is_config = buffered.block.is_config();
         let passed = buffered.passed || replaced.as_ref().is_some_and(|old| old.passed);
         let admitted = state.admit(&self.limits.shares, Buffered { passed, ..buffered }, must);
         if !admitted {
@@ -202,8 +198,10 @@ impl Buffer {
             }
             return Push::Full;
         }
+        let much = state.used.total() >= self.limits.batch_bytes
+            || state.blocks.len() >= self.limits.batch_blocks;
         drop(state);
-        if due {
+        if due || is_config || much || !self.gathering.is_coming() {
             self.ready.notify_one();
         }
         Push::Queued
@@ -224,9 +222,17 @@ impl Buffer {
             room.as_mut().enable();
             shared.as_mut().enable();
             match self.put(buffered.clone()) {
-                Push::Queued | Push::Known => return true,
+                Push::Queued => return true,
+                Push::Known => {
+                    // The writer may have waited for this one.
+                    self.ready.notify_one();
+                    return true;
+                }
                 Push::Closed => return false,
                 Push::Full | Push::TooFar => {
+                    if self.gathering.crowded() {
+                        self.ready.notify_one();
+                    }
                     tokio::select! {
                         () = room => {}
                         () = shared => {}
@@ -234,47 +240,6 @@ impl Buffer {
                 }
             }
         }
-    }
-
-    /// Takes the blocks that are due, in order, as many as one append may have, and none behind a
-    /// config block: what follows is judged by that. They count as buffered until
-    /// [`stored`](Self::stored) or [`refused`](Self::refused).
-    pub(crate) fn take(&self, tip: &ChainInfo) -> Batch {
-        let mut state = self.state();
-        let mut batch = Batch::default();
-        let (mut tip, mut bytes) = (*tip, 0);
-        while batch.blocks.len() < self.limits.batch_blocks && bytes < self.limits.batch_bytes {
-            let Some(candidates) = state.blocks.remove(&tip.height.next_block()) else {
-                break;
-            };
-            let (mut linked, unlinked): (Vec<_>, Vec<_>) = candidates
-                .into_iter()
-                .partition(|candidate| tip.check_link(&candidate.block).is_ok());
-            state.release(&unlinked);
-            batch.unlinked.extend(unlinked);
-            // Several headers that link at one height: the one that the newest configuration judged,
-            // since an older one may have been satisfied by those whom a newer one removed. Of those
-            // the first one to come, as Fabric does; the others are kept as evidence.
-            linked.sort_by_key(|candidate| Reverse(candidate.block.judged_by()));
-            let mut linked = linked.into_iter();
-            let Some(chosen) = linked.next() else { break };
-            let rivals: Vec<_> = linked.collect();
-            state.release(&rivals);
-            batch.rivals.extend(rivals);
-            bytes += chosen.length();
-            tip = tip.grown_by(&chosen.block);
-            let is_config = chosen.block.is_config();
-            state.take(&chosen);
-            batch.blocks.push(chosen);
-            if is_config {
-                break;
-            }
-        }
-        if !batch.unlinked.is_empty() || !batch.rivals.is_empty() {
-            drop(state);
-            self.room.notify_waiters();
-        }
-        batch
     }
 
     /// Gives the room of a batch back, and says what is due now. Returns what came meanwhile and is
@@ -289,6 +254,7 @@ impl Buffer {
         state.release(&late);
         let due = state.blocks.contains_key(&state.next);
         drop(state);
+        self.gathering.gave_room();
         if due {
             self.ready.notify_one();
         }
@@ -305,6 +271,7 @@ impl Buffer {
     /// the ordering service went past one of them, before they were taken or since.
     pub(crate) fn refused(&self, blocks: &[Buffered]) -> bool {
         let passed = self.state().put_down(blocks);
+        self.gathering.gave_room();
         self.room.notify_waiters();
         passed
     }
@@ -327,6 +294,7 @@ impl Buffer {
         state.restart(next);
         drop(state);
         self.state.clear_poison();
+        self.gathering.gave_room();
         self.room.notify_waiters();
     }
 

@@ -30,6 +30,7 @@ use crate::{
     failing::Failing,
     health::{self, Patience, Signs},
     intake::{Applied, Blamed, Intake},
+    judges::Judges,
     lag::Lag,
     leadership::{self, Candidates, Election},
     peers::Peers,
@@ -82,6 +83,7 @@ impl Channel {
             config: config.clone(),
             store: parts.store,
             verifier: parts.verifier,
+            judges: Judges::new(),
             buffer: Buffer::new(config, budget, height.next_block()),
             counters: Counters::default(),
             applied: watch::Sender::new(applied),
@@ -277,6 +279,7 @@ impl Channel {
         let mut tasks = self.tasks.lock().await;
         // Their panics were caught and counted.
         while tasks.join_next().await.is_some() {}
+        self.intake.judges.ended().await;
         self.gossip.leave().await;
     }
 }

@@ -24,6 +24,12 @@ pub struct Config {
     /// The part of [`buffer_bytes`](Self::buffer_bytes) that blocks from the topic may use. When
     /// it is used up they are dropped, and fetched again as a range. Default: 64 MiB.
     pub topic_buffer_bytes: NonZeroUsize,
+    /// The part of [`buffer_bytes`](Self::buffer_bytes) that the orderer's stream may use, and another
+    /// one that ranges may. It bounds what a node holds that catches up faster than its disk takes
+    /// blocks; beside it there is what is judged
+    /// ([`ahead_bytes`](blocks_provider::Config::ahead_bytes), or the ranges on their way) and what the
+    /// network holds back. More than two appends make nothing faster. Default: 24 MiB.
+    pub catch_up_buffer_bytes: NonZeroUsize,
     /// How far above the height blocks from the topic are kept, in blocks. Default: 1024.
     pub window: u64,
     /// How many different blocks are kept for one height. More than one means that orderers signed
@@ -34,9 +40,18 @@ pub struct Config {
     pub candidates_at_work: NonZeroUsize,
     /// Blocks that are stored by one append at most. Default: 256.
     pub batch_blocks: NonZeroUsize,
-    /// Bytes that are stored by one append at most, unless one block has more. Default: 16 MiB.
+    /// Bytes that are stored by one append at most, unless one block has more. Default: 8 MiB.
     pub batch_bytes: NonZeroUsize,
-    /// Stored blocks that wait to be published. When the queue is full a block is not published;
+    /// How long a block may wait for others to be stored with it, while such are being judged: fewer
+    /// appends, each with a sync of its own. A block that nothing follows does not wait. Zero: none
+    /// does. Default: 5 ms.
+    pub group_commit_delay: Duration,
+    /// Whether a block from the ordering service is published before it is stored, once it was judged
+    /// and is the next one: the other nodes have it sooner by the time of one append. If this node
+    /// fails in between, they have a block that it has not; it gets it again from the ordering service,
+    /// or from them. Default: false.
+    pub publish_before_durable: bool,
+    /// Blocks that wait to be published. When the queue is full a block is not published;
     /// the other nodes fetch it when they see the height. Default: 256.
     pub publish_queue: NonZeroUsize,
     /// How long the chain may stand still while a peer is ahead before ranges are fetched from
@@ -112,11 +127,14 @@ impl Default for Config {
             total_buffer_bytes: count(1 << 30),
             channel_reserve_bytes: count(4 << 20),
             topic_buffer_bytes: count(64 << 20),
+            catch_up_buffer_bytes: count(24 << 20),
             window: 1024,
             candidates_per_height: count(4),
             candidates_at_work: count(64),
             batch_blocks: count(256),
-            batch_bytes: count(16 << 20),
+            batch_bytes: count(8 << 20),
+            group_commit_delay: Duration::from_millis(5),
+            publish_before_durable: false,
             publish_queue: count(256),
             catch_up_patience: Duration::from_secs(1),
             catch_up_peers: count(4),
@@ -176,13 +194,15 @@ mod tests {
     #[test]
     fn the_defaults_are_these() {
         let expected = "Config { buffer_bytes: 268435456, total_buffer_bytes: 1073741824, \
-             channel_reserve_bytes: 4194304, topic_buffer_bytes: 67108864, window: 1024, \
-             candidates_per_height: 4, candidates_at_work: 64, batch_blocks: 256, batch_bytes: 16777216, \
-             publish_queue: 256, catch_up_patience: 1s, catch_up_peers: 4, range_blocks: 256, \
+             channel_reserve_bytes: 4194304, topic_buffer_bytes: 67108864, \
+             catch_up_buffer_bytes: 25165824, window: 1024, \
+             candidates_per_height: 4, candidates_at_work: 64, batch_blocks: 256, batch_bytes: 8388608, \
+             group_commit_delay: 5ms, publish_before_durable: false, publish_queue: 256, catch_up_patience: 1s, catch_up_peers: 4, range_blocks: 256, \
              range_bytes: 8388608, range_patience: 3s, orderer_patience: 30s, peer_rest: 5s, fetch_timeout: 15s, \
              store_retry: 1s, pullers: 1, takeover: 3s, health_grace: 5s, \
              provider: Config { first_back_off: 100ms, longest_back_off: 10s, \
-             censorship_timeout: 30s, idle_limit: 30s, probe_timeout: 10s, header_streams: 4, seed: None } }";
+             censorship_timeout: 30s, idle_limit: 30s, probe_timeout: 10s, header_streams: 4, \
+             ahead_blocks: 64, ahead_bytes: 8388608, seed: None } }";
         assert_eq!(format!("{:?}", Config::default()), expected);
         assert_eq!(Config::default().validate(), Ok(()));
     }

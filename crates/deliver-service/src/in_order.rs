@@ -8,6 +8,7 @@ use block_api::{Block, BlockNumber, Height, Standing};
 use crate::{
     buffer::Giver,
     intake::{Intake, JudgeError},
+    judges::Begun,
 };
 
 /// The way through a run of blocks that begins at the tip of the store, and of which each links to
@@ -33,11 +34,13 @@ impl InOrder {
     /// until every config block before it is in force.
     ///
     /// A copy that waits already counts only if it was judged by the same configuration: by an
-    /// older one, others may have signed it.
+    /// older one, others may have signed it. The same holds for what was begun of the block before
+    /// its turn, and a verdict against it is heard here again, in its place.
     pub(crate) async fn take(
         &mut self,
         intake: &Intake,
         block: Block,
+        begun: Option<Begun>,
         giver: &Giver,
     ) -> Result<(), JudgeError> {
         let number = block.number();
@@ -62,7 +65,15 @@ impl InOrder {
             self.note(number, copy.is_config);
             return Ok(());
         }
-        let verified = intake.verify(block, Standing::Linked).await?;
+        let begun = match begun {
+            Some(begun) => begun.judged().await.ok(),
+            None => None,
+        };
+        let begun = begun.filter(|begun| judge.is_none_or(|judge| judge == begun.judged_by()));
+        let verified = match begun {
+            Some(verified) => verified,
+            None => intake.verify(block, Standing::Linked).await?,
+        };
         self.note(number, verified.is_config());
         intake.proven(number);
         match intake.buffer.push(verified, giver).await {

@@ -13,6 +13,7 @@ mod heads;
 mod health;
 mod in_order;
 mod intake;
+mod judges;
 mod lag;
 mod leadership;
 mod orderer;

@@ -15,6 +15,7 @@ use crate::{
     heads,
     in_order::InOrder,
     intake::{Intake, JudgeError},
+    judges::Ahead,
 };
 
 /// Takes blocks from the ordering service into the buffer; while that is full, the stream waits.
@@ -24,6 +25,8 @@ pub(crate) struct OrdererIntake {
     pub(crate) ledger: Arc<dyn BlockReader>,
     /// The stream that is open: the pull loop gives blocks that link, from the position on.
     stream: Mutex<InOrder>,
+    /// What of it is judged before its turn.
+    ahead: Mutex<Ahead>,
 }
 
 /// The ordering service and the store have different blocks of one number. The stored one was signed
@@ -45,11 +48,18 @@ impl OrdererIntake {
             intake,
             ledger,
             stream: Mutex::default(),
+            ahead: Mutex::default(),
         }
     }
 
     fn stream(&self) -> MutexGuard<'_, InOrder> {
         self.stream
+            .lock()
+            .expect("invariant: no holder of this lock panics")
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, Ahead> {
+        self.ahead
             .lock()
             .expect("invariant: no holder of this lock panics")
     }
@@ -91,18 +101,24 @@ impl BlockHandler for OrdererIntake {
         // Where the ledger is another one than the store, nobody may ever store what is below it.
         let stored = self.intake.store.info().height.min(position.height);
         *self.stream() = InOrder::behind(stored);
+        *self.ahead() = Ahead::behind(stored);
         position
+    }
+
+    fn prepare(&self, block: &Block, _from: &Endpoint) {
+        self.ahead().prepare(&self.intake, block);
     }
 
     async fn handle(&self, block: Block, _from: &Endpoint) -> Result<(), HandleError> {
         let intake = &self.intake;
+        let begun = self.ahead().take(&block);
         if block.number() < intake.buffer.next() {
             // Another way was quicker; nothing is lost by taking its copy.
             self.stream().pass(block.number());
             return self.check_same(&block).await;
         }
         let mut stream = *self.stream();
-        let taken = stream.take(intake, block, &Giver::Stream).await;
+        let taken = stream.take(intake, block, begun, &Giver::Stream).await;
         *self.stream() = stream;
         match taken {
             Ok(()) => Ok(()),
@@ -114,6 +130,7 @@ impl BlockHandler for OrdererIntake {
             Err(JudgeError::Verify(other)) => Err(HandleError::Failed(other.into())),
         }
     }
+
     fn judge_header(&self, header: &Block) -> HeaderVerdict {
         let verdict = heads::judge(&self.intake, header);
         if matches!(verdict, HeaderVerdict::Proven) {

@@ -51,6 +51,7 @@ pub(crate) async fn run(intake: &Intake, publish: &mpsc::Sender<VerifiedBlock>, 
         return;
     }
     loop {
+        gather(intake).await;
         let batch = intake.buffer.take(&intake.store.info());
         for rival in &batch.rivals {
             let reopen = rival.passed;
@@ -84,6 +85,10 @@ pub(crate) async fn run(intake: &Intake, publish: &mpsc::Sender<VerifiedBlock>, 
         if blocks.is_empty() {
             continue;
         }
+        // They link to the tip, and were judged by the configuration in their place.
+        if intake.config.publish_before_durable {
+            publish_all(intake, publish, &blocks);
+        }
         let Some(tip) = append(intake, &blocks).await else {
             break;
         };
@@ -101,14 +106,39 @@ pub(crate) async fn run(intake: &Intake, publish: &mpsc::Sender<VerifiedBlock>, 
         intake
             .applied
             .send_modify(|applied| *applied = applied.grown_by(&tip, &blocks));
-        // What came from peers has been passed on by the network, or is asked for as a range.
-        for Buffered { block, .. } in blocks
-            .into_iter()
-            .filter(|stored| stored.origin == Origin::Orderer && stored.passed)
-        {
-            if publish.try_send(block).is_err() {
-                intake.counters.unpublished.add(1);
-            }
+        if !intake.config.publish_before_durable {
+            publish_all(intake, publish, &blocks);
+        }
+    }
+}
+
+/// Has those blocks published that came from the ordering service. What came from peers has been
+/// passed on by the network, or is asked for as a range.
+fn publish_all(intake: &Intake, publish: &mpsc::Sender<VerifiedBlock>, blocks: &[Buffered]) {
+    for Buffered { block, .. } in blocks
+        .iter()
+        .filter(|buffered| buffered.origin == Origin::Orderer && buffered.passed)
+    {
+        if publish.try_send(block.clone()).is_err() {
+            intake.counters.unpublished.add(1);
+        }
+    }
+}
+
+/// Waits for more to store at one go: until there is as much as one append may have, the delay is over
+/// since it began to wait, or nothing more is coming. At the tip a block is stored at once.
+async fn gather(intake: &Intake) {
+    if !intake.buffer.gathers() {
+        return;
+    }
+    let delay = sleep(intake.config.group_commit_delay);
+    tokio::pin!(delay);
+    while intake.buffer.gathers() {
+        tokio::select! {
+            biased;
+            () = intake.cancel.cancelled() => return,
+            () = &mut delay => return,
+            () = intake.buffer.ready() => {}
         }
     }
 }

@@ -8,14 +8,14 @@
 use std::{
     env,
     ffi::{OsStr, OsString},
-    fs,
+    fmt, fs,
     process::Stdio,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Stdin},
     process::{Child, ChildStdin, ChildStdout, Command},
     time::timeout,
 };
@@ -47,6 +47,10 @@ pub struct Process {
     child: Child,
     orders: ChildStdin,
 }
+
+/// What a child is told, line by line.
+#[derive(Debug)]
+pub struct Orders(tokio::io::Lines<BufReader<Stdin>>);
 
 /// What a process has used of the machine.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -187,6 +191,33 @@ impl Process {
     }
 }
 
+impl Default for Orders {
+    fn default() -> Self {
+        Self(BufReader::new(tokio::io::stdin()).lines())
+    }
+}
+
+impl Orders {
+    /// The next one; none when the benchmark has no more.
+    ///
+    /// # Errors
+    ///
+    /// When standard input cannot be read.
+    pub async fn next(&mut self) -> Result<Option<String>> {
+        Ok(self.0.next_line().await?)
+    }
+
+    /// Waits until the benchmark has no more.
+    ///
+    /// # Errors
+    ///
+    /// When standard input cannot be read.
+    pub async fn end(mut self) -> Result<()> {
+        while self.next().await?.is_some() {}
+        Ok(())
+    }
+}
+
 impl Usage {
     /// What this process itself has used so far.
     ///
@@ -196,6 +227,15 @@ impl Usage {
     pub fn own() -> Result<Self> {
         usage("self")
     }
+}
+
+/// Tells the benchmark something, as a child.
+#[expect(
+    clippy::print_stdout,
+    reason = "a child tells its benchmark how far it is"
+)]
+pub fn tell(line: impl fmt::Display) {
+    println!("{line}");
 }
 
 fn usage(pid: &str) -> Result<Usage> {

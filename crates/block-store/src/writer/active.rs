@@ -12,7 +12,9 @@ use block_api::VerifiedBlock;
 use crate::{
     catalog::Segment,
     config::SyncPolicy,
-    file::{WriteFile, write_all_vectored},
+    dir,
+    error::StorageError,
+    file::{Files, WriteFile, write_all_vectored},
     preamble::{PREAMBLE_LEN, SyncBytes},
     record::RecordHeader,
 };
@@ -26,6 +28,8 @@ pub(super) struct Active {
     pub(super) end: u64,
     /// Up to where the index file tells of it, by what this writer knows.
     pub(super) noted: u64,
+    /// Whether this writer made the index file.
+    has_note: bool,
 }
 
 /// A write that failed.
@@ -44,11 +48,33 @@ impl Active {
             sync: segment.preamble.sync,
             end: segment.index.end,
             noted: PREAMBLE_LEN as u64,
+            has_note: false,
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.end <= PREAMBLE_LEN as u64
+    }
+
+    /// Writes down what is known of the segment. Nobody waits for the disk: when the note is lost or
+    /// damaged, the next open reads the segment.
+    pub(super) fn note(
+        &mut self,
+        files: &dyn Files,
+        dir: &Path,
+        segment: &Segment,
+    ) -> Result<(), StorageError> {
+        self.noted = self.end;
+        let path = dir::index_path(dir, segment.preamble.first);
+        let content = segment.index.encode(&segment.preamble);
+        // What this writer noted before is the shorter part of what it notes here. What another one
+        // left may be anything.
+        let written = match self.has_note {
+            true => dir::rewrite_hint(files, &path, &content),
+            false => dir::write_hint(files, &path, &content),
+        };
+        self.has_note = written.is_ok();
+        written.map_err(|error| error.storing(&path))
     }
 
     /// Writes records behind the last one. After an error the file ends there again, or the failure

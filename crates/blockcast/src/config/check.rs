@@ -224,6 +224,8 @@ impl NodeConfig {
             buffer_bytes: size("delivery.buffer", delivery.buffer)?,
             total_buffer_bytes: size("delivery.total_buffer", delivery.total_buffer)?,
             topic_buffer_bytes: size("delivery.topic_buffer", delivery.topic_buffer)?,
+            catch_up_buffer_bytes: size("delivery.catch_up_buffer", delivery.catch_up_buffer)?,
+            publish_before_durable: delivery.publish_before_durable,
             window: delivery.window,
             catch_up_patience: delivery.catch_up_patience.get(),
             health_grace: self.operations.grace.get(),

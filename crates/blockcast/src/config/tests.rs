@@ -48,7 +48,8 @@ fn the_defaults_are_these() {
         orderer: OrdererSection { tls: Server, client_cert: None, client_key: None, overrides: [], \
         connect_timeout: 3s, initial_timeout: 30s, keepalive_interval: 1min, max_message: 100MiB, \
         longest_back_off: 10s, censorship_timeout: 30s, idle_limit: 30s }, \
-        delivery: DeliverySection { buffer: 256MiB, total_buffer: 1GiB, topic_buffer: 64MiB, window: 1024, \
+        delivery: DeliverySection { buffer: 256MiB, total_buffer: 1GiB, topic_buffer: 64MiB, catch_up_buffer: 24MiB, \
+        publish_before_durable: false, window: 1024, \
          catch_up_patience: 1s, pullers: 1, takeover: 3s, puller_role: None }, \
         store: StoreSection { sync: EveryBatch, segment: 256MiB, keep: All }, log: LogSection { filter: \"info\" }, \
          operations: OperationsSection { listen: None, grace: 5s, ready_lag: 10 }, \
@@ -114,6 +115,8 @@ fn explicit_values_reach_the_parts() {
         buffer = \"9MiB\"
         total_buffer = \"90MiB\"
         topic_buffer = \"3MiB\"
+        catch_up_buffer = \"2MiB\"
+        publish_before_durable = true
         window = 17
         catch_up_patience = \"110ms\"
         pullers = 2
@@ -155,6 +158,8 @@ fn explicit_values_reach_the_parts() {
         delivery.topic_buffer_bytes.get(),
     );
     assert_eq!(bytes, (9 << 20, 90 << 20, 3 << 20));
+    assert_eq!(delivery.catch_up_buffer_bytes.get(), 2 << 20);
+    assert!(delivery.publish_before_durable);
     assert_eq!(
         (delivery.window, delivery.catch_up_patience),
         (17, millis(110))

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The loop against scripted sources, in paused time.
 
+mod ahead;
 mod attempts;
 mod refusals;
 mod withholding;
@@ -40,6 +41,8 @@ struct Keeper {
     store: MemoryStore,
     verifier: TestVerifier,
     seen: Mutex<Vec<(u64, Endpoint)>>,
+    /// What it was told of before.
+    prepared: Mutex<Vec<u64>>,
     /// How often it was asked how far the chain is.
     asked: AtomicU64,
     /// While it is set, blocks wait for it.
@@ -51,6 +54,10 @@ impl BlockHandler for Keeper {
     fn position(&self) -> ChainInfo {
         self.asked.fetch_add(1, Ordering::SeqCst);
         self.store.info()
+    }
+
+    fn prepare(&self, block: &Block, _from: &Endpoint) {
+        self.prepared.lock().unwrap().push(block.number().get());
     }
 
     async fn handle(&self, block: Block, from: &Endpoint) -> Result<(), HandleError> {
@@ -112,6 +119,7 @@ fn start_in(source: ScriptedSource, proof: HeaderProof, config: Config) -> Rig {
         store: MemoryStore::default(),
         verifier: TestVerifier::strict(),
         seen: Mutex::default(),
+        prepared: Mutex::default(),
         asked: AtomicU64::default(),
         gate: Mutex::default(),
     });

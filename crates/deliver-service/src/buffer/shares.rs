@@ -32,6 +32,7 @@ pub(super) struct Used {
 pub(super) struct Shares {
     bytes: usize,
     topic_bytes: usize,
+    catch_up_bytes: usize,
     promised: usize,
 }
 
@@ -83,6 +84,7 @@ impl Shares {
         Self {
             bytes,
             topic_bytes: config.topic_buffer_bytes.get(),
+            catch_up_bytes: config.catch_up_buffer_bytes.get(),
             promised: bytes / PROMISED,
         }
     }
@@ -92,7 +94,7 @@ impl Shares {
     pub(super) fn admit(&self, used: &Used, share: Share, length: usize) -> bool {
         let mut after = *used;
         after.add(share, length);
-        if share == Share::Topic && after.topic > self.topic_bytes {
+        if after.of(share) > self.most(share) {
             return false;
         }
         after.of(share) <= self.promised(share) || self.claimed(&after) <= self.bytes
@@ -109,13 +111,18 @@ impl Shares {
     /// What ranges that are not due may hold while nobody else holds anything.
     pub(super) fn most_for_ranges(&self) -> usize {
         let others = self.promised(Share::Orderer) + self.promised(Share::Topic);
-        self.bytes.saturating_sub(others)
+        min(self.bytes.saturating_sub(others), self.catch_up_bytes)
+    }
+
+    /// What a producer never has more of.
+    fn most(&self, share: Share) -> usize {
+        match share {
+            Share::Orderer | Share::CatchUp => self.catch_up_bytes,
+            Share::Topic => self.topic_bytes,
+        }
     }
 
     fn promised(&self, share: Share) -> usize {
-        match share {
-            Share::Orderer | Share::CatchUp => self.promised,
-            Share::Topic => min(self.promised, self.topic_bytes),
-        }
+        min(self.promised, self.most(share))
     }
 }

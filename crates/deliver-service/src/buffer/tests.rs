@@ -319,6 +319,84 @@ async fn closing_ends_every_wait() {
     );
 }
 
+/// What is due waits for what is being judged, as long as it is less than one append may have.
+#[test]
+fn a_batch_gathers_while_more_is_coming() {
+    let blocks = chain(7, 10);
+    let mut config = config(10_000, 9_000);
+    let push = |buffer: &Buffer, index: usize| {
+        let pushed = buffer.try_push(blocks[index].clone(), Origin::Orderer);
+        assert_eq!(pushed, Push::Queued);
+    };
+    let (buffer, tip_now) = after_genesis(&blocks, &config);
+    buffer.comes();
+    push(&buffer, 2);
+    assert!(!buffer.gathers(), "nothing is due");
+    push(&buffer, 1);
+    assert!(buffer.gathers());
+    buffer.came();
+    assert!(!buffer.gathers(), "nothing more is coming");
+    buffer.comes();
+    push(&buffer, 3);
+    assert!(buffer.gathers());
+    push(&buffer, 4);
+    assert!(!buffer.gathers(), "an append has four blocks");
+    let batch = buffer.take(&tip_now);
+    assert_eq!(numbers(&batch), [1, 2, 3, 4]);
+    assert!(!buffer.gathers());
+    config.batch_bytes = NonZeroUsize::new(blocks[1].block().raw().len() + 1).unwrap();
+    let buffer = after_genesis(&blocks, &config).0;
+    buffer.comes();
+    push(&buffer, 1);
+    assert!(buffer.gathers());
+    push(&buffer, 2);
+    assert!(!buffer.gathers(), "it has as many bytes as an append");
+}
+
+/// A producer without room is not waited for: it waits for the writer.
+#[tokio::test(start_paused = true)]
+async fn a_batch_gathers_no_more_once_a_producer_waits_for_room() {
+    let blocks = chain(4, 500);
+    let (buffer, tip_now) = after_genesis(&blocks, &config(1_500, 100));
+    buffer.comes();
+    assert!(buffer.push(blocks[1].clone(), &Giver::Stream).await);
+    within("the writer", buffer.ready()).await;
+    assert!(buffer.gathers());
+    let mut waits = Box::pin(buffer.push(blocks[2].clone(), &Giver::Stream));
+    if waits.as_mut().now_or_never().is_none() {
+        within("the writer", buffer.ready()).await;
+        assert!(!buffer.gathers());
+    } else {
+        panic!("there was room");
+    }
+    let batch = buffer.take(&tip_now);
+    buffer.stored(&batch.blocks, &tip_now.grown_by(&blocks[1]));
+    assert!(within("the room", waits).await);
+    assert!(buffer.gathers(), "there is room again");
+}
+
+/// The stream and ranges have a bound of their own, which the block that is due exceeds.
+#[test]
+fn what_catches_up_has_a_bound_of_its_own() {
+    let blocks = chain(5, 100);
+    let each = blocks[1].block().raw().len();
+    let config = Config {
+        catch_up_buffer_bytes: NonZeroUsize::new(2 * each).unwrap(),
+        ..config(100_000, 9_000)
+    };
+    let buffer = after_genesis(&blocks, &config).0;
+    let push = |index: usize, origin| buffer.try_push(blocks[index].clone(), origin);
+    assert_eq!(push(3, Origin::Orderer), Push::Queued);
+    assert_eq!(push(4, Origin::Orderer), Push::Queued);
+    assert_eq!(
+        push(2, Origin::Orderer),
+        Push::Full,
+        "the stream stays in order"
+    );
+    assert_eq!(push(1, Origin::Orderer), Push::Queued, "it is due");
+    assert_eq!(push(2, Origin::Topic), Push::Queued, "others have theirs");
+}
+
 /// The stream went past a block while the writer had it in hand: it does not bring it again.
 #[test]
 fn a_refused_block_that_the_stream_went_past_meanwhile_is_told_of() {

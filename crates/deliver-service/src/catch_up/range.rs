@@ -10,17 +10,21 @@ use std::{
 };
 
 use block_api::{
-    Block, BlockNumber, BlockSource, ChannelId, DeliverStatus, Delivery, Endpoint, Fault,
-    SourceError, StreamRequest, VerifyError,
+    Block, BlockNumber, BlockSource, BlockStream, ChannelId, DeliverStatus, Delivery, Endpoint,
+    Fault, SourceError, StreamRequest, VerifyError,
 };
-use futures::StreamExt;
-use tokio::time::timeout;
+use futures::{FutureExt as _, StreamExt as _};
+use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
     buffer::Giver,
     in_order::InOrder,
     intake::{Intake, JudgeError, below, from_peer},
+    judges::{Ahead, Begun},
 };
+
+/// So many blocks of a range may have come that are not in the buffer; when there are, it waits.
+const IN_HAND: usize = 64;
 
 /// Why a range ended early.
 #[derive(Debug, thiserror::Error)]
@@ -119,13 +123,29 @@ impl RangeError {
 
 impl Range {
     /// Fetches it, until its end or until as many bytes have come as one range may have. Every block
-    /// that came is in the buffer then.
-    pub(super) async fn fetch(&self, intake: &Intake) -> Result<(), RangeError> {
+    /// that came is in the buffer then, unless one of them was refused.
+    pub(super) async fn fetch(&self, intake: &Arc<Intake>) -> Result<(), RangeError> {
         let patience = intake.config.fetch_timeout;
         let request = self.request(&intake.channel);
         let opened = timeout(patience, self.source.open(&self.endpoint, &request)).await;
-        let mut stream = opened.map_err(|_| RangeError::TimedOut)??;
-        let mut run = self.begin(intake, patience).await?;
+        let stream = opened.map_err(|_| RangeError::TimedOut)??;
+        let (run, ahead) = self.begin(intake, patience).await?;
+        let (queue, came) = mpsc::channel(IN_HAND);
+        let receive = self.receive(intake, stream, ahead, queue);
+        // What came before the range failed is taken, and what is wrong with it counts first.
+        let (received, ()) = tokio::try_join!(receive.map(Ok), self.take(intake, run, came))?;
+        received
+    }
+
+    /// Receives the blocks, checks that they follow one another, and begins to judge them.
+    async fn receive(
+        &self,
+        intake: &Arc<Intake>,
+        mut stream: BlockStream,
+        mut ahead: Ahead,
+        queue: mpsc::Sender<(Block, Option<Begun>)>,
+    ) -> Result<(), RangeError> {
+        let patience = intake.config.fetch_timeout;
         let (mut expected, mut previous) = (self.first, None);
         while expected <= self.last {
             let delivery = timeout(patience, stream.next())
@@ -154,15 +174,11 @@ impl Range {
                 Giver::Peer(_) => from_peer(&block),
                 Giver::Stream | Giver::Orderers => block,
             };
-            let taken = match &mut run {
-                Run::InOrder(run) => timeout(patience, run.take(intake, block, &self.giver)).await,
-                Run::Ahead => timeout(patience, take_ahead(intake, block, &self.giver)).await,
-            };
-            let taken = taken.map_err(|_| RangeError::Parked(expected))?;
-            if let Err(JudgeError::Verify(VerifyError::Rejected(_))) = &taken {
-                intake.counters.rejected.add(1);
+            let begun = ahead.begin(intake, &block);
+            if queue.send((block, begun)).await.is_err() {
+                // Whoever takes them says why he does so no more.
+                break;
             }
-            taken?;
             if came >= intake.config.range_bytes.get() as u64 {
                 break;
             }
@@ -174,19 +190,42 @@ impl Range {
         Ok(())
     }
 
+    /// Puts the blocks into the buffer, in order.
+    async fn take(
+        &self,
+        intake: &Intake,
+        mut run: Run,
+        mut came: mpsc::Receiver<(Block, Option<Begun>)>,
+    ) -> Result<(), RangeError> {
+        let (patience, giver) = (intake.config.fetch_timeout, &self.giver);
+        while let Some((block, begun)) = came.recv().await {
+            let number = block.number();
+            let taken = match &mut run {
+                Run::InOrder(run) => timeout(patience, run.take(intake, block, begun, giver)).await,
+                Run::Ahead => timeout(patience, take_ahead(intake, block, begun, giver)).await,
+            };
+            let taken = taken.map_err(|_| RangeError::Parked(number))?;
+            if let Err(JudgeError::Verify(VerifyError::Rejected(_))) = &taken {
+                intake.counters.rejected.add(1);
+            }
+            taken?;
+        }
+        Ok(())
+    }
+
     fn request(&self, channel: &ChannelId) -> StreamRequest {
         StreamRequest::range(channel.clone(), self.first, self.last)
     }
 
-    async fn begin(&self, intake: &Intake, patience: Duration) -> Result<Run, RangeError> {
+    async fn begin(&self, intake: &Intake, patience: Duration) -> Result<(Run, Ahead), RangeError> {
         if self.first > intake.buffer.next() {
-            return Ok(Run::Ahead);
+            return Ok((Run::Ahead, Ahead::default()));
         }
         // What is stored is not in force at once.
         let below = below(self.first);
         let applied = timeout(patience, intake.wait_until_applied(below)).await;
         applied.map_err(|_| RangeError::Parked(self.first))??;
-        Ok(Run::InOrder(InOrder::behind(below)))
+        Ok((Run::InOrder(InOrder::behind(below)), Ahead::behind(below)))
     }
 }
 
@@ -205,7 +244,12 @@ fn is_linked(intake: &Intake, block: &Block, previous: Option<&block_api::Header
 
 /// Judges a block whose predecessors may be missing, and puts it into the buffer. Where its
 /// configuration is not known, it waits for that, and if need be for its turn.
-async fn take_ahead(intake: &Intake, block: Block, giver: &Giver) -> Result<(), JudgeError> {
+async fn take_ahead(
+    intake: &Intake,
+    block: Block,
+    mut begun: Option<Begun>,
+    giver: &Giver,
+) -> Result<(), JudgeError> {
     let number = block.number();
     loop {
         let applied = intake.applied();
@@ -217,7 +261,10 @@ async fn take_ahead(intake: &Intake, block: Block, giver: &Giver) -> Result<(), 
         if waiting.is_some_and(|copy| Some(copy.judged_by) >= applied.config) {
             return Ok(());
         }
-        let judged = intake.verify(block.clone(), intake.standing(&block)).await;
+        let judged = match begun.take() {
+            Some(begun) => begun.judged().await,
+            None => intake.verify(block.clone(), intake.standing(&block)).await,
+        };
         let needed = match judged {
             Ok(verified) => {
                 return match intake.buffer.push(verified, giver).await {

@@ -62,7 +62,7 @@ pub(super) async fn finds_next(
         return false;
     }
     let mut run = InOrder::behind(applied.height);
-    match run.take(intake, block, &Giver::Orderers).await {
+    match run.take(intake, block, None, &Giver::Orderers).await {
         Ok(()) => {
             warn!(channel = %intake.channel, block.number = %next, %endpoint, "those who pull kept a block back");
             true

@@ -17,6 +17,7 @@ mod hostile;
 mod leadership;
 mod life_cycle;
 mod members;
+mod pipeline;
 mod producers;
 mod supervision;
 mod trust;

@@ -83,3 +83,66 @@ async fn a_damaged_note_of_a_growing_segment_costs_a_walk_and_nothing_else() {
     }
     assert!(counts[0] < counts[1], "{counts:?}");
 }
+
+#[tokio::test]
+async fn a_batch_waits_for_the_disk_once_and_a_segment_twice_more() {
+    let dir = crash::memory_dir();
+    let disk = FaultyDisk::default();
+    let config = Config {
+        segment_bytes: 2000.try_into().unwrap(),
+        index_interval_bytes: 40.try_into().unwrap(),
+        ..Config::new("ch".parse().unwrap())
+    };
+    let store = open(&disk, &dir, config.clone());
+    disk.take_counts();
+    let (_, blocks) = TestChain::of_blocks("ch", 60, 100);
+    for batch in blocks.chunks(2) {
+        store.append(verified(batch)).await.unwrap();
+    }
+    let segments = dir::list(dir.path()).unwrap().segments.len() as u64;
+    assert!(segments > 3);
+    // One for each batch; each segment when it is begun; the head file before a further one.
+    assert_eq!(
+        disk.take_counts().synced,
+        30 + segments + (segments - 1),
+        "{segments}"
+    );
+    store.close().await;
+    // That nobody waited for the indexes does not mean that they are not there.
+    let (store, report) = SegmentStore::open_on(&disk, dir.path(), config).unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn little_more_is_read_than_what_is_given() {
+    const INTERVAL: u64 = 256 << 10;
+    let dir = crash::memory_dir();
+    let disk = FaultyDisk::default();
+    let store = open(&disk, &dir, Config::new("ch".parse().unwrap()));
+    let (_, blocks) = TestChain::of_blocks("ch", 200, 11_000);
+    store.append(verified(&blocks)).await.unwrap();
+    disk.take_counts();
+    // The last block of an interval is found by the headers before it, not by their blocks.
+    let last = BlockNumber::new(INTERVAL / 11_100);
+    let read = store.read(last, ReadLimits::one()).await.unwrap();
+    assert_eq!(read, [blocks[last.get() as usize].raw().clone()]);
+    let counts = disk.take_counts();
+    assert!(counts.read < 11_200 + 16 * 1024 + 24 * 80, "{counts:?}");
+    // Several blocks come at once, with what is behind the last one in its interval.
+    for (limits, given) in [
+        (ReadLimits::new(50, 4 << 20), 50),
+        // The first one is small.
+        (ReadLimits::new(usize::MAX, 10 * 11_200), 11),
+    ] {
+        let read = store.read(BlockNumber::GENESIS, limits).await.unwrap();
+        assert_eq!(read.len(), given);
+        let bytes: usize = read.iter().map(|block| block.len() + 80).sum();
+        let counts = disk.take_counts();
+        assert!(
+            counts.read < bytes as u64 + INTERVAL + 16 * 1024,
+            "{counts:?}"
+        );
+    }
+    store.close().await;
+}
