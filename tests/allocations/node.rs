@@ -12,7 +12,7 @@ use block_api::{
 use block_store::SegmentStore;
 use channel_config::{ChannelAccess, ChannelVerifier, OwnMsp};
 use deliver_service::{ChannelParts, Config, DeliverService};
-use orderer_client::{Config as ClientConfig, OrdererClient, OrdererEndpoint, Tls};
+use orderer_client::{Config as ClientConfig, OrdererClient, OrdererEndpoint};
 use tokio::sync::mpsc;
 
 use crate::served::Served;
@@ -76,7 +76,7 @@ pub(crate) async fn catch_up(served: &Served) {
             endpoint: served.endpoint.clone(),
             tls_roots: served.tls_roots.clone(),
         }],
-        tls: Tls::Server,
+        tls: served.tls.clone(),
         ..ClientConfig::default()
     };
     let (signer, clock) = (served.signer.clone(), Arc::new(SystemClock));

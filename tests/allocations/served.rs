@@ -5,6 +5,7 @@ use std::{fs, process::Stdio, sync::Arc};
 
 use block_api::{Block, Clock as _, Endpoint, Height, Signer, SystemClock, testing::within};
 use dev_orderer::{ChainMaker, NetworkConfig};
+use orderer_client::Tls;
 use rustls_pki_types::CertificateDer;
 use tempfile::TempDir;
 use tokio::{
@@ -19,6 +20,7 @@ pub(crate) struct Served {
     /// The bytes of all blocks.
     pub(crate) bytes: usize,
     pub(crate) signer: Arc<dyn Signer>,
+    pub(crate) tls: Tls,
     pub(crate) endpoint: Endpoint,
     pub(crate) tls_roots: Vec<CertificateDer<'static>>,
     process: Child,
@@ -27,7 +29,7 @@ pub(crate) struct Served {
 
 impl Served {
     /// So many blocks behind a genesis block, each of one transaction with so many bytes of its own.
-    pub(crate) async fn start(blocks: usize, transaction_bytes: usize) -> Self {
+    pub(crate) async fn start(tls: Tls, blocks: usize, transaction_bytes: usize) -> Self {
         let config = NetworkConfig::new("ch".parse().unwrap());
         let endpoints = ["localhost:7050".parse().unwrap()];
         let mut maker = ChainMaker::new(config, &endpoints, SystemClock.now()).unwrap();
@@ -38,6 +40,10 @@ impl Served {
         }
         let mut process = Command::new(env!("CARGO_BIN_EXE_other-side"))
             .arg(dir.path())
+            .arg(match tls {
+                Tls::Plain => "plain",
+                Tls::Server | Tls::Mutual { .. } => "tls",
+            })
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -46,15 +52,18 @@ impl Served {
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let said = within("the ordering service", lines.next_line()).await;
         let said = said.unwrap().expect("it says where it listens");
-        let mut words = said.split(' ');
-        let endpoint = words.next().unwrap().parse().unwrap();
-        let roots = words.map(|root| hex::decode(root).unwrap().into());
+        let (endpoint, roots) = said.split_once(' ').unwrap();
+        let roots = roots
+            .split(',')
+            .filter(|root| !root.is_empty())
+            .map(|root| hex::decode(root).unwrap().into());
         Self {
             genesis: maker.network().genesis().clone(),
             height: Height::new(blocks as u64 + 1),
             bytes: chain.blocks().iter().map(|block| block.raw().len()).sum(),
             signer: maker.network().client().signer(),
-            endpoint,
+            tls,
+            endpoint: endpoint.parse().unwrap(),
             tls_roots: roots.collect(),
             process,
             _dir: dir,
