@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the end-to-end tests and the benchmarks share.
 
+pub mod bare;
 pub mod bench;
 pub mod fixtures;
 pub mod fuzz;
+pub mod node;
+pub mod scale;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Who of an organisation pulls a channel: the first of its nodes in an order that all of them find.
 
+#[cfg(any(test, feature = "testing"))]
+mod elector;
 mod probe;
 mod rank;
 mod ranking;
@@ -13,6 +15,8 @@ use bytes::Bytes;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+#[cfg(any(test, feature = "testing"))]
+pub use self::elector::{Elector, Place};
 use self::{rank::Rank, ranking::Seen};
 pub(crate) use self::{ranking::Settings, task::run};
 use crate::peers::Candidate;

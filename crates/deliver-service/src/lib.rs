@@ -29,6 +29,8 @@ mod topic;
 mod waiting_room;
 mod writer;
 
+#[cfg(any(test, feature = "testing"))]
+pub use self::leadership::{Elector, Place};
 pub use self::{
     config::{Config, ConfigError},
     error::{JoinError, StartError, StopError},

@@ -10,10 +10,14 @@ mod hints;
 mod holders;
 mod link;
 mod making;
+#[cfg(any(test, feature = "testing"))]
+mod plan;
 mod scheduler;
 mod serve;
 mod shelf;
 
+#[cfg(any(test, feature = "testing"))]
+pub use self::plan::{BodyPlan, BodyStep, sizes};
 pub(crate) use self::{
     bits::Bits,
     fetch::{Fetcher, Network},

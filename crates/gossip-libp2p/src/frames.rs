@@ -51,7 +51,7 @@ pub(crate) const BODY_NOT_YET: u8 = 15;
 /// Records of nodes.
 pub(crate) const RECORDS: u8 = 20;
 
-const HEAD: usize = 5;
+pub(crate) const HEAD: usize = 5;
 
 /// How much is asked of the stream at once, and the size that a buffer begins with.
 const CHUNK: usize = 64 * 1024;

@@ -31,7 +31,10 @@ mod transport;
 mod wire;
 
 #[cfg(any(test, feature = "testing"))]
-pub use self::wire::fuzz_wire;
+pub use self::{
+    bodies::{BodyPlan, BodyStep, sizes},
+    wire::fuzz_wire,
+};
 pub use self::{
     config::{Admission, Config, MeshSize},
     error::{AddPeerError, AddressError, ConfigError, StartError},

@@ -31,6 +31,11 @@ use crate::{
     failure::{Circumstances, TransportError},
 };
 
+/// A DATA frame may have so many bytes. Each wakes the one who waits for the message, so that an
+/// orderer that makes frames of more than the 16 KiB that HTTP/2 begins with costs both sides less.
+/// Fabric's makes none.
+const FRAME_BYTES: u32 = 256 << 10;
+
 /// Where an endpoint is dialled, and how it proves who it is.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
@@ -165,6 +170,7 @@ impl Connection {
             .timer(TokioTimer::new())
             .initial_stream_window_size(config.stream_window_bytes)
             .initial_connection_window_size(config.connection_window_bytes)
+            .max_frame_size(FRAME_BYTES)
             .keep_alive_interval(config.keepalive_interval)
             .keep_alive_timeout(config.keepalive_timeout)
             .keep_alive_while_idle(true)

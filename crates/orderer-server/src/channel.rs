@@ -3,12 +3,14 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, RwLockWriteGuard},
 };
 
 use block_api::{BlockReader, ChannelId, Readers};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use crate::recent::Sharing;
 
 /// Whether the node that serves a channel takes part in ordering it (semantics §6.4). A relay is
 /// always ready.
@@ -30,11 +32,19 @@ pub struct ServedChannel {
     pub(crate) consenter: Option<watch::Receiver<ConsenterState>>,
     /// Cancelled when the channel is served no more.
     pub(crate) removed: CancellationToken,
+    pub(crate) sharing: Sharing,
 }
 
-/// The channels by their ids.
+/// The channels that are served.
 #[derive(Debug, Default)]
-pub(crate) struct Channels(RwLock<BTreeMap<ChannelId, Arc<ServedChannel>>>);
+pub(crate) struct Channels(RwLock<Served>);
+
+#[derive(Debug, Default)]
+struct Served {
+    by_id: BTreeMap<ChannelId, Arc<ServedChannel>>,
+    /// How many were ever added.
+    added: u64,
+}
 
 impl ServedChannel {
     /// A channel that is always ready.
@@ -44,6 +54,7 @@ impl ServedChannel {
             readers,
             consenter: None,
             removed: CancellationToken::new(),
+            sharing: Sharing::default(),
         }
     }
 
@@ -80,29 +91,34 @@ impl ServedChannel {
 
 impl Channels {
     pub(crate) fn get(&self, id: &ChannelId) -> Option<Arc<ServedChannel>> {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(id)
-            .cloned()
+        let served = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        served.by_id.get(id).cloned()
     }
 
-    pub(crate) fn add(&self, id: ChannelId, channel: ServedChannel) {
-        let mut channels = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(replaced) = channels.insert(id, Arc::new(channel)) {
-            replaced.removed.cancel();
-        }
+    /// Adds a channel, and gives the one that was served under its id.
+    pub(crate) fn add(
+        &self,
+        id: ChannelId,
+        mut channel: ServedChannel,
+    ) -> Option<Arc<ServedChannel>> {
+        let mut served = self.write();
+        served.added += 1;
+        channel.sharing.serial = served.added;
+        let replaced = served.by_id.insert(id, Arc::new(channel));
+        end(replaced)
     }
 
-    pub(crate) fn remove(&self, id: &ChannelId) -> bool {
-        let removed = self
-            .0
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(id);
-        if let Some(channel) = &removed {
-            channel.removed.cancel();
-        }
-        removed.is_some()
+    /// Removes a channel, and gives it.
+    pub(crate) fn remove(&self, id: &ChannelId) -> Option<Arc<ServedChannel>> {
+        let removed = self.write().by_id.remove(id);
+        end(removed)
     }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Served> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn end(channel: Option<Arc<ServedChannel>>) -> Option<Arc<ServedChannel>> {
+    channel.inspect(|channel| channel.removed.cancel())
 }

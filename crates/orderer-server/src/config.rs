@@ -11,10 +11,16 @@ pub struct DeliverConfig {
     /// So far may the time of a request be off, either way. Default: 15 min, as in Fabric.
     pub time_window: Duration,
     /// So many bytes are read ahead for one stream at most; a larger block is read alone.
-    /// Default: 4 MiB.
+    /// Default: 1 MiB, which is still in the caches of the processor when it is sent.
     pub batch_bytes: NonZeroUsize,
-    /// So many blocks are read ahead for one stream at most. Default: 64.
+    /// So many blocks are read ahead for one stream at most. Default: 128.
     pub batch_blocks: NonZeroUsize,
+    /// So many bytes are read ahead for all streams together; the streams beyond that read block by
+    /// block. Default: 128 MiB.
+    pub ahead_bytes: NonZeroUsize,
+    /// So many bytes of what was read lately are kept for other streams of the same channels, in
+    /// all; the oldest go first. Default: 32 MiB.
+    pub recent_bytes: NonZeroUsize,
 }
 
 /// How connections are served.
@@ -51,8 +57,10 @@ impl Default for DeliverConfig {
     fn default() -> Self {
         Self {
             time_window: Duration::from_secs(15 * 60),
-            batch_bytes: size(4 << 20),
-            batch_blocks: size(64),
+            batch_bytes: size(1 << 20),
+            batch_blocks: size(128),
+            ahead_bytes: size(128 << 20),
+            recent_bytes: size(32 << 20),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! Deliver: the requests of a call, one after the other, and the blocks that answer them
 //! (semantics §6.1).
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{num::NonZeroUsize, sync::Arc};
 
 use block_api::{Block, BlockNumber, ChannelId, ReadError, ReadLimits};
 use bytes::Bytes;
@@ -16,15 +16,16 @@ use protos::{
         seek_info::{SeekBehavior, SeekContentType, SeekErrorResponse},
     },
 };
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Code, Streaming};
 use tracing::debug;
 
 use crate::{
-    channel::ServedChannel,
     peer::Peer,
     position::{Span, is_newest},
+    recent::{Batch, Reading},
     request::Request,
-    server::{Shared, stopping},
+    server::{Shared, in_kib, stopping},
     session::Session,
     stats::{Kind, OpenRequest, OpenStream},
 };
@@ -49,14 +50,15 @@ enum State {
 
 /// A request that was granted.
 struct Serving {
-    shared: Arc<Shared>,
-    channel: Arc<ServedChannel>,
+    reading: Reading,
     session: Session,
     span: Span,
     /// The number of the block that is sent next.
     next: u64,
     /// Blocks that were read ahead, from `next` on.
-    batch: VecDeque<Bytes>,
+    batch: Batch,
+    /// What they take of what all streams may read ahead.
+    ahead: Option<OwnedSemaphorePermit>,
     strict: bool,
     waits: bool,
     headers: bool,
@@ -184,18 +186,26 @@ impl Shared {
         let headers = seek.content_type == SeekContentType::HeaderWithSig as i32;
         counted.grant(kind(&seek, waits, headers));
         Ok(Serving {
-            shared: self.clone(),
-            channel,
+            reading: Reading::new(self.clone(), channel),
             session,
             next: span.first,
             span,
-            batch: VecDeque::new(),
+            batch: Batch::default(),
+            ahead: None,
             strict,
             waits,
             headers,
             complete: false,
             counted,
         })
+    }
+}
+
+impl Shared {
+    /// The right to read one batch ahead, as long as there is room for it.
+    fn read_ahead(&self) -> Option<OwnedSemaphorePermit> {
+        let kib = in_kib(self.config.batch_bytes).try_into().ok()?;
+        self.ahead.clone().try_acquire_many_owned(kib).ok()
     }
 }
 
@@ -216,13 +226,16 @@ impl Serving {
         if self.complete {
             return Err(Status::Success);
         }
-        let raw = match self.batch.pop_front() {
+        let raw = match self.batch.pop() {
             // What was read ahead is not served by a channel that has gone bad since.
             Some(raw) if !self.must_stop() => raw,
             Some(_) => return Err(Status::ServiceUnavailable),
             None => self.refill().await?,
         };
-        if let Err(denied) = self.session.check(self.shared.clock.now()) {
+        if self.batch.is_empty() {
+            self.ahead = None;
+        }
+        if let Err(denied) = self.session.check(self.reading.shared.clock.now()) {
             debug!(block.number = self.next, %denied, "deliver session ended");
             return Err(Status::Forbidden);
         }
@@ -234,45 +247,53 @@ impl Serving {
     }
 
     fn must_stop(&self) -> bool {
-        self.channel.removed.is_cancelled() || (self.strict && self.channel.in_error())
+        let channel = &self.reading.channel;
+        channel.removed.is_cancelled() || (self.strict && channel.in_error())
     }
 
     /// Waits for the next block and reads it, with some of those after it.
     async fn refill(&mut self) -> Result<Bytes, Status> {
-        let reader = &self.channel.reader;
+        let Reading { shared, channel } = &self.reading;
+        let reader = &channel.reader;
         if !self.waits && self.next >= reader.info().height.get() {
             return Err(Status::NotFound);
         }
         let number = BlockNumber::new(self.next);
-        let config = &self.shared.config;
-        let limits = ReadLimits {
-            blocks: config.batch_blocks.min(
-                self.span
-                    .remaining(self.next)
-                    .try_into()
-                    .unwrap_or(config.batch_blocks),
-            ),
-            bytes: config.batch_bytes,
-        };
+        let wanted = NonZeroUsize::new(self.span.remaining(self.next));
         let read = async {
             reader.wait_for(number.height()).await?;
-            reader.read(number, limits).await
+            // Not before: who waits for a block has nothing read ahead.
+            let ahead = shared.read_ahead();
+            let most = match &ahead {
+                Some(_) => shared.config.batch_blocks,
+                None => NonZeroUsize::MIN,
+            };
+            let limits = ReadLimits {
+                blocks: wanted.map_or(most, |wanted| wanted.min(most)),
+                bytes: shared.config.batch_bytes,
+            };
+            Ok((self.reading.read(number, limits).await?, ahead))
         };
-        let blocks = tokio::select! {
+        let read = tokio::select! {
             biased;
-            () = self.channel.removed.cancelled() => return Err(Status::ServiceUnavailable),
-            () = self.channel.until_error(), if self.strict => return Err(Status::ServiceUnavailable),
-            blocks = read => blocks,
+            () = channel.removed.cancelled() => return Err(Status::ServiceUnavailable),
+            () = channel.until_error(), if self.strict => return Err(Status::ServiceUnavailable),
+            read = read => read,
         };
-        match blocks {
-            Ok(blocks) => self.batch = blocks.into(),
+        let (mut batch, ahead) = match read {
+            Ok(read) => read,
             Err(ReadError::Gone { .. }) => return Err(Status::NotFound),
             Err(err) => {
                 debug!(block.number = self.next, %err, "deliver cannot read a block");
                 return Err(Status::ServiceUnavailable);
             }
+        };
+        let first = batch.pop();
+        // What others had read may be more than this stream may hold.
+        if ahead.is_some() {
+            (self.batch, self.ahead) = (batch, ahead);
         }
-        self.batch.pop_front().ok_or(Status::ServiceUnavailable)
+        first.ok_or(Status::ServiceUnavailable)
     }
 }
 

@@ -8,6 +8,7 @@ mod config;
 mod deliver;
 mod peer;
 mod position;
+mod recent;
 mod request;
 mod serve;
 mod server;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The service itself, apart from the connections that it is served on.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{fmt, future::Future, num::NonZeroUsize, pin::Pin, sync::Arc};
 
 use block_api::{ChannelId, Clock};
 use futures::Stream;
@@ -9,7 +9,7 @@ use protos::{
     common::Envelope, deliver::RawDeliverResponse, grpc::AtomicBroadcast,
     orderer::BroadcastResponse,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 use tonic::{Request, Response, Streaming};
 
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
     config::{DeliverConfig, ServeConfig},
     deliver,
     peer::Peer,
+    recent::Recent,
     serve::{ServeError, serve},
     stats::DeliverStats,
     tls::ServerTls,
@@ -44,6 +45,9 @@ pub(crate) struct Shared {
     pub(crate) config: DeliverConfig,
     pub(crate) channels: Channels,
     pub(crate) stats: Arc<DeliverStats>,
+    pub(crate) recent: Recent,
+    /// What streams may still read ahead, in KiB.
+    pub(crate) ahead: Arc<Semaphore>,
     broadcast: Option<Arc<dyn BroadcastHandler>>,
 }
 
@@ -61,13 +65,15 @@ impl OrdererServer {
 
     /// Serves a channel from now on; one of the same id that was served is served no more.
     pub fn add_channel(&self, id: ChannelId, channel: ServedChannel) {
-        self.shared.channels.add(id, channel);
+        let replaced = self.shared.channels.add(id, channel);
+        self.shared.forget(replaced);
     }
 
     /// Serves a channel no more; its streams end with SERVICE_UNAVAILABLE. Says whether it was
     /// served.
     pub fn remove_channel(&self, id: &ChannelId) -> bool {
-        self.shared.channels.remove(id)
+        let removed = self.shared.channels.remove(id);
+        self.shared.forget(removed)
     }
 
     /// The counters.
@@ -117,8 +123,11 @@ impl OrdererServerBuilder {
             config,
             broadcast,
         } = self;
+        let ahead = in_kib(config.ahead_bytes).min(Semaphore::MAX_PERMITS);
         let shared = Shared {
             clock,
+            recent: Recent::new(config.recent_bytes.get()),
+            ahead: Arc::new(Semaphore::new(ahead)),
             config,
             broadcast,
             channels: Channels::default(),
@@ -127,6 +136,14 @@ impl OrdererServerBuilder {
         OrdererServer {
             shared: Arc::new(shared),
         }
+    }
+}
+
+impl Shared {
+    /// Forgets what was read of a channel that is served no more; says whether there is one.
+    fn forget(&self, channel: Option<Arc<ServedChannel>>) -> bool {
+        let channel = channel.inspect(|channel| self.recent.forget(channel.sharing.serial));
+        channel.is_some()
     }
 }
 
@@ -170,6 +187,11 @@ impl fmt::Debug for OrdererServer {
 /// What a call gets that the stopping server cannot go on with.
 pub(crate) fn stopping() -> tonic::Status {
     tonic::Status::unavailable("the server is stopping")
+}
+
+/// A number of bytes in KiB, of which it has a part at least.
+pub(crate) fn in_kib(bytes: NonZeroUsize) -> usize {
+    bytes.get().div_ceil(1024)
 }
 
 fn peer_of<T>(request: &Request<T>) -> Peer {

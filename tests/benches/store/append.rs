@@ -10,6 +10,7 @@ use crate::{
     CHANNEL, Extent,
     bare::{BareFile, folder, length, raw},
     batches,
+    cost::{Costs, Turn},
 };
 
 /// The store, over the bare disk.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use e2e_tests::bench::{Round, process::Usage};
+use e2e_tests::bench::{Round, Usage};
 use tokio::time::Instant;
 
 /// What a side has taken so far.

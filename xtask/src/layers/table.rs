@@ -168,7 +168,11 @@ pub(crate) const TABLE: &[Row] = &[
         layer: None,
         may_use: Allowed::Any,
         // It calls the fuzz bodies of their parsers.
-        tests_may_use: &["block-store[testing]", "gossip-libp2p[testing]"],
+        tests_may_use: &[
+            "block-store[testing]",
+            "deliver-service[testing]",
+            "gossip-libp2p[testing]",
+        ],
         without: NOTHING,
         ..row("e2e-tests", "e2e-tests", 0, &[])
     },

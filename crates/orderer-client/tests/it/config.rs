@@ -59,7 +59,7 @@ fn the_defaults() {
     assert_eq!(max_message_bytes, NonZeroUsize::new(104_857_600).unwrap());
     assert_eq!(
         (stream_window_bytes, connection_window_bytes),
-        (4_194_304, 8_388_608)
+        (12_582_912, 12_582_912)
     );
     assert_eq!(error_response, ErrorResponse::Strict);
 }

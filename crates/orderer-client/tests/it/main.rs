@@ -18,3 +18,4 @@ mod real;
 mod stream;
 mod support;
 mod tls;
+mod windows;

@@ -13,6 +13,7 @@ mod access;
 mod broadcast;
 mod deliver;
 mod position;
+mod sharing;
 mod status;
 mod support;
 mod transport;

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A chain in memory that grows, fails and starts late as a test says.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU64, Ordering},
+};
 
 use async_trait::async_trait;
 use block_api::{BlockNumber, BlockReader, ChainInfo, Height, ReadError, ReadLimits};
@@ -12,7 +15,7 @@ use super::{HEIGHT, recorded};
 
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    first: u64,
+    first: AtomicU64,
     blocks: Mutex<Vec<Bytes>>,
     /// The height; `None` once closed.
     height: watch::Sender<Option<u64>>,
@@ -32,7 +35,7 @@ impl Ledger {
     pub(crate) fn starting_at(first: u64, blocks: Vec<Bytes>) -> Arc<Self> {
         let height = first + blocks.len() as u64;
         Arc::new(Self {
-            first,
+            first: AtomicU64::new(first),
             blocks: Mutex::new(blocks),
             height: watch::Sender::new(Some(height)),
             waits: watch::Sender::default(),
@@ -48,7 +51,13 @@ impl Ledger {
     }
 
     pub(crate) fn block(&self, number: u64) -> Bytes {
-        self.blocks.lock().unwrap()[(number - self.first) as usize].clone()
+        self.blocks.lock().unwrap()[(number - self.first()) as usize].clone()
+    }
+
+    /// Drops the blocks below this one.
+    pub(crate) fn prune(&self, first: u64) {
+        let dropped = first - self.first.swap(first, Ordering::SeqCst);
+        self.blocks.lock().unwrap().drain(..dropped as usize);
     }
 
     pub(crate) fn close(&self) {
@@ -74,8 +83,12 @@ impl Ledger {
         self.reads.lock().unwrap().clone()
     }
 
+    fn first(&self) -> u64 {
+        self.first.load(Ordering::SeqCst)
+    }
+
     fn height(&self) -> u64 {
-        self.first + self.blocks.lock().unwrap().len() as u64
+        self.first() + self.blocks.lock().unwrap().len() as u64
     }
 }
 
@@ -83,7 +96,7 @@ impl Ledger {
 impl BlockReader for Ledger {
     fn info(&self) -> ChainInfo {
         ChainInfo {
-            first: BlockNumber::new(self.first),
+            first: BlockNumber::new(self.first()),
             height: Height::new(self.height()),
             tip_hash: None,
         }
@@ -97,11 +110,14 @@ impl BlockReader for Ledger {
                 source: "the disk is on fire".into(),
             });
         }
-        let first = BlockNumber::new(self.first);
-        let skip = from.get().checked_sub(self.first).ok_or(ReadError::Gone {
-            number: from,
-            first,
-        })?;
+        let first = BlockNumber::new(self.first());
+        let skip = from
+            .get()
+            .checked_sub(self.first())
+            .ok_or(ReadError::Gone {
+                number: from,
+                first,
+            })?;
         let mut bytes = 0;
         let blocks = self.blocks.lock().unwrap();
         let wanted = blocks.iter().skip(skip as usize).take(limits.blocks.get());

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `latency`: blocks of 100 KB at 20 a second, from the moment the development orderer has ordered one
+//! until the last of twelve nodes has it in its durable store. One node pulls over TLS, and the others
+//! get it from each other.
+//!
+//! The baseline is what no way can do without: the sum of a bare Deliver hop over TLS, a bare libp2p
+//! hop and a bare fdatasync of as many bytes, each alone on the machine, at the same pace and in the
+//! same round, and each with the percentile of the row. Nodes and bare clients are processes of their
+//! own on loopback: this program again.
+
+mod bare;
+mod child;
+mod run;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Parser;
+use e2e_tests::bench::{self, Role, Round, Row, Target, plot};
+
+use self::run::{Latencies, Plan, Rig};
+
+/// The time of a block, over the bare sum.
+const TARGET: f64 = 3.0;
+
+/// The percentiles that are told. The one that has a target is the row.
+const PERCENTILES: [f64; 4] = [50.0, 90.0, 99.0, 99.9];
+const OF_THE_ROW: f64 = 99.0;
+
+const NODES: usize = 12;
+
+/// The bytes of a block's data.
+const BLOCK_BYTES: usize = 100_000;
+
+#[derive(Debug, Parser)]
+struct Args {
+    #[command(flatten)]
+    shared: bench::Args,
+    /// How many blocks are measured in a round.
+    #[arg(long, default_value_t = 300)]
+    blocks: usize,
+}
+
+/// What a round measured.
+struct Measured {
+    ours: Latencies,
+    /// Deliver, libp2p, fdatasync.
+    bare: [Latencies; 3],
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    if let Some(role) = Role::of_this_process() {
+        return Box::pin(child::run(&role)).await;
+    }
+    let args = Args::parse();
+    let plan = match args.shared.smoke {
+        true => Plan {
+            nodes: 3,
+            blocks: 5,
+            warm_up: 1,
+            bytes: BLOCK_BYTES,
+        },
+        false => Plan {
+            nodes: NODES,
+            blocks: args.blocks,
+            warm_up: 20,
+            bytes: BLOCK_BYTES,
+        },
+    };
+    let mut measured = Vec::new();
+    for _ in 0..args.shared.rounds_or(3) {
+        let rig = Box::pin(Rig::start(plan)).await?;
+        let ours = Box::pin(rig.nodes()).await?;
+        let bare = [
+            Box::pin(rig.deliver_hop()).await?,
+            Box::pin(rig.libp2p_hop()).await?,
+            Box::pin(rig.synced()).await?,
+        ];
+        rig.stop().await;
+        measured.push(Measured { ours, bare });
+    }
+    let mut rows = Vec::new();
+    let mut notes = Vec::new();
+    for percentile in PERCENTILES {
+        let rounds: Vec<Round> = measured
+            .iter()
+            .map(|round| Round {
+                value: millis(round.ours.percentile(percentile)),
+                baseline: millis(round.sum(percentile)),
+            })
+            .collect();
+        let case = format!("p{percentile} nodes={} size=100KB", plan.nodes);
+        let row = Row::new(case, "ms", Target::AtMost(TARGET), &rounds);
+        if percentile == OF_THE_ROW {
+            rows.push(row);
+        } else {
+            notes.push(format!(
+                "p{percentile}: {:.1} ms over a bare sum of {:.1} ms",
+                row.value, row.baseline
+            ));
+        }
+    }
+    for round in &measured {
+        let [deliver, libp2p, synced] = &round.bare;
+        let of = |latencies: &Latencies| {
+            let [p50, p99] =
+                [50.0, 99.0].map(|percentile| millis(latencies.percentile(percentile)));
+            format!("{p50:.2} and {p99:.2} ms")
+        };
+        notes.push(format!(
+            "p50 and p99 of a Deliver hop {}, a libp2p hop {}, an fdatasync {}",
+            of(deliver),
+            of(libp2p),
+            of(synced)
+        ));
+    }
+    if let Some(dir) = args.shared.plot()? {
+        let of = |latencies: &dyn Fn(&Measured) -> &Latencies| -> Vec<Duration> {
+            let rounds = measured.iter().map(latencies);
+            rounds.flat_map(|round| round.all().to_vec()).collect()
+        };
+        let lines = [
+            ("last of the nodes".to_owned(), of(&|round| &round.ours)),
+            ("bare Deliver hop".to_owned(), of(&|round| &round.bare[0])),
+            ("bare libp2p hop".to_owned(), of(&|round| &round.bare[1])),
+            ("bare fdatasync".to_owned(), of(&|round| &round.bare[2])),
+        ];
+        let title = "From ordering to the last durable store, and what bounds it";
+        plot::latency(&dir.join("latency.svg"), title, &lines)?;
+    }
+    bench::finish_with(&rows, &notes, &args.shared)
+}
+
+impl Measured {
+    /// The bare sum.
+    fn sum(&self, percentile: f64) -> Duration {
+        self.bare
+            .iter()
+            .map(|latencies| latencies.percentile(percentile))
+            .sum()
+    }
+}
+
+fn millis(latency: Duration) -> f64 {
+    latency.as_secs_f64() * 1e3
+}

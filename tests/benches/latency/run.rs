@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A round: an orderer, the nodes, and after them the bare hops.
+
+use std::{collections::BTreeMap, fs::File, io::Write as _, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use block_api::{BlockNumber, Clock, SystemClock};
+use dev_orderer::{Config, DevOrderer, Pace, Rate};
+use e2e_tests::{
+    bench::{Lines, Process},
+    node,
+};
+use tempfile::TempDir;
+use tokio::{
+    sync::mpsc,
+    task::{JoinSet, spawn_blocking},
+    time::{Instant, interval, sleep, timeout},
+};
+
+use crate::child::{CLIENT, Came, MET, NODE, PULL, SENDER, Stamp, TAKER};
+
+/// The time between two blocks.
+pub(crate) const INTERVAL: Duration = Duration::from_millis(50);
+
+/// Nothing that is waited for takes longer.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Four heartbeats of gossipsub, in which its mesh comes about.
+const SETTLES: Duration = Duration::from_secs(3);
+
+/// How many lines of nodes may wait to be read; more wait in the nodes' pipes.
+const LINES: usize = 1024;
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) nodes: usize,
+    pub(crate) blocks: usize,
+    /// How many blocks go before them, in which connections find their windows.
+    pub(crate) warm_up: usize,
+    pub(crate) bytes: usize,
+}
+
+/// How long each of many took, in order.
+#[derive(Debug)]
+pub(crate) struct Latencies(Vec<Duration>);
+
+/// An orderer, and the files of its network.
+pub(crate) struct Rig {
+    plan: Plan,
+    orderer: DevOrderer,
+    dir: TempDir,
+}
+
+impl Latencies {
+    fn new(mut latencies: Vec<Duration>) -> Self {
+        latencies.sort_unstable();
+        Self(latencies)
+    }
+
+    /// All of them.
+    pub(crate) fn all(&self) -> &[Duration] {
+        &self.0
+    }
+
+    /// What so many in a hundred do not exceed.
+    pub(crate) fn percentile(&self, percent: f64) -> Duration {
+        let rank = (self.0.len() as f64 * percent / 100.0).ceil() as usize;
+        let latency = self.0.get(rank.saturating_sub(1)).or(self.0.last());
+        latency.copied().unwrap_or_default()
+    }
+}
+
+impl Rig {
+    pub(crate) async fn start(plan: Plan) -> Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let network = node::network(plan.nodes)?;
+        let orderer = DevOrderer::start(Config {
+            network: network.clone(),
+            ..Config::new(network.channel, clock)
+        })
+        .await?;
+        let dir = tempfile::tempdir()?;
+        let files = orderer.network().context("the network of an orderer")?;
+        node::write_files(dir.path(), files)?;
+        Ok(Self { plan, orderer, dir })
+    }
+
+    pub(crate) async fn stop(self) {
+        self.orderer.stop().await;
+    }
+
+    /// From the moment a block was ordered until the last node has it durable.
+    pub(crate) async fn nodes(&self) -> Result<Latencies> {
+        let (telling, mut told) = mpsc::channel(LINES);
+        let mut reading = JoinSet::new();
+        let (mut nodes, mut addresses) = (Vec::new(), Vec::new());
+        let (dir, orderer) = (self.folder()?, self.orderer.endpoint().to_string());
+        for index in 0..self.plan.nodes {
+            // Of two nodes the later one dials.
+            let words = [index, self.plan.nodes - 1].map(|number| number.to_string());
+            let [index, others] = &words;
+            let words = [dir, index, others, &orderer];
+            let peers = addresses.iter().map(String::as_str);
+            let (node, mut lines) = Process::start(NODE, words.into_iter().chain(peers))?;
+            addresses.push(line(&mut lines).await?);
+            reading.spawn(forward(lines, telling.clone()));
+            nodes.push(node);
+        }
+        for _ in 0..self.plan.nodes {
+            ensure!(
+                next(&mut told).await? == MET,
+                "a node is to meet the others"
+            );
+        }
+        sleep(SETTLES).await;
+        let puller = nodes.first_mut().context("a node that pulls")?;
+        puller.order(PULL).await?;
+        let latest = self.blocks(&mut told, self.plan.nodes).await?;
+        for node in nodes {
+            node.stop().await?;
+        }
+        Ok(latest)
+    }
+
+    /// From the moment a block was ordered until a bare client has it.
+    pub(crate) async fn deliver_hop(&self) -> Result<Latencies> {
+        let endpoint = self.orderer.endpoint().to_string();
+        let (client, lines) = Process::start(CLIENT, [self.folder()?, &endpoint])?;
+        let (telling, mut told) = mpsc::channel(LINES);
+        let mut reading = JoinSet::new();
+        reading.spawn(forward(lines, telling));
+        ensure!(
+            next(&mut told).await? == MET,
+            "a client is to have the newest block"
+        );
+        let latencies = self.blocks(&mut told, 1).await?;
+        client.stop().await?;
+        Ok(latencies)
+    }
+
+    /// From one process to another, on a stream that is open.
+    pub(crate) async fn libp2p_hop(&self) -> Result<Latencies> {
+        let messages = self.plan.warm_up + self.plan.blocks;
+        let words = [messages, self.plan.bytes].map(|number| number.to_string());
+        let (sender, mut told) = Process::start(SENDER, words)?;
+        let address = line(&mut told).await?;
+        let bytes = self.plan.bytes.to_string();
+        let (taker, mut lines) = Process::start(TAKER, [&bytes, &address])?;
+        let mut latencies = Vec::new();
+        for _ in 0..messages {
+            let nanos: u64 = line(&mut lines).await?.parse()?;
+            latencies.push(Duration::from_nanos(nanos));
+        }
+        // What came has come: the stream need not end in order.
+        taker.kill().await?;
+        sender.stop().await?;
+        Ok(Latencies::new(latencies.split_off(self.plan.warm_up)))
+    }
+
+    /// Appending as many bytes to a file, durably.
+    pub(crate) async fn synced(&self) -> Result<Latencies> {
+        let mut file = File::create(self.dir.path().join("synced"))?;
+        let block = vec![0xa5; self.plan.bytes];
+        let messages = self.plan.warm_up + self.plan.blocks;
+        let mut turns = interval(INTERVAL);
+        let mut latencies = Vec::new();
+        for _ in 0..messages {
+            turns.tick().await;
+            let began = Instant::now();
+            let (mut moved, bytes) = (file, block.clone());
+            file = spawn_blocking(move || -> Result<File> {
+                moved.write_all(&bytes)?;
+                moved.sync_data()?;
+                Ok(moved)
+            })
+            .await??;
+            latencies.push(began.elapsed());
+        }
+        Ok(Latencies::new(latencies.split_off(self.plan.warm_up)))
+    }
+
+    /// Has blocks ordered, and tells of each how long it took until so many had it.
+    async fn blocks(&self, told: &mut mpsc::Receiver<String>, takers: usize) -> Result<Latencies> {
+        let blocks = self.plan.warm_up + self.plan.blocks;
+        let pace = Pace::At(Rate::per_second(INTERVAL.as_secs_f64().recip())?);
+        let mut came: BTreeMap<u64, Vec<Stamp>> = BTreeMap::new();
+        let ordering = self.orderer.generate(blocks, self.plan.bytes, pace);
+        tokio::pin!(ordering);
+        let mut last = None;
+        let is_done = |last: Option<BlockNumber>, came: &BTreeMap<u64, Vec<Stamp>>| {
+            let stamps = last.and_then(|last| came.get(&last.get()));
+            stamps.is_some_and(|stamps| stamps.len() == takers)
+        };
+        while !is_done(last, &came) {
+            tokio::select! {
+                ordered = &mut ordering, if last.is_none() => last = ordered?,
+                line = next(told) => {
+                    let came_now: Came = line?.parse()?;
+                    came.entry(came_now.number).or_default().push(came_now.at);
+                }
+            }
+        }
+        let last = last.context("blocks")?.get();
+        let (instant, stamp) = (Instant::now(), Stamp::now());
+        let mut latencies = Vec::new();
+        for number in last + 1 - self.plan.blocks as u64..=last {
+            let ordered = self.orderer.ordered_at(BlockNumber::new(number));
+            let ordered = instant - ordered.context("when a block was ordered")?;
+            let stamps = came.get(&number).map(Vec::as_slice).unwrap_or_default();
+            if stamps.len() != takers {
+                bail!("block {number} did not come to all");
+            }
+            let latest = stamps.iter().max().context("a stamp")?;
+            latencies.push(latest.since(Stamp(stamp.0.saturating_sub(ordered))));
+        }
+        Ok(Latencies::new(latencies))
+    }
+
+    fn folder(&self) -> Result<&str> {
+        self.dir.path().to_str().context("a folder with a name")
+    }
+}
+
+/// Passes on what a process says.
+async fn forward(mut lines: Lines, to: mpsc::Sender<String>) {
+    while let Ok(Some(line)) = lines.next_line().await {
+        if to.send(line).await.is_err() {
+            break;
+        }
+    }
+}
+
+async fn next(told: &mut mpsc::Receiver<String>) -> Result<String> {
+    let line = timeout(DEADLINE, told.recv()).await;
+    let line = line.with_context(|| format!("nobody said anything for {DEADLINE:?}"))?;
+    line.context("all processes ended")
+}
+
+async fn line(lines: &mut Lines) -> Result<String> {
+    let line = timeout(DEADLINE, lines.next_line()).await;
+    let line = line.with_context(|| format!("a process said nothing for {DEADLINE:?}"))?;
+    line?.context("a process ended")
+}
