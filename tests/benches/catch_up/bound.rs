@@ -66,7 +66,7 @@ impl Bound {
         })
     }
 
-    /// The blocks in a second that cannot be exceeded.
+    /// The blocks in a second of cores that are never idle and do nothing else.
     pub(crate) fn rate(&self) -> f64 {
         let signatures = f64::from(self.signatures) * self.signature;
         CORES / (self.stream + self.hash + signatures + self.append)

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is measured, and what is to be reached.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use e2e_tests::bench::{Round, Row, Target};
+use e2e_tests::bench::{Round, Row, Target, plot};
 
 use crate::{
     child::Side,
@@ -101,8 +101,9 @@ pub(crate) const CASES: [Case; 5] = [
 ];
 
 impl Case {
-    /// Measures it in so many rounds, and gives a row per figure.
-    pub(crate) async fn rows(&self, rounds: usize) -> Result<Vec<Row>> {
+    /// Measures it in so many rounds, and gives a row per figure; and draws how long blocks took, if
+    /// there is a folder for that.
+    pub(crate) async fn rows(&self, rounds: usize, pictures: Option<&Path>) -> Result<Vec<Row>> {
         let mut measured = Vec::new();
         for round in 0..rounds {
             // Whoever runs second finds the machine warm, so that they take turns.
@@ -119,6 +120,9 @@ impl Case {
                 }
             }
             measured.push((ours.context("our side was measured")?, push));
+        }
+        if let Some(dir) = pictures {
+            self.draw(dir, &measured)?;
         }
         let copies = self.blocks * (usize::from(self.nodes) - 1);
         let pushes = measured.iter().filter_map(|(_, push)| push.as_ref());
@@ -186,7 +190,7 @@ impl Case {
     }
 
     /// A few blocks on a few nodes of each side, to see that it runs.
-    pub(crate) async fn smoke(&self) -> Result<Vec<Row>> {
+    pub(crate) async fn smoke(&self, pictures: Option<&Path>) -> Result<Vec<Row>> {
         let few = Self {
             nodes: 3,
             blocks: 2,
@@ -194,7 +198,7 @@ impl Case {
             counts_bytes: false,
             ..*self
         };
-        few.rows(1).await
+        few.rows(1, pictures).await
     }
 
     async fn measure(&self, side: Side) -> Result<Measured> {
@@ -233,6 +237,26 @@ impl Case {
             true => network.received_bytes().await,
             false => Ok(Vec::new()),
         }
+    }
+
+    /// The times of both sides, all rounds together.
+    fn draw(&self, dir: &Path, measured: &[(Measured, Option<Measured>)]) -> Result<()> {
+        let (mut ours, mut push) = (Vec::new(), Vec::new());
+        for (our_side, push_side) in measured {
+            ours.extend(&our_side.latencies);
+            push.extend(push_side.iter().flat_map(|side| &side.latencies));
+        }
+        let mut lines = vec![("blockcast".to_owned(), ours)];
+        if !push.is_empty() {
+            lines.push(("push".to_owned(), push));
+        }
+        let title = format!(
+            "{} from one node to {} others, on one machine",
+            self.size,
+            self.nodes - 1
+        );
+        let file = dir.join(format!("dissemination-{}.svg", self.size));
+        plot::latency(&file, &title, &lines)
     }
 
     fn named(&self, figure: &str) -> String {

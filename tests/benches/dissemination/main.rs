@@ -36,14 +36,15 @@ async fn main() -> Result<()> {
         return Box::pin(child::run(&role)).await;
     }
     let args = Args::parse();
+    let pictures = args.shared.plot()?;
     let mut rows = Vec::new();
     for case in &CASES {
         if !args.size.is_empty() && args.size.iter().all(|size| size != case.size) {
             continue;
         }
         rows.extend(match args.shared.smoke {
-            true => Box::pin(case.smoke()).await?,
-            false => Box::pin(case.rows(args.shared.rounds())).await?,
+            true => Box::pin(case.smoke(pictures)).await?,
+            false => Box::pin(case.rows(args.shared.rounds(), pictures)).await?,
         });
     }
     bench::finish(&rows, &args.shared)
