@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What an enemy puts on a topic.
 
-use std::time::Instant;
-
 use block_api::{Block, BlockNumber, Height, NodeId};
 use blockcast_gossip_libp2p::{Keypair, Offence};
 use futures::AsyncWriteExt;
 use libp2p::core::muxing::SubstreamBox;
+use tokio::time::Instant;
 
 use crate::{
     honest::{ENEMY, Field},
