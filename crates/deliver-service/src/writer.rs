@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The one writer of a channel: from the buffer into the store, in order, then to gossip.
+//! The one writer of a channel: from the buffer into the store, in order, and to gossip.
 
 use block_api::{AppendError, ChainInfo, Standing, VerifiedBlock};
 use tokio::{
