@@ -366,7 +366,7 @@ impl DeliverService {
         joined.ok_or_else(|| StartError::NotJoined { channel: channel() })
     }
 
-    fn joined(&self, channel: &ChannelId) -> Option<Arc<Channel>> {
+    pub(crate) fn joined(&self, channel: &ChannelId) -> Option<Arc<Channel>> {
         self.channels().joined.get(channel).cloned()
     }
 
