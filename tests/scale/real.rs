@@ -20,15 +20,12 @@ use deliver_service::{ChannelParts, Config, DeliverService};
 use e2e_tests::scale::{Graph, identity, latency, orderer_of};
 use gossip_libp2p::{Admission, Keypair, Libp2pGossip, Registry};
 use gossip_memory::{Link, MemoryNetwork};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 const ORDERER: &str = "orderer:7050";
 
 /// How many blocks are counted, one after the other.
 const BLOCKS: u64 = 5;
-
-/// Between two looks at nodes that elect.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// How long an election may take: each node may wait for those before it, one after the other.
 const ELECTION: Duration = Duration::from_secs(120);
@@ -203,9 +200,8 @@ pub(crate) async fn run(
     }
     let met = async {
         for (node, (service, ..)) in services.iter().enumerate() {
-            while service.state(&channel).unwrap().peers.len() < graph.neighbours[node].len() {
-                sleep(LOOK).await;
-            }
+            let neighbours = graph.neighbours[node].len();
+            assert!(service.wait_for_peers(&channel, neighbours).await);
         }
     };
     within("meeting", met).await;
@@ -218,8 +214,13 @@ pub(crate) async fn run(
         (0..services.len()).filter(pulls).collect()
     };
     let settled = async {
+        // One that is as it should be may change while another is waited for.
         while elected() != *pulling {
-            sleep(LOOK).await;
+            for (node, (.., orderer)) in services.iter().enumerate() {
+                let pulls = pulling.contains(&node);
+                let mut streams = orderer.watch_open_streams();
+                streams.wait_for(|open| (*open > 0) == pulls).await.unwrap();
+            }
         }
     };
     let settled = timeout(ELECTION, settled).await;

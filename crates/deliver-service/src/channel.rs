@@ -223,6 +223,15 @@ impl Channel {
         }
     }
 
+    /// Waits until it hears of so many nodes; `false` when it ends before.
+    pub(crate) async fn meets(&self, nodes: usize) -> bool {
+        tokio::select! {
+            biased;
+            () = self.peers.reach(nodes) => true,
+            () = self.intake.cancel.cancelled() => false,
+        }
+    }
+
     /// Whether a pull loop or an election may begin.
     pub(crate) fn check_idle(&self, is_running: bool) -> Result<(), StartError> {
         let channel = || self.intake.channel.clone();

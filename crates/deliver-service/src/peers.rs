@@ -113,6 +113,14 @@ impl Peers {
         self.changes.subscribe()
     }
 
+    /// Waits until there are so many.
+    pub(crate) async fn reach(&self, count: usize) {
+        let mut changes = self.subscribe();
+        // Its sender lives as long as this.
+        let is_there = |(): &()| self.known().peers.len() >= count;
+        drop(changes.wait_for(is_there).await);
+    }
+
     pub(crate) async fn changed(&self) {
         self.changed.notified().await;
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Hands stored blocks to the gossip network, beside the writer.
+//! Hands blocks to the gossip network, beside the writer: stored ones, unless they are published before.
 
 use block_api::{GossipChannel, GossipError, VerifiedBlock};
 use tokio::sync::mpsc;

@@ -328,6 +328,19 @@ impl DeliverService {
         joined.intake.wait_until_applied(height).await.is_ok()
     }
 
+    /// Waits until so many nodes of a channel said how they stand. `false` when the channel was not
+    /// joined, or ended before.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn wait_for_peers(&self, channel: &ChannelId, count: usize) -> bool {
+        match self.joined(channel) {
+            Some(joined) => joined.meets(count).await,
+            None => false,
+        }
+    }
+
     /// How a channel stands, without waiting for anything; `None` when it was not joined.
     pub fn state(&self, channel: &ChannelId) -> Option<ChannelState> {
         Some(self.joined(channel)?.state())
@@ -353,7 +366,7 @@ impl DeliverService {
         joined.ok_or_else(|| StartError::NotJoined { channel: channel() })
     }
 
-    fn joined(&self, channel: &ChannelId) -> Option<Arc<Channel>> {
+    pub(crate) fn joined(&self, channel: &ChannelId) -> Option<Arc<Channel>> {
         self.channels().joined.get(channel).cloned()
     }
 

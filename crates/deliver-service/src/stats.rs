@@ -41,7 +41,8 @@ pub struct ChannelStats {
     pub limited: u64,
     /// Blocks that were verified but do not link to the chain.
     pub unlinked: u64,
-    /// Stored blocks that were not published because the queue was full.
+    /// Blocks from the ordering service that were to be published and were not: the queue was full, or
+    /// the network did not take them.
     pub unpublished: u64,
     /// Appends that failed and were tried again.
     pub failed_appends: u64,

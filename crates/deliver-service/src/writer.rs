@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The one writer of a channel: from the buffer into the store, in order, then to gossip.
+//! The one writer of a channel: from the buffer into the store, in order, and to gossip.
 
 use block_api::{AppendError, ChainInfo, Standing, VerifiedBlock};
 use tokio::{
@@ -283,4 +283,83 @@ fn take_into_force(intake: &Intake, batch: &[Buffered]) -> bool {
         info!(channel = %intake.channel, block.number = %block.number(), "configuration in force");
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use block_api::{
+        Height,
+        testing::{
+            MemoryStore, OpenReaders, ScriptedSource, TestChain, TestOrganisation, TestSigner,
+            TestVerifier, within,
+        },
+    };
+    use gossip_memory::MemoryNetwork;
+
+    use super::*;
+    use crate::{ChannelParts, Config, DeliverService};
+
+    const DELAY: Duration = Duration::from_millis(5);
+
+    /// When each of these two blocks is stored, from when the first one is due: the second one is 3 ms
+    /// late, and more is coming all the time.
+    async fn stored_after(group_commit_delay: Duration) -> ([Duration; 2], Vec<usize>) {
+        let (chain, blocks) = TestChain::of_blocks("ch", 3, 10);
+        let channel = chain.channel();
+        let config = Config {
+            group_commit_delay,
+            ..Config::default()
+        };
+        let gossip = MemoryNetwork::new(3).node("node");
+        let service = DeliverService::new(config, Arc::new(gossip)).unwrap();
+        let store = Arc::new(MemoryStore::with(vec![TestChain::verified(&blocks[0])]).await);
+        let parts = ChannelParts {
+            channel: channel.clone(),
+            genesis: blocks[0].header_hash(),
+            store: store.clone(),
+            verifier: Arc::new(TestVerifier::strict()),
+            readers: Arc::new(OpenReaders),
+            signer: Arc::new(TestSigner("node")),
+            organisation: Arc::new(TestOrganisation("node")),
+            source: Arc::new(ScriptedSource::new(&[])),
+        };
+        service.join_channel(parts).await.unwrap();
+        let intake = service.joined(&channel).unwrap().intake.clone();
+        intake.buffer.comes();
+        intake.buffer.comes();
+        let began = Instant::now();
+        let push = |block| {
+            let block = TestChain::verified(block);
+            intake.buffer.try_push(block, Origin::Topic);
+        };
+        let comes = async {
+            push(&blocks[1]);
+            sleep(Duration::from_millis(3)).await;
+            push(&blocks[2]);
+            // One that was refused has the writer look again.
+            intake.buffer.does_not_come();
+        };
+        let at = async |height| {
+            let reached = service.wait_for_height(&channel, Height::new(height));
+            assert!(within("both blocks", reached).await);
+            began.elapsed()
+        };
+        let ((), first, second) = tokio::join!(comes, at(2), at(3));
+        within("stopping", service.stop()).await;
+        ([first, second], store.batches().split_off(1))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_block_waits_so_long_for_others_and_not_longer() {
+        let (at, batches) = stored_after(DELAY).await;
+        // Looking again meanwhile does not make it wait anew.
+        assert_eq!((at, batches), ([DELAY; 2], vec![2]));
+        let (at, batches) = stored_after(Duration::ZERO).await;
+        let late = Duration::from_millis(3);
+        // The clock has whole milliseconds: the next one ends a sleep of none.
+        assert!(at[0] < late && at[1] >= late, "{at:?}");
+        assert_eq!(batches, [1, 1]);
+    }
 }

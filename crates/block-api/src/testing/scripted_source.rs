@@ -27,9 +27,13 @@ pub struct ScriptedSource {
     state: Mutex<State>,
     opened: watch::Sender<usize>,
     changes: watch::Sender<u64>,
-    /// One reference for each stream that is open.
-    alive: Arc<()>,
+    /// How many streams are open.
+    open: Arc<watch::Sender<usize>>,
 }
+
+/// A stream that is open, or being opened, until this is dropped.
+#[derive(Debug)]
+struct Open(Arc<watch::Sender<usize>>);
 
 #[derive(Debug)]
 struct State {
@@ -89,7 +93,7 @@ impl ScriptedSource {
             }),
             opened: watch::Sender::new(0),
             changes: watch::Sender::new(0),
-            alive: Arc::new(()),
+            open: Arc::new(watch::Sender::new(0)),
         }
     }
 
@@ -127,7 +131,12 @@ impl ScriptedSource {
 
     /// How many streams are open, or being opened.
     pub fn open_streams(&self) -> usize {
-        Arc::strong_count(&self.alive) - 1
+        *self.open.borrow()
+    }
+
+    /// The same, and tells of every change.
+    pub fn watch_open_streams(&self) -> watch::Receiver<usize> {
+        self.open.subscribe()
     }
 
     /// Every attempt so far.
@@ -151,6 +160,19 @@ impl ScriptedSource {
     }
 }
 
+impl Open {
+    fn new(open: &Arc<watch::Sender<usize>>) -> Self {
+        open.send_modify(|open| *open += 1);
+        Self(open.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open -= 1);
+    }
+}
+
 #[async_trait]
 impl BlockSource for ScriptedSource {
     fn endpoints(&self) -> Vec<Endpoint> {
@@ -166,7 +188,7 @@ impl BlockSource for ScriptedSource {
         endpoint: &Endpoint,
         request: &StreamRequest,
     ) -> Result<BlockStream, SourceError> {
-        let alive = self.alive.clone();
+        let open = Open::new(&self.open);
         let (opening, serving) = {
             let mut state = self.state();
             state.requests.push((endpoint.clone(), request.clone()));
@@ -198,10 +220,10 @@ impl BlockSource for ScriptedSource {
                 None => stream::pending().boxed(),
             },
         };
-        // The stream keeps its reference until it is dropped.
+        // The stream is open until it is dropped.
         Ok(stream
             .inspect(move |_| {
-                let _alive = &alive;
+                let _open = &open;
             })
             .boxed())
     }

@@ -157,12 +157,8 @@ impl Node {
 
     /// Waits until it has heard of so many neighbours.
     pub(crate) async fn meets(&self, neighbours: usize) {
-        let met = async {
-            while self.state().peers.len() < neighbours {
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-            }
-        };
-        within("meeting the neighbours", met).await;
+        let met = self.service.wait_for_peers(&self.channel, neighbours);
+        assert!(within("meeting the neighbours", met).await);
     }
 
     pub(crate) async fn stop(self) {

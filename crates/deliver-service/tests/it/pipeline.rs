@@ -261,7 +261,11 @@ async fn a_backlog_of_one_channel_does_not_hold_up_another() {
     let (_, nodes) = network(1, &blocks[0], Link::default()).await;
     let (node, seen, first) = (&nodes[0], Arc::<Mutex<Vec<_>>>::default(), Arc::default());
     let gossip = MemoryNetwork::new(3).node("other");
-    let service = DeliverService::new(Config::default(), Arc::new(gossip)).unwrap();
+    let mut config = Config::default();
+    // All of it can wait to be judged, however many cores there are: a shorter line would bound how
+    // many are judged at a time, too.
+    config.provider.ahead_blocks = NonZeroUsize::new(blocks.len()).unwrap();
+    let service = DeliverService::new(config, Arc::new(gossip)).unwrap();
     let mut stores = Vec::new();
     for (name, genesis) in [("ch", &blocks[0]), ("other", &others[0])] {
         let store = Arc::new(MemoryStore::default());

@@ -260,7 +260,7 @@ const OF_CHANNELS: &[Family] = &[
     },
     Family {
         name: "channel_unpublished",
-        help: "Stored blocks that were not published",
+        help: "Blocks from the ordering service that were to be published and were not",
         unit: Some(Unit::Blocks),
         kind: Counter,
         read: |scrape, samples| scrape.each(samples, |state| count(state.stats.unpublished)),
