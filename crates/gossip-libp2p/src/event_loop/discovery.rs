@@ -171,6 +171,7 @@ impl EventLoop {
         };
         let connected = self.peers.len();
         if self.directory.proved(peer, &organisation, connected) && !self.dialer.keeps(peer) {
+            self.counters.claims_refused.increment();
             debug!(%peer, %organisation, "dialled as of the own organisation, connection closed");
             // It may be closing already.
             let _ = self.swarm.disconnect_peer_id(*peer);
