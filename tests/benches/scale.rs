@@ -3,15 +3,12 @@
 //! prints the tables of `docs/scale.md`, and as rows what the orderers send and what a node gets.
 #![expect(clippy::print_stdout, reason = "the tables are what it is for")]
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::fs;
 
 use anyhow::Result;
 use clap::Parser;
 use e2e_tests::{
-    bench::{Round, Row, Target},
+    bench::{self, Round, Row, Target, finish},
     scale::{
         CHANNELS, Case, Channels, Costs, DISCOVERED, NODE_GETS, NODE_SENDS, NODES, ORDERERS_SEND,
         SIZES, channels_table, cost_table, found_table,
@@ -30,29 +27,17 @@ const FEW: usize = 2;
 
 #[derive(Debug, Parser)]
 struct Args {
-    /// The smallest cases alone.
-    #[arg(long)]
-    smoke: bool,
-    /// Rows as JSON, of growing numbers of nodes alone.
-    #[arg(long)]
-    json: bool,
-    /// Writes the pictures into this folder, seen from the root of the repository.
-    #[arg(long)]
-    plot: Option<PathBuf>,
-    /// What cargo passes to every benchmark.
-    #[arg(long, hide = true)]
-    bench: bool,
+    /// Rows are of growing numbers of nodes alone. Each run comes to the same, so that one round is
+    /// as good as many.
+    #[command(flatten)]
+    shared: bench::Args,
 }
 
 fn main() -> Result<()> {
-    let args = Args::parse();
+    let args = Args::parse().shared;
     let few = |all: usize| if args.smoke { FEW } else { all };
     let nodes = costs(&NODES, few(NODES.len()))?;
-    if let Some(folder) = &args.plot {
-        // A benchmark runs in the folder of its package.
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let folder = root.join(folder);
-        fs::create_dir_all(&folder)?;
+    if let Some(folder) = args.plot()? {
         let pictures = [
             ("scale-orderers.svg", ORDERERS_SEND),
             ("scale-node-sends.svg", NODE_SENDS),
@@ -62,12 +47,17 @@ fn main() -> Result<()> {
             fs::write(folder.join(name), picture.draw(&nodes))?;
         }
     }
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&rows(&nodes))?);
-        return Ok(());
+    if !args.json {
+        print_page(&nodes, args.smoke)?;
     }
-    println!("{}", cost_table(&nodes));
-    if !args.smoke {
+    finish(&rows(&nodes), &args)
+}
+
+/// Prints the tables of `docs/scale.md`.
+fn print_page(nodes: &[Costs], smoke: bool) -> Result<()> {
+    let few = |all: usize| if smoke { FEW } else { all };
+    println!("{}", cost_table(nodes));
+    if !smoke {
         println!("{}", cost_table(&costs(&SIZES, SIZES.len())?));
     }
     let channels = CHANNELS.iter().take(few(CHANNELS.len()));
@@ -75,7 +65,7 @@ fn main() -> Result<()> {
     println!("{}", channels_table(&channels.collect::<Result<Vec<_>>>()?));
     let found = DISCOVERED.iter().take(few(DISCOVERED.len()));
     let found = found.map(Case::discover);
-    print!("{}", found_table(&found.collect::<Result<Vec<_>>>()?));
+    println!("{}", found_table(&found.collect::<Result<Vec<_>>>()?));
     Ok(())
 }
 

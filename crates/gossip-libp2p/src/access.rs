@@ -343,6 +343,12 @@ impl Access {
             .count()
     }
 
+    /// Of which organisation a connected node is, where that is proven.
+    pub(crate) fn organisation(&self, peer: &PeerId) -> Option<String> {
+        let state = self.state();
+        Some(state.connected.get(peer)?.organisation()?.to_owned())
+    }
+
     /// The certificate of a connected node, where one is proven.
     pub(crate) fn credential(&self, peer: &PeerId) -> Option<Credential> {
         self.state().connected.get(peer)?.credential

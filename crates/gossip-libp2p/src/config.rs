@@ -32,8 +32,10 @@ pub struct Config {
     pub external_addrs: Vec<Multiaddr>,
     /// Addresses that only nodes of the own organisation are told of. Default: none.
     pub internal_addrs: Vec<Multiaddr>,
-    /// While fewer nodes than that are connected, ones are dialled that others told of. 0 dials the
-    /// static peers alone. Default: 16.
+    /// While fewer nodes than that are connected that did not prove to be of the own organisation, ones
+    /// are dialled that others told of. Those of the own organisation are dialled beside them: all, as
+    /// long as they are not more than seven eighths of `max_peers_per_org`, and otherwise half of that
+    /// limit. 0 dials the static peers alone. Default: 16.
     pub target_peers: usize,
     /// Whether nodes are looked for on the local network, by multicast DNS, and told there where this
     /// one listens. For development: anybody on the network can answer, and what looks for nodes ends

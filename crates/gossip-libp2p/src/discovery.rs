@@ -17,7 +17,7 @@ mod record;
 pub(crate) use self::record::parse_records;
 pub(crate) use self::{
     address::{check_told, is_here},
-    directory::{Directory, News, Told},
+    directory::{Directory, News, Told, Wanted},
     exchange::{Link, hear_records, tell_records},
     own::Own,
     record::{MAX_ADDRESSES, Record, Scope, unix_millis},

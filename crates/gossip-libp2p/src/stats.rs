@@ -30,6 +30,8 @@ pub struct Stats {
     pub records: u64,
     /// Records of nodes that were not for this one.
     pub records_refused: u64,
+    /// Nodes that were hung up on because they were dialled for an organisation that they are not of.
+    pub claims_refused: u64,
     /// Connections that were refused: not admitted, or one too many.
     pub connections_refused: u64,
     /// Connections on which the other node did not prove who it is, or on which it refused this one.
@@ -91,6 +93,7 @@ counters!(
     statuses,
     records,
     records_refused,
+    claims_refused,
     connections_refused,
     proofs_refused,
     not_entitled,

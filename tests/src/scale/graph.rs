@@ -18,7 +18,8 @@ const HEARTBEATS: usize = 50;
 pub enum Wiring {
     /// Each node has all nodes of its organisation as static peers, and [`STRANGERS`] others.
     Listed,
-    /// Each node dials nodes that it was told of, as many as the configuration says by itself.
+    /// Each node dials nodes that it was told of: of its organisation all that there are places for,
+    /// and as many others as the configuration says by itself.
     Discovered,
 }
 
@@ -53,7 +54,7 @@ impl Graph {
         };
         match wiring {
             Wiring::Listed => graph.list(each, &mut rng),
-            Wiring::Discovered => graph.discover(&mut rng),
+            Wiring::Discovered => graph.discover(each, &mut rng),
         }
         for neighbours in &mut graph.neighbours {
             neighbours.sort_unstable();
@@ -98,21 +99,69 @@ impl Graph {
         }
     }
 
-    /// Each in turn dials nodes by lot, while it has fewer peers than it wants.
-    fn discover(&mut self, rng: &mut StdRng) {
+    /// Each in turn dials nodes by lot, while it has fewer peers of other organisations than it wants.
+    /// Then they tell each other of those that they are connected to, until nobody finds one more of
+    /// its organisation.
+    fn discover(&mut self, each: usize, rng: &mut StdRng) {
         let config = defaults();
         let (nodes, most) = (self.nodes(), config.max_peers.get());
-        let target = config.target_peers.min(nodes - 1);
+        let target = config.target_peers.min(nodes - each);
         let mut order: Vec<usize> = (0..nodes).collect();
         order.shuffle(rng);
-        for node in order {
-            while self.neighbours[node].len() < target {
+        for node in &order {
+            while self.neighbours[*node].len() - self.mates(*node) < target {
                 let other = rng.random_range(0..nodes);
                 if self.neighbours[other].len() < most {
-                    self.connect(node, other);
+                    self.connect(*node, other);
                 }
             }
         }
+        let half = config.max_peers.get().div_ceil(2);
+        let places = config.max_peers_per_org.map_or(half, |places| places.get());
+        let mut changed = true;
+        while changed {
+            changed = false;
+            order.shuffle(rng);
+            for node in &order {
+                let mut told = self.told_of(*node);
+                let mut mates = self.mates(*node);
+                // The rule of its directory: all, unless they are too many for that.
+                let wanted = match mates + told.len() <= places - places / 8 {
+                    true => places - places / 8,
+                    false => places.div_ceil(2),
+                };
+                told.shuffle(rng);
+                for other in told.into_iter().map(|other| other as usize) {
+                    let has_room =
+                        self.neighbours[other].len() < most && self.mates(other) < places;
+                    if mates < wanted && has_room && self.connect(*node, other) {
+                        mates += 1;
+                        changed = true;
+                    }
+                }
+            }
+        }
+    }
+
+    /// How many nodes of its organisation a node is connected to.
+    fn mates(&self, node: usize) -> usize {
+        let own = |other: &&u32| self.organisation[**other as usize] == self.organisation[node];
+        self.neighbours[node].iter().filter(own).count()
+    }
+
+    /// The nodes of its organisation that the neighbours of a node are connected to and it is not.
+    fn told_of(&self, node: usize) -> Vec<u32> {
+        let own = self.organisation[node];
+        let neighbours = self.neighbours[node].iter();
+        let mut told: Vec<u32> = neighbours
+            .flat_map(|neighbour| &self.neighbours[*neighbour as usize])
+            .copied()
+            .filter(|other| self.organisation[*other as usize] == own && *other as usize != node)
+            .collect();
+        told.sort_unstable();
+        told.dedup();
+        told.retain(|other| !self.neighbours[node].contains(other));
+        told
     }
 
     /// Goes through heartbeats of gossipsub until every mesh has a size within its bounds: one that
@@ -171,9 +220,10 @@ mod tests {
                 assert!((size.low..=size.high).contains(&graph.mesh[node].len()));
                 let least = match wiring {
                     Wiring::Listed => 11 + STRANGERS,
-                    Wiring::Discovered => defaults().target_peers,
+                    Wiring::Discovered => 11 + defaults().target_peers,
                 };
                 assert!(graph.neighbours[node].len() >= least);
+                assert_eq!(graph.mates(node), 11);
             }
         }
     }

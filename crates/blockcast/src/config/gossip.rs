@@ -82,8 +82,9 @@ pub struct GossipSection {
     /// The addresses at which nodes of its own organisation reach it. They are told to no other.
     /// Default: none.
     pub internal_addrs: Vec<String>,
-    /// While fewer nodes than that are connected, ones are dialled that others told of; 0 dials those
-    /// of `peers` alone. Default: 16.
+    /// While fewer nodes of other organisations than that are connected, ones are dialled that others
+    /// told of; those of the own organisation are dialled beside them. 0 dials those of `peers` alone.
+    /// Default: 16.
     pub target_peers: usize,
     /// Whether nodes in the local network are found by multicast DNS, for development. It takes the
     /// feature `mdns`. Default: `false`.

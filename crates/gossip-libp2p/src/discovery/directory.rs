@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The nodes that this one was told of, and when to dial which: a state machine without a clock and
 //! without a network.
+//!
+//! Nodes that claim to be of the own organisation come first, so that few of it have to pull. A claim
+//! is a reason to dial and nothing else: what a node proved when it is connected is what counts.
+
+mod known;
+mod room;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,26 +17,21 @@ use libp2p::{Multiaddr, PeerId};
 use rand::{RngExt, rngs::StdRng, seq::IteratorRandom};
 use tokio::time::Instant;
 
+use self::known::{HOPELESS, Known, State};
 use super::{
-    address::{Host, Place, dialable},
+    address::Place,
     failures::{Failures, WINDOW},
     record::{Record, Scope},
 };
 
-/// How many nodes are known at most.
-const MAX_KNOWN: usize = 1024;
-
-/// How many of them on the word of one peer, itself not counted.
-const MAX_TOLD: usize = 256;
-
-/// How many of them are dialled at a time.
+/// How many nodes are dialled at a time.
 const MAX_DIALLING: usize = 4;
+
+/// How many of those for what they claim, so that false claims leave room for others.
+const MAX_DIALLING_MATES: usize = 3;
 
 /// How many of those on the word of one peer, so that nobody who answers to nothing holds them all.
 const MAX_DIALLING_TOLD: usize = 2;
-
-/// After so many attempts that failed a node is not dialled until it says that it is elsewhere.
-const HOPELESS: u32 = 10;
 
 /// How long a node that was just heard of may wait for its first dial. Many hear of it at once.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -43,12 +44,25 @@ const GIVE_WAY: Duration = Duration::from_millis(1000);
 #[derive(Debug)]
 pub(crate) struct Directory {
     own: PeerId,
-    target: usize,
+    wanted: Wanted,
     base: Duration,
     cap: Duration,
     rng: StdRng,
     nodes: BTreeMap<PeerId, Known>,
+    /// The connected nodes that proved to be of the own organisation.
+    mates: BTreeSet<PeerId>,
     failures: Failures,
+}
+
+/// How many nodes are looked for.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    /// So many that are not of the own organisation; with 0, none at all.
+    pub(crate) others: usize,
+    /// The MSP id of the own organisation, if there is one.
+    pub(crate) organisation: Option<String>,
+    /// How many nodes of one organisation may be connected.
+    pub(crate) per_organisation: usize,
 }
 
 /// How a record came.
@@ -72,46 +86,46 @@ pub(crate) enum News {
     Newer,
 }
 
-#[derive(Debug)]
-struct Known {
-    /// Who told of it.
-    teller: PeerId,
-    records: BTreeMap<Scope, Record>,
-    /// Where to dial it, and where each address leads.
-    addresses: Vec<(Multiaddr, Option<Host>)>,
-    state: State,
-    /// Where the addresses lead that were dialled last, each as often as it was.
-    dialled: Vec<Host>,
-    /// Attempts since a connection last held.
-    attempts: u32,
+/// What is going on with the nodes that are known.
+#[derive(Debug, Default)]
+struct Tally {
+    /// Those that are dialled as others, and for what they claim.
+    dialling: usize,
+    dialling_mates: usize,
+    /// Those that wait for their turn.
+    waiting: usize,
+    waiting_mates: usize,
+    /// Those that claim to be of the own organisation: all that there is hope for, and the connected
+    /// ones.
+    mates: usize,
+    connected_mates: usize,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Waiting(Instant),
-    Dialling,
-    Connected(Instant),
-    /// Nobody is where it is said to be.
-    Hopeless,
+/// Which nodes may be dialled.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    others: bool,
+    mates: bool,
 }
 
 impl Directory {
-    /// Nodes are dialled while fewer than `target` are connected, the first time again after `base`,
-    /// and after `cap` at most.
+    /// Nodes are dialled while fewer than those wanted are connected, the first time again after
+    /// `base`, and after `cap` at most.
     pub(crate) fn new(
         own: PeerId,
-        target: usize,
+        wanted: Wanted,
         base: Duration,
         cap: Duration,
         rng: StdRng,
     ) -> Self {
         Self {
             own,
-            target,
+            wanted,
             base,
             cap,
             rng,
             nodes: BTreeMap::new(),
+            mates: BTreeSet::new(),
             failures: Failures::default(),
         }
     }
@@ -127,9 +141,11 @@ impl Directory {
             return News::None;
         }
         let node = record.node;
+        let organisation = self.wanted.organisation.as_deref();
+        let is_mate = organisation.is_some() && record.organisation.as_deref() == organisation;
         if self.nodes.contains_key(&node) {
             self.retell(&node, teller);
-        } else if !self.make_room(&node, teller) {
+        } else if !self.make_room(&node, teller, is_mate) {
             return News::None;
         }
         let before = self
@@ -153,6 +169,7 @@ impl Directory {
             .entry(node)
             .or_insert_with(|| Known::new(teller, state));
         let before = known.records.insert(record.scope, record);
+        known.note_claim(self.wanted.organisation.as_deref());
         known.place(here, now + wait);
         match before {
             None => News::First,
@@ -169,7 +186,9 @@ impl Directory {
         connected: bool,
         now: Instant,
     ) {
-        if node == self.own || (!self.nodes.contains_key(&node) && !self.make_room(&node, node)) {
+        if node == self.own
+            || (!self.nodes.contains_key(&node) && !self.make_room(&node, node, false))
+        {
             return;
         }
         let state = if connected {
@@ -195,20 +214,19 @@ impl Directory {
 
     /// When the next node is due, where so many are connected.
     pub(crate) fn next(&self, connected: usize) -> Option<Instant> {
-        if !self.wants_more(connected) {
-            return None;
-        }
+        let open = self.open(connected)?;
         let busy = self.busy();
         let due = |known: &Known| match known.state {
-            State::Waiting(due) if !busy.contains(&known.teller) => Some(due),
+            State::Waiting(due) if open.lets(known) && !busy.contains(&known.teller) => Some(due),
             State::Waiting(_) | State::Dialling | State::Connected(_) | State::Hopeless => None,
         };
         self.nodes.values().filter_map(due).min()
     }
 
     /// A node that is due, with its addresses but those of `own`; it counts as being dialled from
-    /// here on. Which one is left to chance, so that not all nodes dial the same: first who told of
-    /// it, so that whoever tells of many does not come up more often, then which one of these.
+    /// here on. Those come first that claim to be of the own organisation. Which one is left to
+    /// chance, so that not all nodes dial the same: first who told of it, so that whoever tells of
+    /// many does not come up more often, then which one of these.
     pub(crate) fn take_due(
         &mut self,
         connected: usize,
@@ -217,12 +235,18 @@ impl Directory {
         may_dial: impl Fn(&PeerId) -> bool,
     ) -> Option<(PeerId, Vec<Multiaddr>)> {
         let own: Vec<Place> = own.iter().filter_map(Place::of).collect();
-        while self.wants_more(connected) {
+        while let Some(open) = self.open(connected) {
             let busy = self.busy();
             let due = |known: &Known| {
                 matches!(known.state, State::Waiting(due) if due <= now)
+                    && open.lets(known)
                     && !busy.contains(&known.teller)
             };
+            let first = self
+                .nodes
+                .values()
+                .any(|known| due(known) && known.is_mate());
+            let due = |known: &Known| due(known) && known.is_mate() == first;
             let tellers: BTreeSet<PeerId> = self
                 .nodes
                 .values()
@@ -255,6 +279,7 @@ impl Directory {
                 continue;
             }
             known.state = State::Dialling;
+            known.as_mate = first;
             known.dialled = dialled;
             return Some((*node, addresses));
         }
@@ -268,8 +293,25 @@ impl Directory {
         }
     }
 
+    /// A connected node, one of so many, proved of which organisation it is. `true` for one that is
+    /// there for a false claim alone: there are enough others.
+    pub(crate) fn proved(&mut self, node: &PeerId, organisation: &str, connected: usize) -> bool {
+        let is_mate = self.wanted.organisation.as_deref() == Some(organisation);
+        match is_mate {
+            true => self.mates.insert(*node),
+            false => self.mates.remove(node),
+        };
+        let others = connected.saturating_sub(self.mates.len());
+        let Some(known) = self.nodes.get_mut(node) else {
+            return false;
+        };
+        known.disproved = !is_mate;
+        !is_mate && known.as_mate && others > self.wanted.others
+    }
+
     /// The connection to a node is gone.
     pub(crate) fn disconnected(&mut self, node: &PeerId, now: Instant) {
+        self.mates.remove(node);
         let Some(known) = self.nodes.get_mut(node) else {
             return;
         };
@@ -307,13 +349,52 @@ impl Directory {
         });
     }
 
-    fn wants_more(&self, connected: usize) -> bool {
-        let dialling = self
-            .nodes
-            .values()
-            .filter(|known| known.state == State::Dialling)
-            .count();
-        dialling < MAX_DIALLING && connected + dialling < self.target
+    /// Which nodes may be dialled, where so many are connected; `None` where there is nobody to dial.
+    fn open(&self, connected: usize) -> Option<Open> {
+        let tally = self.tally();
+        if self.wanted.others == 0 || tally.dialling + tally.dialling_mates >= MAX_DIALLING {
+            return None;
+        }
+        let others = connected.saturating_sub(self.mates.len()) + tally.dialling;
+        // Who claims it and proved nothing yet takes a place, too.
+        let mates = self.mates.len().max(tally.connected_mates) + tally.dialling_mates;
+        let open = Open {
+            others: tally.waiting > 0 && others < self.wanted.others,
+            mates: tally.waiting_mates > 0
+                && tally.dialling_mates < MAX_DIALLING_MATES
+                && mates < self.enough_mates(&tally),
+        };
+        (open.others || open.mates).then_some(open)
+    }
+
+    /// How many nodes of the own organisation are looked for: all, with an eighth of the places left
+    /// for those that come by themselves. Where they are more than that, each takes as many places of
+    /// others as it has left for them, so that a node that comes late finds some.
+    fn enough_mates(&self, tally: &Tally) -> usize {
+        let places = self.wanted.per_organisation;
+        let all = places - places / 8;
+        match tally.mates <= all {
+            true => all,
+            false => places.div_ceil(2),
+        }
+    }
+
+    fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        for known in self.nodes.values() {
+            let is_mate = known.is_mate();
+            let count = match (known.state, is_mate) {
+                (State::Waiting(_), false) => &mut tally.waiting,
+                (State::Waiting(_), true) => &mut tally.waiting_mates,
+                (State::Dialling, _) if known.as_mate => &mut tally.dialling_mates,
+                (State::Dialling, _) => &mut tally.dialling,
+                (State::Connected(_), true) => &mut tally.connected_mates,
+                (State::Connected(_), false) | (State::Hopeless, _) => continue,
+            };
+            *count += 1;
+            tally.mates += usize::from(is_mate);
+        }
+        tally
     }
 
     /// On whose word no more nodes are dialled now.
@@ -328,69 +409,6 @@ impl Directory {
         dialling.into_keys().collect()
     }
 
-    /// How many nodes are known on the word of a peer, itself not counted.
-    fn told_by(&self, teller: &PeerId) -> usize {
-        let told = |(node, known): &(&PeerId, &Known)| known.teller == *teller && *node != teller;
-        self.nodes.iter().filter(told).count()
-    }
-
-    /// One more tells of a node: it is known on the word of who tells of fewer, so that nobody hides
-    /// it among many, and of itself best of all. What failed on the word of the one is tried on that
-    /// of another who tells of as many.
-    fn retell(&mut self, node: &PeerId, teller: PeerId) {
-        let Some(known) = self.nodes.get(node) else {
-            return;
-        };
-        let (before, failed) = (known.teller, known.attempts > 0);
-        if before == teller {
-            return;
-        }
-        let (new, old) = (self.told_by(&teller), self.told_by(&before));
-        let fewer = new < old || (failed && new == old);
-        if (*node == teller || (*node != before && fewer))
-            && let Some(known) = self.nodes.get_mut(node)
-        {
-            known.teller = teller;
-        }
-    }
-
-    /// Makes room for a node that was not known, if there can be any. Where all places are taken, one
-    /// of a node that is not connected is given up, of the peer on whose word most are known: any for
-    /// a node that tells of itself or is told of by a peer who has fewer, and otherwise one that was
-    /// dialled in vain.
-    fn make_room(&mut self, node: &PeerId, teller: PeerId) -> bool {
-        let own = self.told_by(&teller);
-        if *node != teller && own >= MAX_TOLD {
-            return self.give_up(teller, 1);
-        }
-        if self.nodes.len() < MAX_KNOWN {
-            return true;
-        }
-        let mut absent: BTreeMap<PeerId, usize> = BTreeMap::new();
-        for known in self.nodes.values().filter(|known| known.is_absent()) {
-            *absent.entry(known.teller).or_default() += 1;
-        }
-        let Some((greatest, most)) = absent.into_iter().max_by_key(|(_, count)| *count) else {
-            return false;
-        };
-        let has_fewer = *node == teller || own + 1 < most;
-        self.give_up(greatest, u32::from(!has_fewer))
-    }
-
-    /// Forgets the node that failed most often, and so many times at least, of those that are known
-    /// on the word of a peer and are not connected.
-    fn give_up(&mut self, teller: PeerId, failures: u32) -> bool {
-        let worst = self
-            .nodes
-            .iter()
-            .filter(|(_, known)| {
-                known.teller == teller && known.is_absent() && known.attempts >= failures
-            })
-            .max_by_key(|(_, known)| (known.state == State::Hopeless, known.attempts))
-            .map(|(node, _)| *node);
-        worst.is_some_and(|node| self.nodes.remove(&node).is_some())
-    }
-
     fn wait(&mut self, node: &PeerId, now: Instant) {
         let Some(known) = self.nodes.get_mut(node) else {
             return;
@@ -399,6 +417,7 @@ impl Directory {
             .base
             .saturating_mul(2u32.saturating_pow(known.attempts));
         known.attempts = known.attempts.saturating_add(1);
+        known.as_mate = false;
         let part = self.rng.random_range(0.0..=1.0);
         known.state = if known.attempts >= HOPELESS {
             State::Hopeless
@@ -408,47 +427,12 @@ impl Directory {
     }
 }
 
-impl Known {
-    fn new(teller: PeerId, state: State) -> Self {
-        Self {
-            teller,
-            records: BTreeMap::new(),
-            addresses: Vec::new(),
-            state,
-            dialled: Vec::new(),
-            attempts: 0,
-        }
-    }
-
-    /// Whether it is neither connected nor being dialled.
-    fn is_absent(&self) -> bool {
-        matches!(self.state, State::Waiting(_) | State::Hopeless)
-    }
-
-    /// Takes the addresses from the records. Where they changed, the node is dialled again that
-    /// nobody was found at before.
-    fn place(&mut self, here: bool, due: Instant) {
-        let mut addresses = Vec::new();
-        for record in self.records.values() {
-            for address in &record.addresses {
-                let host = dialable(address, &record.node, here);
-                if host.is_some() && !addresses.iter().any(|(there, _)| there == address) {
-                    addresses.push((address.clone(), host));
-                }
-            }
-        }
-        if addresses != self.addresses {
-            self.addresses = addresses;
-            self.revive(due);
-        }
-    }
-
-    /// Where it is changed: it is dialled again if nobody was found before.
-    fn revive(&mut self, due: Instant) {
-        if self.state == State::Hopeless {
-            // The pace stays what it was: who changes its mind often is not asked more often.
-            self.attempts = HOPELESS - 1;
-            self.state = State::Waiting(due);
+impl Open {
+    /// Whether a node may be dialled.
+    fn lets(self, known: &Known) -> bool {
+        match known.is_mate() {
+            true => self.mates,
+            false => self.others,
         }
     }
 }
@@ -457,7 +441,10 @@ impl Known {
 mod tests {
     use rand::SeedableRng;
 
-    use super::*;
+    use super::{
+        room::{MAX_KNOWN, MAX_TOLD},
+        *,
+    };
     use crate::{Keypair, discovery::record::LIFETIME};
 
     const UNIX: u64 = 1_700_000_000_000;
@@ -471,10 +458,16 @@ mod tests {
         Keypair::from_seed(bytes)
     }
 
+    const OWN: &str = "Org1MSP";
+
     fn directory(target: usize) -> Directory {
         Directory::new(
             key(0).peer_id(),
-            target,
+            Wanted {
+                others: target,
+                organisation: Some(OWN.to_owned()),
+                per_organisation: 16,
+            },
             BASE,
             CAP,
             StdRng::seed_from_u64(3),
@@ -482,8 +475,17 @@ mod tests {
     }
 
     fn record(seed: u16, issued: u64, address: &str) -> Record {
-        let addresses = vec![address.parse().unwrap()];
-        Record::sign(&key(seed), Scope::External, issued, addresses).unwrap()
+        of("Org2MSP", seed, issued, address)
+    }
+
+    fn of(organisation: &str, seed: u16, issued: u64, address: &str) -> Record {
+        let (key, addresses) = (key(seed), vec![address.parse().unwrap()]);
+        Record::sign(&key, Scope::External, issued, addresses, Some(organisation)).unwrap()
+    }
+
+    /// One that says that it is of the own organisation.
+    fn mate(seed: u16) -> Record {
+        of(OWN, seed, UNIX, &address(seed))
     }
 
     fn told(teller: u16) -> Told {
@@ -742,8 +744,8 @@ mod tests {
                 let port = 7000 + 8 * seed + port;
                 format!("/ip4/10.9.9.9/tcp/{port}").parse().unwrap()
             });
-            let scan = Record::sign(&key(seed), Scope::External, UNIX, ports.collect()).unwrap();
-            directory.learn(scan, told(999), now, UNIX);
+            let scan = Record::sign(&key(seed), Scope::External, UNIX, ports.collect(), None);
+            directory.learn(scan.unwrap(), told(999), now, UNIX);
         }
         let (later, mut knocks) = (now + LONGEST, 0);
         while let Some((node, addresses)) = directory.take_due(0, &[], later, |_| true) {
@@ -796,5 +798,145 @@ mod tests {
         assert_eq!((node, addresses), (key(1).peer_id(), vec![there]));
         directory.expire(u64::MAX);
         assert_eq!(directory.nodes.len(), 1);
+    }
+
+    /// What is taken until nobody is left, each connected with this proof as soon as it is dialled.
+    fn meet(
+        directory: &mut Directory,
+        connected: &mut usize,
+        now: Instant,
+        organisation: impl Fn(&PeerId) -> &'static str,
+    ) -> Vec<PeerId> {
+        let mut met = Vec::new();
+        while let Some(node) = take(directory, *connected, now) {
+            *connected += 1;
+            directory.connected(&node, now);
+            if directory.proved(&node, organisation(&node), *connected) {
+                *connected -= 1;
+                directory.disconnected(&node, now);
+            }
+            met.push(node);
+        }
+        met
+    }
+
+    #[test]
+    fn mates_come_first_and_do_not_take_the_places_of_others() {
+        let (mut directory, now) = (directory(3), Instant::now());
+        for seed in 1..=8 {
+            directory.learn(record(seed, UNIX, &address(seed)), told(99), now, UNIX);
+            directory.learn(mate(100 + seed), told(99), now, UNIX);
+        }
+        let mates: BTreeSet<PeerId> = (101..=108).map(|seed| key(seed).peer_id()).collect();
+        let of = |node: &PeerId| if mates.contains(node) { OWN } else { "Org2MSP" };
+        // As many others as wanted are there already.
+        let mut connected = 3;
+        assert!(directory.next(connected).is_some());
+        let met = meet(&mut directory, &mut connected, now + LONGEST, of);
+        assert_eq!(met.iter().copied().collect::<BTreeSet<_>>(), mates);
+        assert_eq!(directory.next(connected), None, "no other is wanted");
+        // The mates are no reason to look for fewer others.
+        let met = meet(&mut directory, &mut (connected - 2), now + LONGEST, of);
+        assert_eq!(met.len(), 2);
+        assert!(met.iter().all(|node| !mates.contains(node)));
+    }
+
+    #[test]
+    fn who_dials_nobody_that_it_was_told_of_dials_no_mates_either() {
+        let (mut directory, now) = (directory(0), Instant::now());
+        directory.learn(mate(1), told(99), now, UNIX);
+        assert_eq!(directory.next(0), None);
+        assert_eq!(take(&mut directory, 0, now + LONGEST), None);
+        let mut nobody = self::directory(1);
+        nobody.wanted.organisation = None;
+        nobody.learn(mate(1), told(99), now, UNIX);
+        assert_eq!(take(&mut nobody, 1, now + LONGEST), None, "it has no mates");
+    }
+
+    #[test]
+    fn claims_do_not_hold_all_places() {
+        let (mut directory, now) = (directory(16), Instant::now());
+        for seed in 1..=10 {
+            directory.learn(mate(seed), told(97 + seed % 3), now, UNIX);
+        }
+        let honest = record(50, UNIX, &address(50));
+        directory.learn(honest, told(90), now, UNIX);
+        let later = now + LONGEST;
+        let taken: Vec<PeerId> = std::iter::from_fn(|| take(&mut directory, 0, later)).collect();
+        assert_eq!(taken.len(), MAX_DIALLING);
+        assert_eq!(taken.last(), Some(&key(50).peer_id()));
+    }
+
+    #[test]
+    fn a_false_claim_is_good_for_one_dial() {
+        let (mut directory, now) = (directory(2), Instant::now());
+        let (liar, mut connected) = (key(1).peer_id(), 2);
+        directory.learn(mate(1), told(99), now, UNIX);
+        let later = now + LONGEST;
+        assert_eq!(take(&mut directory, connected, later), Some(liar));
+        connected += 1;
+        directory.connected(&liar, later);
+        assert!(directory.proved(&liar, "Org2MSP", connected), "hung up on");
+        directory.disconnected(&liar, later);
+        connected -= 1;
+        let newer = of(OWN, 1, UNIX + 1, &address(2));
+        assert_eq!(directory.learn(newer, told(99), later, UNIX), News::Newer);
+        assert_eq!(directory.next(connected), None, "it is no mate");
+        // It may be one of the others, where these are wanted.
+        connected -= 1;
+        assert_eq!(take(&mut directory, connected, later + CAP), Some(liar));
+        directory.connected(&liar, later);
+        assert!(!directory.proved(&liar, "Org2MSP", connected + 1));
+        // And it is a mate once it proves to be one.
+        directory.disconnected(&liar, later);
+        directory.connected(&liar, later);
+        assert!(!directory.proved(&liar, OWN, connected + 1));
+        directory.disconnected(&liar, later);
+        assert_eq!(take(&mut directory, 2, later + CAP), Some(liar));
+    }
+
+    #[test]
+    fn an_organisation_is_connected_throughout_while_there_are_places() {
+        // Of 16 places two are left for those that come by themselves.
+        for (count, dialled) in [(14, 14), (15, 8), (100, 8)] {
+            let (mut directory, now) = (directory(2), Instant::now());
+            for seed in 1..=count {
+                directory.learn(mate(seed), told(999), now, UNIX);
+            }
+            let met = meet(&mut directory, &mut 2, now + LONGEST, |_| OWN);
+            assert_eq!(met.len(), dialled, "of {count}");
+        }
+        // Who proves nothing takes no more places than that.
+        let (mut directory, now) = (directory(2), Instant::now());
+        for seed in 1..=14 {
+            directory.learn(mate(seed), told(999), now, UNIX);
+        }
+        directory.wanted.per_organisation = 8;
+        let mut connected = 2;
+        while let Some(node) = take(&mut directory, connected, now + LONGEST) {
+            directory.connected(&node, now);
+            connected += 1;
+        }
+        assert_eq!(connected, 2 + 4);
+    }
+
+    #[test]
+    fn mates_find_room_among_others_and_leave_them_half_of_it() {
+        let (mut directory, now) = (directory(16), Instant::now());
+        let mut seed = 0;
+        for teller in 0..4 {
+            for _ in 0..MAX_TOLD {
+                seed += 1;
+                let other = record(seed, UNIX, &address(seed));
+                directory.learn(other, told(60000 + teller), now, UNIX);
+            }
+        }
+        assert_eq!(directory.nodes.len(), MAX_KNOWN);
+        let mut learned = 0;
+        for seed in 2000..4000 {
+            let told = told(60000 + seed % 4);
+            learned += usize::from(directory.learn(mate(seed), told, now, UNIX) == News::First);
+        }
+        assert_eq!((learned, directory.nodes.len()), (MAX_KNOWN / 2, MAX_KNOWN));
     }
 }

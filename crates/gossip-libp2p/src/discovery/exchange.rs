@@ -290,7 +290,7 @@ mod tests {
     fn record(seed: u8, issued: u64) -> Record {
         let address: Multiaddr = "/ip4/10.0.0.1/tcp/7000".parse().unwrap();
         let key = Keypair::from_seed([seed; 32]);
-        Record::sign(&key, Scope::External, issued, vec![address]).unwrap()
+        Record::sign(&key, Scope::External, issued, vec![address], None).unwrap()
     }
 
     fn peer() -> PeerId {

@@ -14,17 +14,25 @@ use crate::identity::Keypair;
 pub(crate) struct Own {
     external: Vec<Multiaddr>,
     internal: Vec<Multiaddr>,
+    /// The MSP id of its organisation.
+    organisation: Option<String>,
     /// Where it listens, when they were signed.
     listening: Vec<Multiaddr>,
     records: Vec<Record>,
 }
 
 impl Own {
-    /// Tells these addresses; port 0 stands for the port that the node listens on.
-    pub(crate) fn new(external: Vec<Multiaddr>, internal: Vec<Multiaddr>) -> Self {
+    /// Tells these addresses, and of which organisation it is; port 0 stands for the port that the
+    /// node listens on.
+    pub(crate) fn new(
+        external: Vec<Multiaddr>,
+        internal: Vec<Multiaddr>,
+        organisation: Option<String>,
+    ) -> Self {
         Self {
             external,
             internal,
+            organisation,
             ..Self::default()
         }
     }
@@ -55,7 +63,8 @@ impl Own {
                 .filter_map(|address| with_port(address, listening))
                 .collect();
             if !told.is_empty() {
-                records.extend(Record::sign(keypair, scope, issued, told));
+                let organisation = self.organisation.as_deref();
+                records.extend(Record::sign(keypair, scope, issued, told, organisation));
             }
         }
         self.listening = listening.to_vec();
@@ -98,7 +107,7 @@ mod tests {
     #[test]
     fn records_are_signed_anew_in_time_and_each_is_later() {
         let key = Keypair::from_seed([1; 32]);
-        let mut own = Own::new(vec![address("/ip4/10.0.0.1/tcp/7000")], vec![]);
+        let mut own = Own::new(vec![address("/ip4/10.0.0.1/tcp/7000")], vec![], None);
         assert!(own.renew(&key, &[], UNIX));
         assert!(!own.renew(&key, &[], UNIX + 1));
         let first = own.record(Scope::External).unwrap().clone();
@@ -114,11 +123,17 @@ mod tests {
     fn port_0_is_the_one_that_is_listened_on() {
         let key = Keypair::from_seed([1; 32]);
         let internal = ["/dns4/inside/tcp/0", "/ip4/10.0.0.1/udp/0/quic-v1"].map(address);
-        let mut own = Own::new(vec![address("/ip4/10.0.0.1/tcp/0")], internal.to_vec());
+        let external = vec![address("/ip4/10.0.0.1/tcp/0")];
+        let organisation = Some("Org1MSP".to_owned());
+        let mut own = Own::new(external, internal.to_vec(), organisation.clone());
         assert!(!own.renew(&key, &[], UNIX), "nothing to tell");
         let listening = ["/ip4/0.0.0.0/udp/7001/quic-v1", "/ip4/0.0.0.0/tcp/7002"].map(address);
         assert!(own.renew(&key, &listening, UNIX));
-        let told = |own: &Own, scope| own.record(scope).unwrap().addresses.clone();
+        let told = |own: &Own, scope| {
+            let record = own.record(scope).unwrap();
+            assert_eq!(record.organisation, organisation);
+            record.addresses.clone()
+        };
         assert_eq!(
             told(&own, Scope::External),
             [address("/ip4/10.0.0.1/tcp/7002")]

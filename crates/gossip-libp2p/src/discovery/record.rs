@@ -5,6 +5,7 @@
 //! message: version | 1 record, repeated
 //! record:  1 body | 2 signature over DOMAIN and the body
 //! body:    1 key (Ed25519, 32 bytes) | 2 scope | 3 issued (ms since 1970) | 4 address, repeated
+//!          | 5 MSP id of its organisation, if it says so
 //! ```
 //!
 //! External and internal addresses are in records of their own, so that each can be passed on alone.
@@ -28,6 +29,9 @@ pub(crate) const MAX_ADDRESSES: usize = 8;
 
 /// The longest address, in bytes: a DNS name and a port with room to spare.
 const MAX_ADDRESS: usize = 300;
+
+/// The longest MSP id, in bytes.
+const MAX_ORGANISATION: usize = 255;
 
 /// The longest record.
 const MAX_RECORD: usize = 4 * 1024;
@@ -60,6 +64,8 @@ pub(crate) struct Record {
     /// counts.
     pub(crate) issued: u64,
     pub(crate) addresses: Vec<Multiaddr>,
+    /// Of which organisation it says that it is, by its MSP id: a reason to dial it, and no right.
+    pub(crate) organisation: Option<String>,
     /// The record as it travels.
     raw: Bytes,
 }
@@ -83,17 +89,21 @@ pub(crate) enum UnreadableRecord {
         "a record has more than {MAX_ADDRESSES} addresses, or one of more than {MAX_ADDRESS} bytes"
     )]
     Addresses,
+    #[error("the MSP id in a record has more than {MAX_ORGANISATION} bytes, or is no text")]
+    Organisation,
     #[error("the signature of a record is not that of the node it is about")]
     Signature,
 }
 
 impl Record {
-    /// The record of the node with this key. There is none for a key that cannot sign.
+    /// The record of the node with this key, which says of which organisation it is unless that has
+    /// too long a name. There is none for a key that cannot sign.
     pub(crate) fn sign(
         keypair: &Keypair,
         scope: Scope,
         issued: u64,
         addresses: Vec<Multiaddr>,
+        organisation: Option<&str>,
     ) -> Option<Self> {
         let key = keypair.inner().public().try_into_ed25519().ok()?;
         let mut body = Vec::new();
@@ -102,6 +112,10 @@ impl Record {
         put_uint(&mut body, 3, issued);
         for address in &addresses {
             put_bytes(&mut body, 4, address.as_ref());
+        }
+        let organisation = organisation.filter(|name| is_told(name.as_bytes()));
+        if let Some(name) = organisation {
+            put_bytes(&mut body, 5, name.as_bytes());
         }
         let signature = keypair.inner().sign(&signed(&body)).ok()?;
         let mut raw = Vec::new();
@@ -112,6 +126,7 @@ impl Record {
             scope,
             issued,
             addresses,
+            organisation: organisation.map(str::to_owned),
             raw: raw.into(),
         })
     }
@@ -131,6 +146,7 @@ impl Record {
             }
         }
         let (mut key, mut scope, mut issued, mut addresses) = (None, 0, 0, Vec::new());
+        let mut organisation: &[u8] = &[];
         for field in Fields::new(body) {
             let field = field?;
             match (field.number, field.value) {
@@ -140,6 +156,7 @@ impl Record {
                 (2, Value::Varint(number)) => scope = number,
                 (3, Value::Varint(number)) => issued = number,
                 (4, Value::Bytes(bytes, _)) => addresses.push(bytes),
+                (5, Value::Bytes(bytes, _)) => organisation = bytes,
                 _ => {}
             }
         }
@@ -148,6 +165,11 @@ impl Record {
         {
             return Err(UnreadableRecord::Addresses);
         }
+        let organisation = match organisation {
+            [] => None,
+            name if is_told(name) => str::from_utf8(name).ok(),
+            _ => return Err(UnreadableRecord::Organisation),
+        };
         let key = key.ok_or(UnreadableRecord::NoKey)?;
         if !key.verify(&signed(body), signature) {
             return Err(UnreadableRecord::Signature);
@@ -165,6 +187,7 @@ impl Record {
             scope,
             issued,
             addresses,
+            organisation: organisation.map(str::to_owned),
             raw,
         }))
     }
@@ -241,6 +264,11 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Whether a record may have this for an MSP id.
+fn is_told(organisation: &[u8]) -> bool {
+    (1..=MAX_ORGANISATION).contains(&organisation.len()) && str::from_utf8(organisation).is_ok()
+}
+
 fn signed(body: &[u8]) -> Vec<u8> {
     [DOMAIN, body].concat()
 }
@@ -264,7 +292,7 @@ mod tests {
     }
 
     fn record(scope: Scope, count: usize) -> Record {
-        Record::sign(&key(), scope, NOW, addresses(count)).unwrap()
+        Record::sign(&key(), scope, NOW, addresses(count), Some("Org1MSP")).unwrap()
     }
 
     #[test]
@@ -374,6 +402,34 @@ mod tests {
         ];
         for (message, error) in rows {
             assert_eq!(parse_records(&message.into()).unwrap_err(), error);
+        }
+    }
+
+    #[test]
+    fn an_organisation_is_told_as_far_as_it_has_a_name_of_its_length() {
+        let longest = "x".repeat(MAX_ORGANISATION);
+        let too_long = "x".repeat(MAX_ORGANISATION + 1);
+        for (told, heard) in [
+            (None, None),
+            (Some(""), None),
+            (Some("Org1MSP"), Some("Org1MSP")),
+            (Some(&*longest), Some(&*longest)),
+            (Some(&*too_long), None),
+        ] {
+            let record = Record::sign(&key(), Scope::External, NOW, addresses(1), told).unwrap();
+            assert_eq!(record.organisation.as_deref(), heard);
+            assert_eq!(Record::parse(record.raw().clone()), Ok(Some(record)));
+        }
+        for name in [too_long.as_bytes(), &[0xff]] {
+            let mut body = Vec::new();
+            let public = key().inner().public().try_into_ed25519().unwrap();
+            put_bytes(&mut body, 1, &public.to_bytes());
+            put_bytes(&mut body, 5, name);
+            let mut raw = Vec::new();
+            put_bytes(&mut raw, 1, &body);
+            put_bytes(&mut raw, 2, &key().inner().sign(&signed(&body)).unwrap());
+            let read = Record::parse(raw.into());
+            assert_eq!(read, Err(UnreadableRecord::Organisation));
         }
     }
 

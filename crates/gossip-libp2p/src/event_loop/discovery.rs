@@ -7,7 +7,7 @@
 
 use libp2p::{Multiaddr, PeerId, Stream};
 use tokio::time::Instant;
-use tracing::{Instrument, debug_span, trace};
+use tracing::{Instrument, debug, debug_span, trace};
 
 use super::EventLoop;
 use crate::{
@@ -90,6 +90,7 @@ impl EventLoop {
             .get(&peer)
             .is_some_and(|state| state.link.own_org);
         if !known {
+            self.check_claim(&peer);
             self.meet(peer);
         }
         let Some(channel) = self.channels.get(&topic) else {
@@ -127,6 +128,7 @@ impl EventLoop {
                 trace!(%node, ?scope, %teller, "told of a node");
                 self.counters.records.increment();
                 self.pass_on(&node, scope, news);
+                self.check_claim(&node);
             }
         }
     }
@@ -161,6 +163,21 @@ impl EventLoop {
         }
     }
 
+    /// What a connected node proved is held against what its records say of its organisation. Whoever
+    /// was dialled for a false claim is hung up on, unless nodes of others are wanted, too.
+    pub(super) fn check_claim(&mut self, peer: &PeerId) {
+        let Some(organisation) = self.access.organisation(peer) else {
+            return;
+        };
+        let connected = self.peers.len();
+        if self.directory.proved(peer, &organisation, connected) && !self.dialer.keeps(peer) {
+            self.counters.claims_refused.increment();
+            debug!(%peer, %organisation, "dialled as of the own organisation, connection closed");
+            // It may be closing already.
+            let _ = self.swarm.disconnect_peer_id(*peer);
+        }
+    }
+
     /// Dials nodes that this one was told of, while it wants more peers.
     pub(super) fn dial_learned(&mut self) {
         let own: Vec<Multiaddr> = self
@@ -171,7 +188,7 @@ impl EventLoop {
             .chain(&self.config.internal_addrs)
             .cloned()
             .collect();
-        while self.peers.len() < self.config.target_peers {
+        loop {
             let (access, dialer) = (&self.access, &self.dialer);
             let standings = &self.standings;
             let may_dial = |node: &PeerId| {

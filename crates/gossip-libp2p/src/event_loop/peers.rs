@@ -143,6 +143,7 @@ impl EventLoop {
         self.tell_score(&peer);
         self.show_peers();
         self.directory.connected(&peer, now);
+        self.check_claim(&peer);
     }
 
     pub(super) fn disconnected(&mut self, peer: PeerId) {

@@ -24,12 +24,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Command, EventLoop, Views, early};
 use crate::{
-    access::Access,
+    access::{Access, msp_id},
     behaviour::swarm,
     bodies::Bodies,
     config::ValidConfig,
     dialer::Dialer,
-    discovery::{Directory, Own},
+    discovery::{Directory, Own, Wanted},
     error::StartError,
     handle::Opener,
     score::{Callers, Gone, Standings},
@@ -81,13 +81,19 @@ impl EventLoop {
         for (peer, address) in valid.peers {
             dialer.add(peer, address, false, Instant::now());
         }
-        let target = config.target_peers;
+        let organisation = msp_id(&config.signer.identity());
+        let looked_for = Wanted {
+            others: config.target_peers,
+            organisation: organisation.clone(),
+            per_organisation: config.peers_per_org().get(),
+        };
         let (base, cap) = (
             config.redial_base * LEARNED_BASE,
             config.redial_cap * LEARNED_CAP,
         );
-        let directory = Directory::new(config.identity.peer_id(), target, base, cap, seeded()?);
-        let own = Own::new(config.external_addrs.clone(), config.internal_addrs.clone());
+        let directory = Directory::new(config.identity.peer_id(), looked_for, base, cap, seeded()?);
+        let (external, internal) = (&config.external_addrs, &config.internal_addrs);
+        let own = Own::new(external.clone(), internal.clone(), organisation);
         let (reporting, reports) = mpsc::channel(REPORTS);
         let (connected, addresses) = (watch::Sender::default(), watch::Sender::default());
         let bans = watch::Sender::default();

@@ -20,6 +20,8 @@ mod life;
 #[cfg(test)]
 mod many;
 #[cfg(test)]
+mod mates;
+#[cfg(test)]
 mod member;
 #[cfg(all(test, feature = "mdns"))]
 mod nearby;

@@ -68,6 +68,7 @@ fn gossip_events(scrape: &Scrape<'_>, samples: &mut Samples) {
         ("status", stats.statuses),
         ("record", stats.records),
         ("record-refused", stats.records_refused),
+        ("claim-refused", stats.claims_refused),
         ("connection-refused", stats.connections_refused),
         ("proof-refused", stats.proofs_refused),
         ("not-entitled", stats.not_entitled),
