@@ -8,6 +8,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque, btree_map::Entry},
+    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
     ops::RangeInclusive,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -100,7 +101,7 @@ impl Reading {
         let ServedChannel {
             reader, sharing, ..
         } = &*self.channel;
-        let gate = sharing.gates.get(from.get() as usize % GATES);
+        let gate = sharing.gates.get(gate(from));
         let Some(gate) = gate.filter(|_| sharing.streams.load(Relaxed) > 1) else {
             return Ok(Batch::new(reader.read(from, limits).await?.into()));
         };
@@ -206,12 +207,21 @@ impl Kept {
     }
 }
 
+/// The gate of the reads from this block on. Reads begin at distances of a batch, whatever its size,
+/// and go through all gates still.
+fn gate(from: BlockNumber) -> usize {
+    let mixed = BuildHasherDefault::<DefaultHasher>::default().hash_one(from.get());
+    mixed as usize % GATES
+}
+
 fn size(blocks: &Arc<[Bytes]>) -> usize {
     blocks.iter().map(Bytes::len).sum::<usize>() + OVERHEAD
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     /// What a block of the tests takes where it is read alone.
@@ -254,6 +264,15 @@ mod tests {
         kept.keep((1, 200), &read(10), 3 * ALONE);
         kept.keep((1, 300), &read(0), 3 * ALONE);
         assert_eq!(found(&kept, 1, 0..400), [97, 98, 99]);
+    }
+
+    #[test]
+    fn batches_of_every_size_go_through_most_gates() {
+        for size in (1..=300).chain([512, 1024, 4096]) {
+            let gates: BTreeSet<_> = (0..64).map(|n| gate(BlockNumber::new(n * size))).collect();
+            assert!(gates.len() > GATES / 2, "{size}: {gates:?}");
+            assert!(gates.last() < Some(&GATES));
+        }
     }
 
     #[test]
