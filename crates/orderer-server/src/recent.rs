@@ -7,7 +7,7 @@
 //! to keep what it has read would only push other memory out of the caches of the processor.
 
 use std::{
-    collections::{BTreeMap, VecDeque, btree_map::Entry},
+    collections::{BTreeMap, VecDeque},
     hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
     ops::RangeInclusive,
     sync::{
@@ -59,7 +59,8 @@ pub(crate) struct Batch {
 
 #[derive(Debug, Default)]
 struct Kept {
-    /// Reads by the serial of the channel and the number of the first block.
+    /// Reads by the serial of the channel and the number of the first block. None is part of another
+    /// one, so that those of a channel ascend by their ends, too.
     reads: BTreeMap<(u64, u64), Arc<[Bytes]>>,
     /// The same, the oldest one in front.
     order: VecDeque<(u64, u64)>,
@@ -164,6 +165,7 @@ impl Batch {
 
 impl Kept {
     fn find(&self, serial: u64, number: u64) -> Option<Batch> {
+        // None before it reaches as far.
         let (&(_, first), blocks) = self
             .reads
             .range((serial, 0)..=(serial, number))
@@ -175,16 +177,30 @@ impl Kept {
         })
     }
 
-    /// Keeps a read, and lets go of the oldest ones that are too many with it.
+    /// Keeps a read in the place of those that are part of it, unless it is part of one itself: short
+    /// reads are for streams that want one block or may hold no more, and would hide longer ones. Lets
+    /// go of the oldest ones that are too many with it.
     fn keep(&mut self, key: (u64, u64), blocks: &Arc<[Bytes]>, limit: usize) {
         let bytes = size(blocks);
         if blocks.is_empty() || bytes > limit {
             return;
         }
-        let Entry::Vacant(place) = self.reads.entry(key) else {
+        let (serial, _) = key;
+        let end = end(&key, blocks);
+        let before = self.reads.range((serial, 0)..=key).next_back();
+        if before.is_some_and(|(key, blocks)| self::end(key, blocks) >= end) {
             return;
-        };
-        place.insert(Arc::clone(blocks));
+        }
+        let behind = self.reads.range(key..=(serial, u64::MAX));
+        let parts = behind.take_while(|(key, blocks)| self::end(key, blocks) <= end);
+        let parts: Vec<_> = parts.map(|(key, _)| *key).collect();
+        for part in &parts {
+            self.bytes -= self.reads.remove(part).as_ref().map_or(0, size);
+        }
+        if !parts.is_empty() {
+            self.order.retain(|key| !parts.contains(key));
+        }
+        self.reads.insert(key, Arc::clone(blocks));
         self.order.push_back(key);
         self.bytes += bytes;
         while self.bytes > limit
@@ -212,6 +228,11 @@ impl Kept {
 fn gate(from: BlockNumber) -> usize {
     let mixed = BuildHasherDefault::<DefaultHasher>::default().hash_one(from.get());
     mixed as usize % GATES
+}
+
+/// The number of the block after those of a read.
+fn end(key: &(u64, u64), blocks: &Arc<[Bytes]>) -> u64 {
+    key.1.saturating_add(blocks.len() as u64)
 }
 
 fn size(blocks: &Arc<[Bytes]>) -> usize {
@@ -249,6 +270,31 @@ mod tests {
         let mut batch = kept.find(1, 11).unwrap();
         assert!(batch.pop().is_some() && batch.pop().is_some());
         assert!(batch.is_empty() && batch.pop().is_none() && batch.pop().is_none());
+    }
+
+    #[test]
+    fn a_short_read_hides_no_longer_one() {
+        let longer = |kept: &Kept| kept.find(1, 12).map_or(0, |batch| batch.blocks.len());
+        // Whichever of them ends first.
+        for order in [[11, 10, 12, 17], [17, 12, 11, 10], [12, 17, 10, 11]] {
+            let mut kept = Kept::default();
+            for first in order {
+                let blocks = if first == 10 { 8 } else { 1 };
+                kept.keep((1, first), &read(blocks), usize::MAX);
+            }
+            kept.keep((1, 5), &read(8), usize::MAX);
+            kept.keep((1, 14), &read(8), usize::MAX);
+            assert_eq!(found(&kept, 1, 0..30), (5..22).collect::<Vec<_>>());
+            assert_eq!(longer(&kept), 8, "{order:?}");
+            assert_eq!((kept.reads.len(), kept.order.len()), (3, 3));
+            assert_eq!(kept.bytes, kept.reads.values().map(size).sum());
+        }
+        // A longer read takes the place of one from the same block on, and of no other channel's.
+        let mut kept = Kept::default();
+        for (serial, blocks) in [(1, 1), (2, 1), (1, 3)] {
+            kept.keep((serial, 12), &read(blocks), usize::MAX);
+        }
+        assert_eq!((longer(&kept), kept.reads.len()), (3, 2));
     }
 
     #[test]
