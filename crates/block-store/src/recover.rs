@@ -210,13 +210,15 @@ impl Recovery<'_> {
         opened: &SegmentFile,
         last: Option<BlockNumber>,
     ) -> Result<SegmentIndex, OpenError> {
-        let known = opened.load_index(self.files, self.dir, self.interval)?;
-        if let Some(index) = known.filter(|index| index.end == opened.length) {
-            return Ok(index);
-        }
+        let known = match opened.load_index(self.files, self.dir, self.interval)? {
+            Some(index) if index.end == opened.length => return Ok(index),
+            // The last one is written when the segment is sealed, and nobody waits for it: after a
+            // power loss there may be the one before. The walk goes on from where it ends.
+            known => known,
+        };
         // A segment is sealed when all of it is durable: whatever is wrong with it is damage.
         let everything = BlockNumber::new(u64::MAX);
-        let found = self.scan(opened, None, everything, everything)?;
+        let found = self.scan(opened, known, everything, everything)?;
         if let Some(stop) = found.stop {
             return Err(damaged_segment(opened, last, stop.fault));
         }

@@ -10,13 +10,13 @@ use protos::grpc::MAX_MESSAGE_BYTES;
 pub struct DeliverConfig {
     /// So far may the time of a request be off, either way. Default: 15 min, as in Fabric.
     pub time_window: Duration,
-    /// So many bytes are read ahead for one stream at most; a larger block is read alone.
-    /// Default: 1 MiB, which is still in the caches of the processor when it is sent.
+    /// So many bytes are read ahead for one stream at most, and never more than
+    /// [`ahead_bytes`](Self::ahead_bytes); a larger block is read alone. Default: 1 MiB, which is still in the caches of the processor when it is sent.
     pub batch_bytes: NonZeroUsize,
     /// So many blocks are read ahead for one stream at most. Default: 128.
     pub batch_blocks: NonZeroUsize,
-    /// So many bytes are read ahead for all streams together; the streams beyond that read block by
-    /// block. Default: 128 MiB.
+    /// So many bytes are read ahead for all streams together, an eighth of them, or one batch, for
+    /// those of one connection; the streams beyond that read block by block. Default: 128 MiB.
     pub ahead_bytes: NonZeroUsize,
     /// So many bytes of what was read lately are kept for other streams of the same channels, in
     /// all; the oldest go first. Default: 32 MiB.

@@ -16,16 +16,16 @@ use protos::{
         seek_info::{SeekBehavior, SeekContentType, SeekErrorResponse},
     },
 };
-use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Code, Streaming};
 use tracing::debug;
 
 use crate::{
+    ahead::{ConnectionAhead, Permit},
     peer::Peer,
     position::{Span, is_newest},
     recent::{Batch, Reading},
     request::Request,
-    server::{Shared, in_kib, stopping},
+    server::{Shared, stopping},
     session::Session,
     stats::{Kind, OpenRequest, OpenStream},
 };
@@ -34,6 +34,7 @@ use crate::{
 struct Call {
     shared: Arc<Shared>,
     peer: Peer,
+    ahead: ConnectionAhead,
     requests: Streaming<Envelope>,
     state: State,
     _open: OpenStream,
@@ -57,8 +58,9 @@ struct Serving {
     next: u64,
     /// Blocks that were read ahead, from `next` on.
     batch: Batch,
-    /// What they take of what all streams may read ahead.
-    ahead: Option<OwnedSemaphorePermit>,
+    /// The right to hold them.
+    ahead: Option<Permit>,
+    connection: ConnectionAhead,
     strict: bool,
     waits: bool,
     headers: bool,
@@ -77,12 +79,14 @@ enum Next {
 pub(crate) fn answers(
     shared: Arc<Shared>,
     peer: Peer,
+    ahead: ConnectionAhead,
     requests: Streaming<Envelope>,
 ) -> impl Stream<Item = Result<RawDeliverResponse, tonic::Status>> + Send {
     let open = shared.stats.open_stream();
     let call = Call {
         shared,
         peer,
+        ahead,
         requests,
         state: State::Waiting,
         _open: open,
@@ -113,13 +117,15 @@ impl Call {
                 State::Over => return None,
                 State::Waiting => match self.requests.message().await {
                     Ok(None) => return None,
-                    Ok(Some(envelope)) => match self.shared.grant(&self.peer, envelope) {
-                        Ok(serving) => {
-                            self.state = State::Serving(Box::new(serving));
-                            continue;
+                    Ok(Some(envelope)) => {
+                        match self.shared.grant(&self.peer, &self.ahead, envelope) {
+                            Ok(serving) => {
+                                self.state = State::Serving(Box::new(serving));
+                                continue;
+                            }
+                            Err(status) => status,
                         }
-                        Err(status) => status,
-                    },
+                    }
                     // What is no envelope at all does not come through the codec.
                     Err(error) if error.code() == Code::Internal => Status::BadRequest,
                     Err(error) => return Some(Err(error)),
@@ -141,7 +147,12 @@ impl Call {
 
 impl Shared {
     /// Checks a request, in the order of semantics §3.10: the first failure decides.
-    fn grant(self: &Arc<Self>, peer: &Peer, envelope: Envelope) -> Result<Serving, Status> {
+    fn grant(
+        self: &Arc<Self>,
+        peer: &Peer,
+        ahead: &ConnectionAhead,
+        envelope: Envelope,
+    ) -> Result<Serving, Status> {
         let refused = |status: Status, reason: &dyn std::fmt::Display| {
             debug!(peer = ?peer.address, status = status.as_str_name(), %reason, "deliver request refused");
             status
@@ -192,20 +203,13 @@ impl Shared {
             span,
             batch: Batch::default(),
             ahead: None,
+            connection: ahead.clone(),
             strict,
             waits,
             headers,
             complete: false,
             counted,
         })
-    }
-}
-
-impl Shared {
-    /// The right to read one batch ahead, as long as there is room for it.
-    fn read_ahead(&self) -> Option<OwnedSemaphorePermit> {
-        let kib = in_kib(self.config.batch_bytes).try_into().ok()?;
-        self.ahead.clone().try_acquire_many_owned(kib).ok()
     }
 }
 
@@ -263,14 +267,14 @@ impl Serving {
         let read = async {
             reader.wait_for(number.height()).await?;
             // Not before: who waits for a block has nothing read ahead.
-            let ahead = shared.read_ahead();
+            let ahead = shared.ahead.permit(&self.connection);
             let most = match &ahead {
                 Some(_) => shared.config.batch_blocks,
                 None => NonZeroUsize::MIN,
             };
             let limits = ReadLimits {
                 blocks: wanted.map_or(most, |wanted| wanted.min(most)),
-                bytes: shared.config.batch_bytes,
+                bytes: shared.ahead.batch(),
             };
             Ok((self.reading.read(number, limits).await?, ahead))
         };

@@ -2,6 +2,7 @@
 //! Serves Fabric's Deliver from any block reader.
 #![doc = include_str!("../README.md")]
 
+mod ahead;
 mod broadcast;
 mod channel;
 mod config;

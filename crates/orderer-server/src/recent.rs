@@ -7,7 +7,8 @@
 //! to keep what it has read would only push other memory out of the caches of the processor.
 
 use std::{
-    collections::{BTreeMap, VecDeque, btree_map::Entry},
+    collections::{BTreeMap, VecDeque},
+    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
     ops::RangeInclusive,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -58,7 +59,8 @@ pub(crate) struct Batch {
 
 #[derive(Debug, Default)]
 struct Kept {
-    /// Reads by the serial of the channel and the number of the first block.
+    /// Reads by the serial of the channel and the number of the first block. None is part of another
+    /// one, so that those of a channel ascend by their ends, too.
     reads: BTreeMap<(u64, u64), Arc<[Bytes]>>,
     /// The same, the oldest one in front.
     order: VecDeque<(u64, u64)>,
@@ -100,7 +102,7 @@ impl Reading {
         let ServedChannel {
             reader, sharing, ..
         } = &*self.channel;
-        let gate = sharing.gates.get(from.get() as usize % GATES);
+        let gate = sharing.gates.get(gate(from));
         let Some(gate) = gate.filter(|_| sharing.streams.load(Relaxed) > 1) else {
             return Ok(Batch::new(reader.read(from, limits).await?.into()));
         };
@@ -163,6 +165,7 @@ impl Batch {
 
 impl Kept {
     fn find(&self, serial: u64, number: u64) -> Option<Batch> {
+        // None before it reaches as far.
         let (&(_, first), blocks) = self
             .reads
             .range((serial, 0)..=(serial, number))
@@ -174,16 +177,30 @@ impl Kept {
         })
     }
 
-    /// Keeps a read, and lets go of the oldest ones that are too many with it.
+    /// Keeps a read in the place of those that are part of it, unless it is part of one itself: short
+    /// reads are for streams that want one block or may hold no more, and would hide longer ones. Lets
+    /// go of the oldest ones that are too many with it.
     fn keep(&mut self, key: (u64, u64), blocks: &Arc<[Bytes]>, limit: usize) {
         let bytes = size(blocks);
         if blocks.is_empty() || bytes > limit {
             return;
         }
-        let Entry::Vacant(place) = self.reads.entry(key) else {
+        let (serial, _) = key;
+        let end = end(&key, blocks);
+        let before = self.reads.range((serial, 0)..=key).next_back();
+        if before.is_some_and(|(key, blocks)| self::end(key, blocks) >= end) {
             return;
-        };
-        place.insert(Arc::clone(blocks));
+        }
+        let behind = self.reads.range(key..=(serial, u64::MAX));
+        let parts = behind.take_while(|(key, blocks)| self::end(key, blocks) <= end);
+        let parts: Vec<_> = parts.map(|(key, _)| *key).collect();
+        for part in &parts {
+            self.bytes -= self.reads.remove(part).as_ref().map_or(0, size);
+        }
+        if !parts.is_empty() {
+            self.order.retain(|key| !parts.contains(key));
+        }
+        self.reads.insert(key, Arc::clone(blocks));
         self.order.push_back(key);
         self.bytes += bytes;
         while self.bytes > limit
@@ -206,12 +223,26 @@ impl Kept {
     }
 }
 
+/// The gate of the reads from this block on. Reads begin at distances of a batch, whatever its size,
+/// and go through all gates still.
+fn gate(from: BlockNumber) -> usize {
+    let mixed = BuildHasherDefault::<DefaultHasher>::default().hash_one(from.get());
+    mixed as usize % GATES
+}
+
+/// The number of the block after those of a read.
+fn end(key: &(u64, u64), blocks: &Arc<[Bytes]>) -> u64 {
+    key.1.saturating_add(blocks.len() as u64)
+}
+
 fn size(blocks: &Arc<[Bytes]>) -> usize {
     blocks.iter().map(Bytes::len).sum::<usize>() + OVERHEAD
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     /// What a block of the tests takes where it is read alone.
@@ -242,6 +273,31 @@ mod tests {
     }
 
     #[test]
+    fn a_short_read_hides_no_longer_one() {
+        let longer = |kept: &Kept| kept.find(1, 12).map_or(0, |batch| batch.blocks.len());
+        // Whichever of them ends first.
+        for order in [[11, 10, 12, 17], [17, 12, 11, 10], [12, 17, 10, 11]] {
+            let mut kept = Kept::default();
+            for first in order {
+                let blocks = if first == 10 { 8 } else { 1 };
+                kept.keep((1, first), &read(blocks), usize::MAX);
+            }
+            kept.keep((1, 5), &read(8), usize::MAX);
+            kept.keep((1, 14), &read(8), usize::MAX);
+            assert_eq!(found(&kept, 1, 0..30), (5..22).collect::<Vec<_>>());
+            assert_eq!(longer(&kept), 8, "{order:?}");
+            assert_eq!((kept.reads.len(), kept.order.len()), (3, 3));
+            assert_eq!(kept.bytes, kept.reads.values().map(size).sum());
+        }
+        // A longer read takes the place of one from the same block on, and of no other channel's.
+        let mut kept = Kept::default();
+        for (serial, blocks) in [(1, 1), (2, 1), (1, 3)] {
+            kept.keep((serial, 12), &read(blocks), usize::MAX);
+        }
+        assert_eq!((longer(&kept), kept.reads.len()), (3, 2));
+    }
+
+    #[test]
     fn the_oldest_read_goes_when_there_are_too_many_bytes() {
         let mut kept = Kept::default();
         for number in 0..100 {
@@ -254,6 +310,15 @@ mod tests {
         kept.keep((1, 200), &read(10), 3 * ALONE);
         kept.keep((1, 300), &read(0), 3 * ALONE);
         assert_eq!(found(&kept, 1, 0..400), [97, 98, 99]);
+    }
+
+    #[test]
+    fn batches_of_every_size_go_through_most_gates() {
+        for size in (1..=300).chain([512, 1024, 4096]) {
+            let gates: BTreeSet<_> = (0..64).map(|n| gate(BlockNumber::new(n * size))).collect();
+            assert!(gates.len() > GATES / 2, "{size}: {gates:?}");
+            assert!(gates.last() < Some(&GATES));
+        }
     }
 
     #[test]

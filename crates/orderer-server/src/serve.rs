@@ -23,6 +23,7 @@ use tonic::codegen::Service as _;
 use tracing::{Instrument as _, debug, info, warn};
 
 use crate::{
+    ahead::ConnectionAhead,
     config::ServeConfig,
     peer::{Peer, PeerTls},
     tasks::Tasks,
@@ -132,9 +133,11 @@ pub async fn serve_connection<S: AtomicBroadcast>(
     let limit = config.max_message_bytes.get();
     let server = AtomicBroadcastServer::from_arc(service).max_decoding_message_size(limit);
     let (called, first_call) = watch::channel(false);
+    let ahead = ConnectionAhead::default();
     let calls = service_fn(move |mut request: http::Request<Incoming>| {
         called.send_replace(true);
         request.extensions_mut().insert(peer.clone());
+        request.extensions_mut().insert(ahead.clone());
         let response = server.clone().call(request);
         async move { Ok::<_, Infallible>(response.await.unwrap_or_else(|never| match never {})) }
     });

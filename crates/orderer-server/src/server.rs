@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The service itself, apart from the connections that it is served on.
 
-use std::{fmt, future::Future, num::NonZeroUsize, pin::Pin, sync::Arc};
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use block_api::{ChannelId, Clock};
 use futures::Stream;
@@ -9,15 +9,15 @@ use protos::{
     common::Envelope, deliver::RawDeliverResponse, grpc::AtomicBroadcast,
     orderer::BroadcastResponse,
 };
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::net::TcpListener;
 use tonic::{Request, Response, Streaming};
 
 use crate::{
+    ahead::Ahead,
     broadcast::{self, BroadcastHandler},
     channel::{Channels, ServedChannel},
     config::{DeliverConfig, ServeConfig},
     deliver,
-    peer::Peer,
     recent::Recent,
     serve::{ServeError, serve},
     stats::DeliverStats,
@@ -46,8 +46,7 @@ pub(crate) struct Shared {
     pub(crate) channels: Channels,
     pub(crate) stats: Arc<DeliverStats>,
     pub(crate) recent: Recent,
-    /// What streams may still read ahead, in KiB.
-    pub(crate) ahead: Arc<Semaphore>,
+    pub(crate) ahead: Ahead,
     broadcast: Option<Arc<dyn BroadcastHandler>>,
 }
 
@@ -123,11 +122,10 @@ impl OrdererServerBuilder {
             config,
             broadcast,
         } = self;
-        let ahead = in_kib(config.ahead_bytes).min(Semaphore::MAX_PERMITS);
         let shared = Shared {
             clock,
             recent: Recent::new(config.recent_bytes.get()),
-            ahead: Arc::new(Semaphore::new(ahead)),
+            ahead: Ahead::new(config.ahead_bytes, config.batch_bytes),
             config,
             broadcast,
             channels: Channels::default(),
@@ -156,7 +154,7 @@ impl AtomicBroadcast for OrdererServer {
         &self,
         request: Request<Streaming<Envelope>>,
     ) -> Result<Response<Self::BroadcastStream>, tonic::Status> {
-        let peer = peer_of(&request);
+        let peer = of_connection(&request);
         let Shared {
             broadcast, stats, ..
         } = &*self.shared;
@@ -169,8 +167,8 @@ impl AtomicBroadcast for OrdererServer {
         &self,
         request: Request<Streaming<Envelope>>,
     ) -> Result<Response<Self::DeliverStream>, tonic::Status> {
-        let peer = peer_of(&request);
-        let answers = deliver::answers(self.shared.clone(), peer, request.into_inner());
+        let (peer, ahead) = (of_connection(&request), of_connection(&request));
+        let answers = deliver::answers(self.shared.clone(), peer, ahead, request.into_inner());
         Ok(Response::new(Box::pin(answers)))
     }
 }
@@ -189,15 +187,7 @@ pub(crate) fn stopping() -> tonic::Status {
     tonic::Status::unavailable("the server is stopping")
 }
 
-/// A number of bytes in KiB, of which it has a part at least.
-pub(crate) fn in_kib(bytes: NonZeroUsize) -> usize {
-    bytes.get().div_ceil(1024)
-}
-
-fn peer_of<T>(request: &Request<T>) -> Peer {
-    request
-        .extensions()
-        .get::<Peer>()
-        .cloned()
-        .unwrap_or_default()
+/// What the connection of a request says of itself; without one, a call is on its own.
+fn of_connection<T: Clone + Default + Send + Sync + 'static>(request: &Request<impl Sized>) -> T {
+    request.extensions().get::<T>().cloned().unwrap_or_default()
 }

@@ -4,14 +4,19 @@
 use std::sync::Arc;
 
 use block_api::testing::{OpenReaders, TestChain};
-use orderer_server::{DeliverConfig, OrdererServer, ServedChannel};
+use orderer_server::{
+    DeliverConfig, OrdererServer, Peer, ServeConfig, ServedChannel, serve_connection,
+};
 use protos::common::Status;
+use tokio::{io::duplex, task::JoinSet};
 
 use crate::support::{
     HandClock, channel_id,
     ledger::Ledger,
     seek::{MAX, Seek, at},
     talk::{Got, Talk, blocks},
+    wire::Wire,
+    within,
 };
 
 /// The height of the chains.
@@ -168,4 +173,55 @@ async fn streams_that_take_their_time_do_not_make_others_hold_more() {
     let mut next = open(&server, 0).await;
     expect(&mut next, 1..8).await;
     assert_eq!(ledger.reads().last().unwrap().blocks.get(), 8);
+}
+
+#[tokio::test]
+async fn a_connection_that_takes_nothing_leaves_room_for_others() {
+    let (_, ledger) = chain(HEIGHT, BYTES);
+    let batch = DeliverConfig::default().batch_bytes.get();
+    let config = DeliverConfig {
+        ahead_bytes: (16 * batch).try_into().unwrap(),
+        // Each stream reads for itself.
+        recent_bytes: 1.try_into().unwrap(),
+        ..DeliverConfig::default()
+    };
+    let server = OrdererServer::builder(HandClock::new())
+        .config(config)
+        .build();
+    serve(&server, &ledger);
+    let (near, far) = duplex(64 * 1024);
+    let mut serving = JoinSet::new();
+    let service = Arc::new(server.clone());
+    let limits = ServeConfig {
+        max_send_buffer_bytes: 1.try_into().unwrap(),
+        ..ServeConfig::default()
+    };
+    serving.spawn(async move { serve_connection(service, far, Peer::default(), &limits).await });
+    let wire = Wire::over(near).await;
+    let mut stuck = Vec::new();
+    for _ in 0..16 {
+        let request = Seek::new(at(0), at(MAX)).envelope().await;
+        stuck.push(within("a stream", wire.deliver(request)).await.unwrap());
+    }
+    // There is one thread and no network: when everyone has had many turns, everyone is stuck.
+    for _ in 0..10_000 {
+        tokio::task::yield_now().await;
+    }
+    let before = ledger.reads().len();
+    assert!(before >= 16, "{before} reads");
+    let _other = open(&server, 0).await;
+    let reads = ledger.reads().split_off(before);
+    assert_eq!(reads[0].blocks, DeliverConfig::default().batch_blocks);
+}
+
+#[tokio::test]
+async fn a_batch_larger_than_what_may_be_read_ahead_is_cut_to_it() {
+    let (_, ledger) = chain(HEIGHT, BYTES);
+    let server = scene(&ledger, 8, 2 * BYTES);
+    let _alone = open(&server, 0).await;
+    let reads = ledger.reads();
+    assert_eq!(
+        (reads[0].blocks.get(), reads[0].bytes.get()),
+        (8, 2 * BYTES)
+    );
 }

@@ -85,6 +85,47 @@ async fn a_damaged_note_of_a_growing_segment_costs_a_walk_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_sealed_segment_is_walked_from_where_an_older_index_ends() {
+    let dir = crash::memory_dir();
+    let mut config = Config::new("ch".parse().unwrap());
+    config.segment_bytes = (1 << 20).try_into().unwrap();
+    config.index_interval_bytes = 1000.try_into().unwrap();
+    let (_, blocks) = TestChain::of_blocks("ch", 1000, 1000);
+    let (before, behind) = blocks.split_at(600);
+    let (store, _) = SegmentStore::open(dir.path(), config.clone()).unwrap();
+    for batch in before.chunks(10) {
+        store.append(verified(batch)).await.unwrap();
+    }
+    store.close().await;
+    let path = dir::index_path(dir.path(), BlockNumber::GENESIS);
+    let older = std::fs::read(&path).unwrap();
+    let (store, _) = SegmentStore::open(dir.path(), config.clone()).unwrap();
+    for batch in behind.chunks(10) {
+        store.append(verified(batch)).await.unwrap();
+    }
+    store.close().await;
+    assert_eq!(dir::list(dir.path()).unwrap().segments.len(), 2);
+    let whole = std::fs::read(&path).unwrap();
+    assert_ne!(older, whole);
+    let mut counts = Vec::new();
+    for left in [&whole, &older, &Vec::new()] {
+        std::fs::write(&path, left).unwrap();
+        let disk = FaultyDisk::default();
+        let (store, report) = SegmentStore::open_on(&disk, dir.path(), config.clone()).unwrap();
+        counts.push(disk.take_counts().read);
+        assert_eq!(report.rebuilt_indexes.is_empty(), *left == whole);
+        assert_eq!(std::fs::read(&path).unwrap(), whole);
+        assert_eq!(raw_blocks(&store).await.len(), 1000);
+        store.close().await;
+    }
+    let [none, rest, all] = counts[..] else {
+        panic!("{counts:?}")
+    };
+    // What is behind the older index, and all of it.
+    assert!(none < rest && rest - none < (all - none) / 2, "{counts:?}");
+}
+
+#[tokio::test]
 async fn a_batch_waits_for_the_disk_once_and_a_segment_twice_more() {
     let dir = crash::memory_dir();
     let disk = FaultyDisk::default();
