@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use block_api::{
-    Block, BlockReader as _, BlockStore as _, ChannelId, Clock, Gossip as _, Height, Standing,
+    Block, BlockReader as _, BlockStore as _, ChannelId, Clock, Gossip, Height, Standing,
     SystemClock, VerifiedBlock,
 };
 use block_store::SegmentStore;
@@ -82,6 +82,21 @@ impl Node {
         orderer: &str,
         peers: Vec<Multiaddr>,
     ) -> Result<Self> {
+        Self::start_over(dir, index, orderer, peers, Arc::new).await
+    }
+
+    /// As [`start`](Self::start), on a gossip network that is made of its own one.
+    ///
+    /// # Errors
+    ///
+    /// When a part of it does not start.
+    pub async fn start_over<G: Gossip + 'static>(
+        dir: &Path,
+        index: usize,
+        orderer: &str,
+        peers: Vec<Multiaddr>,
+        over: impl FnOnce(Libp2pGossip) -> Arc<G>,
+    ) -> Result<Self> {
         let genesis = Block::parse(fs::read(dir.join("genesis.block"))?.into())?;
         let verifier = ChannelVerifier::from_genesis(&genesis)?;
         let channel = verifier.channel().clone();
@@ -101,7 +116,7 @@ impl Node {
         })
         .await?;
         let config = deliver_service::Config::default();
-        let service = DeliverService::new(config, Arc::new(gossip.clone()))?;
+        let service = DeliverService::new(config, over(gossip.clone()))?;
         let orderer = OrdererEndpoint {
             endpoint: orderer.parse()?,
             tls_roots: parse_pem_certificates(&fs::read(dir.join("tls-ca.pem"))?)?,
@@ -142,6 +157,12 @@ impl Node {
     pub fn address(&self) -> Result<Multiaddr> {
         let address = self.gossip.peer_addrs().into_iter().next();
         address.context("a node without an address")
+    }
+
+    /// How many appends its store made since it was started.
+    pub fn appends(&self) -> u64 {
+        let state = self.service.state(&self.channel);
+        state.map_or(0, |state| state.stats.appends)
     }
 
     /// Has it pull from the orderer.

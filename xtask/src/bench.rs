@@ -59,18 +59,36 @@ pub(crate) fn run(workspace: &Workspace, wanted: &Bench) -> anyhow::Result<()> {
             names.join(", ")
         ),
         None if wanted.json => {
-            let rows = names.iter().map(|name| {
-                say(format!("== {name} =="));
-                one(workspace, name).args(&arguments).standard_output()
+            let mut arrays = Vec::new();
+            let ended = each(&names, |name| {
+                let printed = one(workspace, name).args(&arguments).standard_output()?;
+                one_array(std::slice::from_ref(&printed))?;
+                arrays.push(printed);
+                Ok(())
             });
-            print(&one_array(&rows.collect::<anyhow::Result<Vec<_>>>()?)?);
-            Ok(())
+            print(&one_array(&arrays)?);
+            ended
         }
-        None => names.iter().try_for_each(|name| {
-            say(format!("\n== {name} =="));
-            one(workspace, name).args(&arguments).run()
-        }),
+        None => each(&names, |name| one(workspace, name).args(&arguments).run()),
     }
+}
+
+/// Runs all of them, also when some fail: what the others measured in the meantime is not lost.
+fn each(names: &[String], mut run: impl FnMut(&str) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let mut failed = Vec::new();
+    for name in names {
+        say(format!("\n== {name} =="));
+        if let Err(error) = run(name) {
+            say(format!("{name} failed: {error:#}"));
+            failed.push(name.as_str());
+        }
+    }
+    ensure!(
+        failed.is_empty(),
+        "of the benchmarks failed: {}\n  fix: `cargo xtask bench <name>` shows each by itself",
+        failed.join(", ")
+    );
+    Ok(())
 }
 
 /// One short round in the profile and with the features of the tests, to see that it runs: the numbers mean nothing.
@@ -192,6 +210,24 @@ mod tests {
         ] {
             assert_eq!(arguments(given), told, "{given:?}");
         }
+    }
+
+    #[test]
+    fn a_benchmark_that_fails_does_not_stop_the_others() {
+        let names = ["first", "second", "third"].map(str::to_owned);
+        let mut ran = Vec::new();
+        let ended = each(&names, |name| {
+            ran.push(name.to_owned());
+            ensure!(name == "third", "no");
+            Ok(())
+        });
+        assert_eq!(ran, names);
+        let error = ended.unwrap_err().to_string();
+        assert!(
+            error.starts_with("of the benchmarks failed: first, second\n"),
+            "{error}"
+        );
+        each(&names, |_| Ok(())).unwrap();
     }
 
     #[test]

@@ -2,12 +2,9 @@
 //! What is measured, and what is to be reached.
 
 use anyhow::{Context as _, Result};
-use e2e_tests::bench::{Round, Row, Target, median};
+use e2e_tests::bench::{Bound, Load, Round, Row, Target, median};
 
-use crate::{
-    bound::Bound,
-    rig::{Reader, Reading, Rig, Shape},
-};
+use crate::rig::{Reader, Reading, Rig, Shape};
 
 /// Verified and durable, over the bare stream. The bare stream neither hashes nor writes.
 const OF_THE_STREAM: f64 = 0.75;
@@ -137,14 +134,10 @@ impl Measured {
     }
 }
 
-/// A round: whoever reads second finds the orderer warm, so that they take turns.
+/// A round.
 async fn beside(shape: &Shape, rig: &Rig, round: usize) -> Result<Beside> {
-    let turns = match round.is_multiple_of(2) {
-        true => [Reader::Bare, Reader::Node],
-        false => [Reader::Node, Reader::Bare],
-    };
     let (mut bare, mut node) = (None, None);
-    for reader in turns {
+    for reader in Reader::in_turn(round) {
         let reading = rig.read(reader).await?;
         match reader {
             Reader::Bare => bare = Some(reading),
@@ -153,9 +146,14 @@ async fn beside(shape: &Shape, rig: &Rig, round: usize) -> Result<Beside> {
     }
     let bare = bare.context("the bare stream was measured")?;
     let node = node.context("the node was measured")?;
-    Ok(Beside {
-        bound: Bound::measure(shape, rig, &bare, &node)?,
-        bare,
-        node,
-    })
+    let bound = Bound::measure(&Load {
+        folder: rig.folder(),
+        blocks: shape.blocks,
+        data_bytes: shape.bytes,
+        raw_bytes: rig.raw_bytes(),
+        signatures: shape.signatures.count(),
+        appends: node.appends,
+        stream_cpu_s: bare.reader_cpu_s + bare.orderer_cpu_s,
+    })?;
+    Ok(Beside { bare, node, bound })
 }

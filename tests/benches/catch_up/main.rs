@@ -7,7 +7,6 @@
 //! again. Their rounds are interleaved, and who goes first alternates.
 
 mod bare;
-mod bound;
 mod cases;
 mod node;
 mod orderer;

@@ -4,7 +4,7 @@
 
 use std::{fs, path::PathBuf, sync::Arc};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use block_api::{
     Block, BlockReader as _, BlockStore as _, Endpoint, Height, Standing, SystemClock,
     VerifiedBlock,
@@ -77,16 +77,14 @@ pub(crate) async fn run(role: &Role) -> Result<()> {
         .start_deliver_for_channel(&channel, Arc::new(store.clone()))
         .await?;
     let whole = Height::new(blocks + 1);
-    let (mut height, mut appends) = (store.info().height, 0);
-    while height < whole {
-        height = store.wait_for(Height::new(height.get() + 1)).await?.height;
-        appends += 1;
-    }
+    let height = store.wait_for(whole).await?.height;
     let elapsed = began.elapsed();
     ensure!(
         height == whole,
         "the chain has the height {whole}, not {height}"
     );
+    let state = service.state(&channel).context("the channel")?;
+    let appends = state.stats.appends;
     tell(format_args!("{} {appends}", elapsed.as_nanos()));
     orders.end().await?;
     service.stop().await;

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! An ordering service that has a whole chain, and processes that read it.
 
-use std::{fmt, fs, path::Path, time::Duration};
+use std::{fmt, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use dev_orderer::Consensus;
-use e2e_tests::bench::{Lines, Process};
+use e2e_tests::bench::{self, Process, said};
 use tempfile::TempDir;
-use tokio::time::timeout;
 
 use crate::{bare, node, orderer};
 
@@ -50,7 +49,7 @@ pub(crate) struct Reading {
     pub(crate) orderer_cpu_s: f64,
     /// The most memory that the reader had resident.
     pub(crate) peak_bytes: f64,
-    /// In how many steps its height grew: none for one that stores nothing.
+    /// How many appends its store made: none for one that stores nothing.
     pub(crate) appends: usize,
 }
 
@@ -66,16 +65,13 @@ pub(crate) struct Rig {
 impl Rig {
     /// Makes the chain, and has it served.
     pub(crate) async fn start(shape: Shape) -> Result<Self> {
-        // On the disk that holds what is built, as a temporary folder elsewhere may be in memory.
-        let on_disk = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        fs::create_dir_all(on_disk)?;
-        let dir = tempfile::tempdir_in(on_disk)?;
+        let dir = bench::folder()?;
         let numbers = [shape.blocks, shape.bytes, shape.signatures.nodes()];
         let [blocks, bytes, nodes] = numbers.map(|number| number.to_string());
         let folder = dir.path().to_str().context("the name of a folder")?;
         let (orderer, mut lines) =
             Process::start(orderer::ROLE, [folder, &blocks, &bytes, &nodes])?;
-        let line = next(&mut lines).await?;
+        let line = said(&mut lines, DEADLINE).await?;
         let (endpoint, raw_bytes) = line.split_once(' ').context("where an orderer listens")?;
         Ok(Self {
             shape,
@@ -95,13 +91,13 @@ impl Rig {
         let folder = self.dir.path().to_str().context("the name of a folder")?;
         let blocks = self.shape.blocks.to_string();
         let (mut process, mut lines) = Process::start(role, [folder, &self.endpoint, &blocks])?;
-        match next(&mut lines).await?.as_str() {
+        match said(&mut lines, DEADLINE).await?.as_str() {
             READY => {}
             other => bail!("a reader begins with {other:?}"),
         }
         let (reader_before, orderer_before) = (process.usage()?, self.orderer.usage()?);
         process.order("begin").await?;
-        let done = next(&mut lines).await?;
+        let done = said(&mut lines, DEADLINE).await?;
         let (reader_after, orderer_after) = (process.usage()?, self.orderer.usage()?);
         process.stop().await?;
         let (elapsed_ns, appends) = done.split_once(' ').context("what a reading took")?;
@@ -130,6 +126,16 @@ impl Rig {
 
 /// What a reader says when it can begin.
 pub(crate) const READY: &str = "ready";
+
+impl Reader {
+    /// In which order they read: whoever comes second finds the orderer warm, so that they take turns.
+    pub(crate) fn in_turn(round: usize) -> [Self; 2] {
+        match round.is_multiple_of(2) {
+            true => [Self::Bare, Self::Node],
+            false => [Self::Node, Self::Bare],
+        }
+    }
+}
 
 impl Signatures {
     /// How many orderers there are.
@@ -165,10 +171,4 @@ impl fmt::Display for Shape {
             more => write!(f, " signatures={}", more.count()),
         }
     }
-}
-
-async fn next(lines: &mut Lines) -> Result<String> {
-    let line = timeout(DEADLINE, lines.next_line()).await;
-    let line = line.with_context(|| format!("a child said nothing for {DEADLINE:?}"))?;
-    line?.context("a child ended")
 }

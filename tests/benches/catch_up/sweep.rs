@@ -38,9 +38,14 @@ pub(crate) async fn plot(dir: &Path, smoke: bool, rounds: usize) -> Result<()> {
         let rig = Rig::start(shape).await?;
         let megabytes = (rig.raw_bytes() * shape.blocks) as f64 / 1e6;
         let (mut of_bare, mut of_node) = (Vec::new(), Vec::new());
-        for _ in 0..rounds.min(ROUNDS) {
-            of_bare.push(megabytes / rig.read(Reader::Bare).await?.elapsed_s);
-            of_node.push(megabytes / rig.read(Reader::Node).await?.elapsed_s);
+        for round in 0..rounds.min(ROUNDS) {
+            for reader in Reader::in_turn(round) {
+                let rate = megabytes / rig.read(reader).await?.elapsed_s;
+                match reader {
+                    Reader::Bare => of_bare.push(rate),
+                    Reader::Node => of_node.push(rate),
+                }
+            }
         }
         bare.push((bytes as f64, median(of_bare)));
         node.push((bytes as f64, median(of_node)));

@@ -1,26 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The bare hops: a client of the orderer that stores nothing, and messages on a libp2p stream.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
-use block_api::{Block, Clock as _, Endpoint, Start, StreamRequest, SystemClock};
+use block_api::{Block, Clock as _, Start, StreamRequest, SystemClock};
 use e2e_tests::{
     bare::BareTransport,
-    bench::{Orders, tell},
+    bench::{BareClient, Orders, tell},
 };
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use gossip_libp2p::Multiaddr;
-use orderer_client::{Config as ClientConfig, parse_pem_certificates};
-use protos::{
-    deliver::DeliverMessage,
-    grpc::{AtomicBroadcastClient, MAX_MESSAGE_BYTES},
-};
-use rustls_pki_types::ServerName;
+use orderer_client::parse_pem_certificates;
+use protos::deliver::DeliverMessage;
 use signer::envelope::{Nonce, seek_envelope};
-use tokio::{net::TcpStream, time::interval};
-use tokio_stream::StreamExt as _;
-use tonic::transport::Channel;
+use tokio::{task::JoinSet, time::interval};
 
 use crate::{
     child::{Came, MET, Stamp},
@@ -35,21 +29,20 @@ pub(crate) async fn client(dir: &Path, endpoint: &str) -> Result<()> {
     let genesis = Block::parse(fs::read(dir.join("genesis.block"))?.into())?;
     let verifier = channel_config::ChannelVerifier::from_genesis(&genesis)?;
     let signer = signer::load_msp_folder(&dir.join("org1/peer0/msp"), "Org1MSP")?;
-    let channel = connect(&endpoint.parse()?, &fs::read(dir.join("tls-ca.pem"))?).await?;
-    let mut client =
-        AtomicBroadcastClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let authority = parse_pem_certificates(&fs::read(dir.join("tls-ca.pem"))?)?;
+    let client = BareClient::connect(&endpoint.parse()?, authority).await?;
     let request = StreamRequest::blocks_from(verifier.channel().clone(), Start::Newest);
     let (now, nonce) = (SystemClock.now(), Nonce::random());
     let envelope = seek_envelope(&*signer, &request, None, now, nonce).await?;
-    // The half that sends stays open, as an orderer's client leaves it.
-    let requests = tokio_stream::iter([envelope]).chain(tokio_stream::pending());
-    let mut responses = client.deliver(requests).await?.into_inner();
-    let telling = async {
+    let mut blocks = client.deliver(envelope).await?;
+    // In a task of its own, as a node's pull loop is.
+    let mut telling = JoinSet::new();
+    telling.spawn(async move {
         let mut met = false;
         loop {
-            let response = responses.next().await.context("the stream ended")??;
+            let message = blocks.next().await?;
             let at = Stamp::now();
-            if let DeliverMessage::Block(raw) = response.parse()? {
+            if let DeliverMessage::Block(raw) = message {
                 let number = Block::parse(raw)?.number().get();
                 // The newest one was there before.
                 if met {
@@ -60,10 +53,10 @@ pub(crate) async fn client(dir: &Path, endpoint: &str) -> Result<()> {
                 }
             }
         }
-    };
+    });
     tokio::select! {
         ended = Orders::default().end() => ended,
-        failed = telling => failed,
+        failed = telling.join_next() => failed.context("a task")??,
     }
 }
 
@@ -108,37 +101,4 @@ pub(crate) async fn taker(bytes: usize, sender: Multiaddr) -> Result<()> {
         let sent = Stamp(Duration::from_nanos(u64::from_be_bytes(stamp)));
         tell(at.since(sent).as_nanos());
     }
-}
-
-async fn connect(endpoint: &Endpoint, authority: &[u8]) -> Result<Channel> {
-    let mut roots = rustls::RootCertStore::empty();
-    for root in parse_pem_certificates(authority)? {
-        roots.add(root)?;
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    tls.alpn_protocols = vec![b"h2".to_vec()];
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(tls));
-    let name = ServerName::try_from(endpoint.host().to_owned())?;
-    let address = endpoint.to_string();
-    let dial = tower::service_fn(move |_| {
-        let (connector, name, address) = (connector.clone(), name.clone(), address.clone());
-        async move {
-            let tcp = TcpStream::connect(address).await?;
-            tcp.set_nodelay(true)?;
-            Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(
-                connector.connect(name, tcp).await?,
-            ))
-        }
-    });
-    let config = ClientConfig::default();
-    let channel = tonic::transport::Endpoint::from_shared(format!("https://{endpoint}"))?
-        .initial_stream_window_size(config.stream_window_bytes)
-        .initial_connection_window_size(config.connection_window_bytes)
-        .connect_with_connector(dial)
-        .await?;
-    Ok(channel)
 }

@@ -5,7 +5,7 @@
 //!
 //! The baseline is what no way can do without: the sum of a bare Deliver hop over TLS, a bare libp2p
 //! hop and a bare fdatasync of as many bytes, each alone on the machine, at the same pace and in the
-//! same round, and each with the percentile of the row. Nodes and bare clients are processes of their
+//! same round, and each with the percentile of the row; who goes first alternates. Nodes and bare clients are processes of their
 //! own on loopback: this program again.
 
 mod bare;
@@ -69,15 +69,14 @@ async fn main() -> Result<()> {
         },
     };
     let mut measured = Vec::new();
-    for _ in 0..args.shared.rounds_or(3) {
-        let rig = Box::pin(Rig::start(plan)).await?;
-        let ours = Box::pin(rig.nodes()).await?;
-        let bare = [
-            Box::pin(rig.deliver_hop()).await?,
-            Box::pin(rig.libp2p_hop()).await?,
-            Box::pin(rig.synced()).await?,
-        ];
-        rig.stop().await;
+    for round in 0..args.shared.rounds_or(3) {
+        let (ours, bare) = if round.is_multiple_of(2) {
+            let ours = Box::pin(nodes(plan)).await?;
+            (ours, Box::pin(hops(plan)).await?)
+        } else {
+            let bare = Box::pin(hops(plan)).await?;
+            (Box::pin(nodes(plan)).await?, bare)
+        };
         measured.push(Measured { ours, bare });
     }
     let mut rows = Vec::new();
@@ -140,6 +139,22 @@ impl Measured {
             .map(|latencies| latencies.percentile(percentile))
             .sum()
     }
+}
+
+/// The nodes, with an orderer that has no block yet: they have nothing to catch up with.
+async fn nodes(plan: Plan) -> Result<Latencies> {
+    let rig = Rig::start(plan).await?;
+    let latencies = rig.nodes().await?;
+    rig.stop().await;
+    Ok(latencies)
+}
+
+/// The bare hops, with such an orderer, too.
+async fn hops(plan: Plan) -> Result<[Latencies; 3]> {
+    let rig = Rig::start(plan).await?;
+    let latencies = rig.bare().await?;
+    rig.stop().await;
+    Ok(latencies)
 }
 
 fn millis(latency: Duration) -> f64 {

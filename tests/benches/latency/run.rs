@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A round: an orderer, the nodes, and after them the bare hops.
+//! A round: an orderer, the nodes, and the bare hops beside them.
 
 use std::{collections::BTreeMap, fs::File, io::Write as _, sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use block_api::{BlockNumber, Clock, SystemClock};
 use dev_orderer::{Config, DevOrderer, Pace, Rate};
 use e2e_tests::{
-    bench::{Lines, Process},
+    bench::{self, Lines, Process, plot, said},
     node,
 };
 use tempfile::TempDir;
@@ -65,9 +65,7 @@ impl Latencies {
 
     /// What so many in a hundred do not exceed.
     pub(crate) fn percentile(&self, percent: f64) -> Duration {
-        let rank = (self.0.len() as f64 * percent / 100.0).ceil() as usize;
-        let latency = self.0.get(rank.saturating_sub(1)).or(self.0.last());
-        latency.copied().unwrap_or_default()
+        plot::percentile(&self.0, percent).unwrap_or_default()
     }
 }
 
@@ -80,7 +78,7 @@ impl Rig {
             ..Config::new(network.channel, clock)
         })
         .await?;
-        let dir = tempfile::tempdir()?;
+        let dir = bench::folder()?;
         let files = orderer.network().context("the network of an orderer")?;
         node::write_files(dir.path(), files)?;
         Ok(Self { plan, orderer, dir })
@@ -103,7 +101,7 @@ impl Rig {
             let words = [dir, index, others, &orderer];
             let peers = addresses.iter().map(String::as_str);
             let (node, mut lines) = Process::start(NODE, words.into_iter().chain(peers))?;
-            addresses.push(line(&mut lines).await?);
+            addresses.push(said(&mut lines, DEADLINE).await?);
             reading.spawn(forward(lines, telling.clone()));
             nodes.push(node);
         }
@@ -123,8 +121,17 @@ impl Rig {
         Ok(latest)
     }
 
+    /// What bounds that: a Deliver hop, a libp2p hop, and an fdatasync.
+    pub(crate) async fn bare(&self) -> Result<[Latencies; 3]> {
+        Ok([
+            Box::pin(self.deliver_hop()).await?,
+            Box::pin(self.libp2p_hop()).await?,
+            Box::pin(self.synced()).await?,
+        ])
+    }
+
     /// From the moment a block was ordered until a bare client has it.
-    pub(crate) async fn deliver_hop(&self) -> Result<Latencies> {
+    async fn deliver_hop(&self) -> Result<Latencies> {
         let endpoint = self.orderer.endpoint().to_string();
         let (client, lines) = Process::start(CLIENT, [self.folder()?, &endpoint])?;
         let (telling, mut told) = mpsc::channel(LINES);
@@ -140,16 +147,16 @@ impl Rig {
     }
 
     /// From one process to another, on a stream that is open.
-    pub(crate) async fn libp2p_hop(&self) -> Result<Latencies> {
+    async fn libp2p_hop(&self) -> Result<Latencies> {
         let messages = self.plan.warm_up + self.plan.blocks;
         let words = [messages, self.plan.bytes].map(|number| number.to_string());
         let (sender, mut told) = Process::start(SENDER, words)?;
-        let address = line(&mut told).await?;
+        let address = said(&mut told, DEADLINE).await?;
         let bytes = self.plan.bytes.to_string();
         let (taker, mut lines) = Process::start(TAKER, [&bytes, &address])?;
         let mut latencies = Vec::new();
         for _ in 0..messages {
-            let nanos: u64 = line(&mut lines).await?.parse()?;
+            let nanos: u64 = said(&mut lines, DEADLINE).await?.parse()?;
             latencies.push(Duration::from_nanos(nanos));
         }
         // What came has come: the stream need not end in order.
@@ -159,7 +166,7 @@ impl Rig {
     }
 
     /// Appending as many bytes to a file, durably.
-    pub(crate) async fn synced(&self) -> Result<Latencies> {
+    async fn synced(&self) -> Result<Latencies> {
         let mut file = File::create(self.dir.path().join("synced"))?;
         let block = vec![0xa5; self.plan.bytes];
         let messages = self.plan.warm_up + self.plan.blocks;
@@ -235,10 +242,4 @@ async fn next(told: &mut mpsc::Receiver<String>) -> Result<String> {
     let line = timeout(DEADLINE, told.recv()).await;
     let line = line.with_context(|| format!("nobody said anything for {DEADLINE:?}"))?;
     line.context("all processes ended")
-}
-
-async fn line(lines: &mut Lines) -> Result<String> {
-    let line = timeout(DEADLINE, lines.next_line()).await;
-    let line = line.with_context(|| format!("a process said nothing for {DEADLINE:?}"))?;
-    line?.context("a process ended")
 }

@@ -6,6 +6,7 @@
 //! for the delay, which is this program again.
 #![expect(
     clippy::print_stdout,
+    clippy::print_stderr,
     reason = "the rows are what a benchmark is for, and its processes tell it what they measured"
 )]
 
@@ -65,7 +66,7 @@ async fn main() -> Result<()> {
     let args = Args::parse();
     let network = match Network::make().await {
         Ok(network) => network,
-        Err(reason) => return skipped(&reason),
+        Err(reason) => return skipped(&reason, &args.shared),
     };
     let blocks = if args.shared.smoke { 20 } else { args.blocks };
     let rig = Rig::start(&network, blocks).await?;
@@ -90,9 +91,12 @@ async fn play(role: &Role) -> Result<()> {
     }
 }
 
-/// Says that this machine cannot run the benchmark.
-fn skipped(reason: &anyhow::Error) -> Result<()> {
-    println!("SKIPPED: {reason:#}");
+/// Says that this machine cannot run the benchmark, which has no rows then.
+fn skipped(reason: &anyhow::Error, args: &bench::Args) -> Result<()> {
+    eprintln!("SKIPPED: {reason:#}");
+    if args.json {
+        println!("[]");
+    }
     if env::var(REQUIRE_ALL).is_ok_and(|value| value == "1") {
         bail!("{REQUIRE_ALL} is set, so that this is a failure");
     }
@@ -101,7 +105,7 @@ fn skipped(reason: &anyhow::Error) -> Result<()> {
 
 impl<'a> Rig<'a> {
     async fn start(network: &'a Network, blocks: usize) -> Result<Self> {
-        let dir = tempfile::tempdir()?;
+        let dir = bench::folder()?;
         let path = dir.path().to_str().context("a folder with a name")?;
         let arguments = [path, &blocks.to_string()];
         let mut orderer = network

@@ -2,7 +2,7 @@
 //! Two network namespaces with a long fat link between them.
 
 use std::{
-    env,
+    env, fs,
     net::Ipv4Addr,
     path::Path,
     process::{self, Stdio},
@@ -16,6 +16,9 @@ use tokio::{
 };
 
 use crate::forwarder;
+
+/// What every namespace of this benchmark is called, up to the id of the process that made it.
+const PREFIX: &str = "blockcast-link-";
 
 /// What the link carries in a second, in Mbit, and how long a packet is under way, in milliseconds,
 /// each way.
@@ -73,8 +76,9 @@ impl Network {
         if !Path::new("/dev/net/tun").exists() {
             bail!("there is no /dev/net/tun");
         }
+        remove_stale().await?;
         let mut network = Self {
-            prefix: format!("blockcast-link-{}-", process::id()),
+            prefix: format!("{PREFIX}{}-", process::id()),
             forwarder: None,
         };
         for host in Host::ALL {
@@ -177,11 +181,35 @@ impl Drop for Network {
     }
 }
 
-async fn ip(arguments: &[&str]) -> Result<()> {
-    run(&[&["ip"], arguments].concat()).await
+/// Removes what runs of this benchmark left behind that did not come to their end, with the processes
+/// in there.
+async fn remove_stale() -> Result<()> {
+    for line in run(&["ip", "netns", "list"]).await?.lines() {
+        let namespace = line.split_whitespace().next().unwrap_or_default();
+        let maker = namespace
+            .strip_prefix(PREFIX)
+            .and_then(|rest| rest.split('-').next());
+        let Some(maker) = maker.filter(|maker| maker.parse::<u32>().is_ok()) else {
+            continue;
+        };
+        if fs::exists(format!("/proc/{maker}")).is_ok_and(|exists| exists) {
+            continue;
+        }
+        for pid in run(&["ip", "netns", "pids", namespace]).await?.lines() {
+            // One that has ended meanwhile is no loss.
+            let _ = run(&["kill", "-KILL", pid]).await;
+        }
+        ip(&["netns", "del", namespace]).await?;
+    }
+    Ok(())
 }
 
-async fn run(words: &[&str]) -> Result<()> {
+async fn ip(arguments: &[&str]) -> Result<()> {
+    run(&[&["ip"], arguments].concat()).await.map(drop)
+}
+
+/// What a command says.
+async fn run(words: &[&str]) -> Result<String> {
     let told = words.join(" ");
     let (program, arguments) = words.split_first().context("a command")?;
     let ended = Command::new(program)
@@ -196,5 +224,5 @@ async fn run(words: &[&str]) -> Result<()> {
             String::from_utf8_lossy(&ended.stderr).trim()
         );
     }
-    Ok(())
+    Ok(String::from_utf8(ended.stdout)?)
 }

@@ -10,7 +10,7 @@ use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use gossip_libp2p::Multiaddr;
 use tokio::{task::JoinSet, time::Instant};
 
-use crate::child::Took;
+use crate::child::{READY, Took};
 
 /// How many bytes are written and read at a time.
 const CHUNK: usize = 64 * 1024;
@@ -38,6 +38,9 @@ pub(crate) async fn take(index: u8, bytes: u64, peers: Vec<Multiaddr>) -> Result
     }
     let givers = streams.len() as u64;
     let share = bytes / givers;
+    let mut orders = Orders::default();
+    tell(READY);
+    orders.next().await?;
     let began = Instant::now();
     // Tasks of their own, as the streams of a node are.
     let mut taking = JoinSet::new();
@@ -49,8 +52,12 @@ pub(crate) async fn take(index: u8, bytes: u64, peers: Vec<Multiaddr>) -> Result
     }
     let elapsed = began.elapsed();
     let bytes = share * givers;
-    tell(Took { bytes, elapsed });
-    Orders::default().end().await
+    tell(Took {
+        bytes,
+        elapsed,
+        appends: 0,
+    });
+    orders.end().await
 }
 
 async fn serve(mut bare: BareStream) -> Result<()> {

@@ -11,7 +11,10 @@ use block_api::{Block, BlockStore as _, Clock as _, Standing, SystemClock, Verif
 use block_store::SegmentStore;
 use channel_config::ChannelVerifier;
 use dev_orderer::ChainMaker;
-use e2e_tests::node::{self, store_path};
+use e2e_tests::{
+    bench,
+    node::{self, store_path},
+};
 use tempfile::TempDir;
 
 /// How many blocks are appended at once while the chain is made.
@@ -24,6 +27,8 @@ pub(crate) struct Chain {
     pub(crate) givers: usize,
     /// How many blocks it has beside the genesis block.
     pub(crate) blocks: usize,
+    /// The bytes of a block's data.
+    pub(crate) data_bytes: usize,
     /// The bytes of those blocks.
     pub(crate) bytes: u64,
 }
@@ -31,7 +36,7 @@ pub(crate) struct Chain {
 impl Chain {
     /// Makes so many blocks with so many bytes of data each.
     pub(crate) async fn make(blocks: usize, bytes: usize, givers: usize) -> Result<Self> {
-        let dir = tempfile::tempdir()?;
+        let dir = bench::folder()?;
         let endpoint = "localhost:7050".parse()?;
         let config = node::network(givers + 1)?;
         let mut maker = ChainMaker::new(config, &[endpoint], SystemClock.now())?;
@@ -51,8 +56,14 @@ impl Chain {
             dir,
             givers,
             blocks,
+            data_bytes: bytes,
             bytes: written,
         })
+    }
+
+    /// The bytes of a block as a whole.
+    pub(crate) fn raw_bytes(&self) -> usize {
+        usize::try_from(self.bytes).unwrap_or(usize::MAX) / self.blocks
     }
 
     pub(crate) fn dir(&self) -> &Path {

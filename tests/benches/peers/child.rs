@@ -16,11 +16,16 @@ pub(crate) const TAKE: &str = "take";
 pub(crate) const GIVE_BARE: &str = "give-bare";
 pub(crate) const TAKE_BARE: &str = "take-bare";
 
-/// What a node that took a chain tells.
+/// What one who takes says when there is nothing left to do but that.
+pub(crate) const READY: &str = "ready";
+
+/// What one who took a chain tells.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Took {
     pub(crate) bytes: u64,
     pub(crate) elapsed: Duration,
+    /// How many appends its store made: none for one that stores nothing.
+    pub(crate) appends: u64,
 }
 
 pub(crate) async fn run(role: &Role) -> Result<()> {
@@ -45,7 +50,8 @@ fn peers(role: &Role) -> Result<Vec<Multiaddr>> {
 
 impl fmt::Display for Took {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.bytes, self.elapsed.as_nanos())
+        let Self { bytes, appends, .. } = self;
+        write!(f, "{bytes} {} {appends}", self.elapsed.as_nanos())
     }
 }
 
@@ -53,10 +59,12 @@ impl FromStr for Took {
     type Err = Error;
 
     fn from_str(line: &str) -> Result<Self> {
-        let (bytes, nanos) = line.split_once(' ').context("bytes and a time")?;
+        let mut words = line.split_whitespace();
+        let mut word = || words.next().with_context(|| format!("more than {line:?}"));
         Ok(Self {
-            bytes: bytes.parse()?,
-            elapsed: Duration::from_nanos(nanos.parse()?),
+            bytes: word()?.parse()?,
+            elapsed: Duration::from_nanos(word()?.parse()?),
+            appends: word()?.parse()?,
         })
     }
 }

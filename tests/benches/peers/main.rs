@@ -3,16 +3,16 @@
 //! against bare libp2p streams of as many bytes.
 //!
 //! Each node is a process of its own on loopback, this program again, in both: they share the cores
-//! of the machine. The time is from the first block that is durable to the last one, and of the bare
-//! streams from asking to the last byte; connecting is in neither. Rounds are interleaved, and who
+//! of the machine. The time is from asking for the first range until the last block is durable, and of
+//! the bare streams from asking to the last byte; connecting is in neither. Rounds are interleaved, and who
 //! goes first alternates.
 //!
 //! A bare stream neither hashes nor verifies nor writes. What a machine of two cores can do at best is
 //! the second baseline: 2 / (c + h + v + w), of the time of a core that the bare streams take for a
-//! block with both ends, SHA-256 over it, one verification, and a bare append, from the same run.
+//! block with both ends, SHA-256 over it, one verification, and a bare append, from the same round.
 
+mod asked;
 mod bare;
-mod bound;
 mod chain;
 mod child;
 mod node;
@@ -20,10 +20,9 @@ mod run;
 
 use anyhow::Result;
 use clap::Parser;
-use e2e_tests::bench::{self, Role, Round, Row, Target};
+use e2e_tests::bench::{self, Bound, Load, Role, Round, Row, Target};
 
 use self::{
-    bound::Bound,
     chain::Chain,
     run::{Run, Side},
 };
@@ -77,7 +76,15 @@ async fn main() -> Result<()> {
             }
         }
         if let (Some(ours), Some(bare)) = (ours, bare) {
-            let bound = Bound::measure(&chain)?;
+            let bound = Bound::measure(&Load {
+                folder: chain.dir(),
+                blocks: chain.blocks,
+                data_bytes: chain.data_bytes,
+                raw_bytes: chain.raw_bytes(),
+                signatures: 1,
+                appends: ours.appends(),
+                stream_cpu_s: bare.cpu_s(),
+            })?;
             measured.push(Measured { ours, bare, bound });
         }
     }
@@ -89,7 +96,7 @@ async fn main() -> Result<()> {
             "peers=4 size=101KB of the bound",
             TARGET_OF_BOUND,
             &measured,
-            |round| round.bound.rate(round.bare.cpu_s_per_byte()),
+            |round| round.bound.rate() * chain.raw_bytes() as f64 / 1e6,
         ),
     ];
     let mut notes = Vec::new();

@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The nodes of the product in this benchmark.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result};
 use block_api::{BlockReader as _, Height};
 use e2e_tests::{
     bench::{Orders, tell},
     node::Node,
 };
 use gossip_libp2p::Multiaddr;
-use tokio::time::Instant;
 
-use crate::child::Took;
+use crate::{
+    asked::{FirstAsked, Noting},
+    child::Took,
+};
 
 /// Nobody pulls: there is no orderer.
 const ORDERER: &str = "localhost:7050";
@@ -26,21 +28,27 @@ pub(crate) async fn give(dir: &Path, index: usize) -> Result<()> {
     Ok(())
 }
 
-/// Catches up to this height with these nodes, and tells how long it took from the first block on.
+/// Catches up to this height with these nodes, and tells how long it took from asking for the first
+/// range on.
 pub(crate) async fn take(
     dir: &Path,
     index: usize,
     height: Height,
     peers: Vec<Multiaddr>,
 ) -> Result<()> {
-    let node = Node::start(dir, index, ORDERER, peers).await?;
-    let first = node.store.wait_for(Height::new(2)).await?.height;
-    let (began, before) = (Instant::now(), node.store.bytes());
-    let last = node.store.wait_for(height).await?.height;
-    let elapsed = began.elapsed();
-    ensure!(last > first, "the chain came at once: it is too short");
-    let bytes = node.store.bytes() - before;
-    tell(Took { bytes, elapsed });
+    let first = FirstAsked::default();
+    let noted = first.clone();
+    let over = |gossip| Arc::new(Noting::new(gossip, noted));
+    let node = Node::start_over(dir, index, ORDERER, peers, over).await?;
+    // The genesis block is no part of what is taken.
+    let before = node.store.bytes();
+    node.store.wait_for(height).await?;
+    let elapsed = first.get().context("no range was asked for")?.elapsed();
+    tell(Took {
+        bytes: node.store.bytes() - before,
+        elapsed,
+        appends: node.appends(),
+    });
     Orders::default().end().await?;
     node.stop().await;
     Ok(())

@@ -3,16 +3,15 @@
 
 use std::{fmt, fs, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use e2e_tests::{
-    bench::{Lines, Process, Usage},
+    bench::{Process, said},
     node::store_path,
 };
-use tokio::time::timeout;
 
 use crate::{
     chain::Chain,
-    child::{GIVE, GIVE_BARE, TAKE, TAKE_BARE, Took},
+    child::{GIVE, GIVE_BARE, READY, TAKE, TAKE_BARE, Took},
 };
 
 /// Nothing that is waited for takes longer.
@@ -30,10 +29,11 @@ pub(crate) enum Side {
 /// What one of them did.
 pub(crate) struct Run {
     took: Took,
-    /// What the process that took has used.
-    taker: Usage,
-    /// CPU time of those that gave, in seconds.
+    /// CPU time of the one that took, and of those that gave, in seconds.
+    taker_s: f64,
     givers_s: f64,
+    /// The most memory that the one that took had resident.
+    peak_bytes: u64,
 }
 
 impl Chain {
@@ -48,7 +48,7 @@ impl Chain {
         let mut addresses = Vec::new();
         for index in 0..self.givers {
             let (giver, mut lines) = Process::start(give, [dir, &index.to_string()])?;
-            addresses.push(line(&mut lines).await?);
+            addresses.push(said(&mut lines, DEADLINE).await?);
             // What it says later nobody hears; closed, it could not say anything.
             givers.push((giver, lines));
         }
@@ -59,16 +59,23 @@ impl Chain {
         };
         let words = [dir, &index, &wanted];
         let peers = addresses.iter().map(String::as_str);
-        let (taker, mut lines) = Process::start(take, words.into_iter().chain(peers))?;
-        let took = line(&mut lines).await?.parse()?;
-        let mut givers_s = 0.0;
-        for (giver, _) in &givers {
-            givers_s += giver.usage()?.cpu_s;
+        let (mut taker, mut lines) = Process::start(take, words.into_iter().chain(peers))?;
+        // Connections are made before; a node cannot say when it has them and begin later.
+        if side == Side::Bare {
+            let ready = said(&mut lines, DEADLINE).await?;
+            ensure!(ready == READY, "one who takes begins with {ready:?}");
         }
+        let before = cpu_s(&taker, &givers)?;
+        if side == Side::Bare {
+            taker.order("begin").await?;
+        }
+        let took = said(&mut lines, DEADLINE).await?.parse()?;
+        let [taking, giving] = cpu_s(&taker, &givers)?;
         let run = Run {
             took,
-            taker: taker.usage()?,
-            givers_s,
+            taker_s: taking - before[0],
+            givers_s: giving - before[1],
+            peak_bytes: taker.usage()?.peak_bytes,
         };
         taker.stop().await?;
         for (giver, _) in givers {
@@ -87,9 +94,14 @@ impl Run {
         self.took.bytes as f64 / 1e6 / self.took.elapsed.as_secs_f64()
     }
 
-    /// The time of a core that a byte took at both ends.
-    pub(crate) fn cpu_s_per_byte(&self) -> f64 {
-        (self.taker.cpu_s + self.givers_s) / self.took.bytes as f64
+    /// The time of a core that it took at both ends.
+    pub(crate) fn cpu_s(&self) -> f64 {
+        self.taker_s + self.givers_s
+    }
+
+    /// How many appends the store made.
+    pub(crate) fn appends(&self) -> usize {
+        usize::try_from(self.took.appends).unwrap_or(usize::MAX)
     }
 }
 
@@ -99,16 +111,18 @@ impl fmt::Display for Run {
             f,
             "{:.0} MB/s, {:.2} s of a core for taking and {:.2} s for giving, {:.0} MB of memory",
             self.rate(),
-            self.taker.cpu_s,
+            self.taker_s,
             self.givers_s,
-            self.taker.peak_bytes as f64 / 1e6
+            self.peak_bytes as f64 / 1e6
         )
     }
 }
 
-/// What a process says next.
-async fn line(lines: &mut Lines) -> Result<String> {
-    let line = timeout(DEADLINE, lines.next_line()).await;
-    let line = line.with_context(|| format!("a node said nothing for {DEADLINE:?}"))?;
-    line?.context("a node ended")
+/// CPU time so far: of the one that takes, and of those that give.
+fn cpu_s<L>(taker: &Process, givers: &[(Process, L)]) -> Result<[f64; 2]> {
+    let mut giving = 0.0;
+    for (giver, _) in givers {
+        giving += giver.usage()?.cpu_s;
+    }
+    Ok([taker.usage()?.cpu_s, giving])
 }

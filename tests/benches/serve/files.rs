@@ -15,7 +15,7 @@ use block_store::SegmentStore;
 use bytes::Bytes;
 use channel_config::ChannelVerifier;
 use dev_orderer::{ChainMaker, NetworkConfig};
-use e2e_tests::bench::Role;
+use e2e_tests::bench::{self, Role};
 use prost::Message as _;
 use protos::common::Envelope;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -40,7 +40,7 @@ pub(crate) struct Files<'a>(pub(crate) &'a Path);
 impl Made {
     /// Makes a chain of so many blocks beside the genesis block, each with so many bytes of data.
     pub(crate) async fn make(blocks: usize, bytes: usize) -> Result<Self> {
-        let dir = tempfile::tempdir()?;
+        let dir = bench::folder()?;
         let files = Files(dir.path());
         let config = NetworkConfig::new(CHANNEL.parse()?);
         let mut maker = ChainMaker::new(config, &["localhost:7050".parse()?], SystemClock.now())?;

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The cases, and their rounds.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
-use e2e_tests::bench::{Lines, Process, Round, Row, Target, median};
+use e2e_tests::bench::{Lines, Process, Round, Row, Target, median, said};
 
 use crate::{bare, files::Made, ours, readers};
 
@@ -16,6 +18,9 @@ pub(crate) const CASES: [Case; 4] = [
 
 /// As fast as prepared bytes, within this.
 const TARGET: f64 = 0.85;
+
+/// Nothing that is waited for takes longer.
+const DEADLINE: Duration = Duration::from_secs(300);
 
 /// A size of blocks, and a number of readers.
 #[derive(Debug, Clone, Copy)]
@@ -75,9 +80,8 @@ impl Case {
         for round in 0..rounds {
             let first = 1 + (round % self.windows) * self.blocks;
             made.request(first as u64).await?;
-            if round % 2 == 0 {
-                servers.reverse();
-            }
+            // Whoever comes second finds the readers' program and the machine warm: they take turns.
+            servers.reverse();
             for server in &mut servers {
                 self.round(&made, server).await?;
             }
@@ -106,7 +110,7 @@ impl Case {
             self.blocks.to_string(),
         ];
         let (readers, mut lines) = Process::start(readers::ROLE, arguments)?;
-        let line = said(&mut lines).await?;
+        let line = said(&mut lines, DEADLINE).await?;
         let (seconds, cpu) = line.split_once(' ').context("what the readers say")?;
         let after = server.process.usage()?;
         readers.stop().await?;
@@ -122,7 +126,7 @@ impl Case {
 impl Server {
     async fn start(name: &'static str, role: &str, made: &Made) -> Result<Self> {
         let (process, mut lines) = Process::start(role, [made.files().0])?;
-        let address = said(&mut lines).await?;
+        let address = said(&mut lines, DEADLINE).await?;
         Ok(Self {
             name,
             process,
@@ -146,10 +150,4 @@ impl Server {
         self.process.stop().await?;
         Ok(note)
     }
-}
-
-/// What a process says next.
-async fn said(lines: &mut Lines) -> Result<String> {
-    let line = lines.next_line().await?;
-    line.context("a child of the benchmark ended before it said what was waited for")
 }

@@ -4,11 +4,11 @@
 use anyhow::{Result, ensure};
 use block_api::{BlockReader as _, BlockStore as _, VerifiedBlock};
 use block_store::{Config, SegmentStore};
-use e2e_tests::bench::{Row, Target};
+use e2e_tests::bench::{self, Row, Target};
 
 use crate::{
     CHANNEL, Extent,
-    bare::{BareFile, folder, length, raw},
+    bare::{BareFile, length, raw},
     batches,
     cost::{Costs, Turn},
 };
@@ -16,20 +16,18 @@ use crate::{
 /// The store, over the bare disk.
 const TARGET: f64 = 0.85;
 
-/// What the writer of a channel stores by one append at most.
-const BATCH_BYTES: usize = 16 << 20;
-
-/// Blocks in a batch at most: what the writer of a channel takes, and what the yardsticks were
+/// Blocks in a batch at most, beside what the writer of a channel takes: what the yardsticks were
 /// measured with.
-const BATCHES: [usize; 2] = [256, 50];
+const FEW: usize = 50;
 
 /// After so many bytes it is the other side's turn.
 const TURN_BYTES: usize = 32 << 20;
 
 pub(super) async fn cases(size: &str, chain: &[VerifiedBlock], extent: Extent) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for most in BATCHES {
-        let batches = batches(chain, most, BATCH_BYTES);
+    let writer = deliver_service::Config::default();
+    for most in [writer.batch_blocks.get(), FEW] {
+        let batches = batches(chain, most, writer.batch_bytes.get());
         let (mut rounds, mut total) = (Vec::new(), Costs::default());
         for round in 0..extent.rounds {
             let costs = measure(&batches, round % 2 == 0).await?;
@@ -45,7 +43,7 @@ pub(super) async fn cases(size: &str, chain: &[VerifiedBlock], extent: Extent) -
 
 /// What both sides take for all batches.
 async fn measure(batches: &[&[VerifiedBlock]], store_first: bool) -> Result<Costs> {
-    let dir = folder()?;
+    let dir = bench::folder()?;
     let config = Config::new(CHANNEL.parse()?);
     let (store, _) = SegmentStore::open(dir.path().join("chain"), config)?;
     let mut bare = BareFile::create(dir.path())?;

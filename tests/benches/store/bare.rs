@@ -11,7 +11,6 @@ use std::{
 use anyhow::{Result, ensure};
 use block_api::VerifiedBlock;
 use bytes::Bytes;
-use tempfile::TempDir;
 
 /// What the store puts before each block.
 const HEADER: [u8; 80] = [0x5a; 80];
@@ -65,9 +64,4 @@ pub(super) fn raw(blocks: &[VerifiedBlock]) -> impl Iterator<Item = &Bytes> {
 /// The bytes that these blocks take in a file.
 pub(super) fn length(blocks: &[VerifiedBlock]) -> usize {
     raw(blocks).map(|block| block.len() + HEADER.len()).sum()
-}
-
-/// A folder on the disk that the build is on: what `/tmp` is on may be no disk.
-pub(super) fn folder() -> Result<TempDir> {
-    Ok(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?)
 }

@@ -4,11 +4,12 @@
 use anyhow::{Result, ensure};
 use block_api::{BlockNumber, BlockReader as _, BlockStore as _, ReadLimits, VerifiedBlock};
 use block_store::{Config, SegmentStore, SyncPolicy};
-use e2e_tests::bench::{Row, Target};
+use e2e_tests::bench::{self, Row, Target};
+use orderer_server::DeliverConfig;
 
 use crate::{
     CHANNEL, Extent,
-    bare::{BareFile, folder, length, raw},
+    bare::{BareFile, length, raw},
     batches,
     cost::{Costs, Turn},
 };
@@ -16,17 +17,14 @@ use crate::{
 /// The store, over the bare disk. Nobody asked for this one: reading is measured to be watched.
 const TARGET: f64 = 0.85;
 
-/// What a node that serves blocks reads ahead.
-const BATCH: (usize, usize) = (64, 4 << 20);
-
 /// How many batches are a side's turn.
-const TURN: usize = 16;
+const TURN: usize = 64;
 
 /// Blocks in an append.
 const FILL: usize = 256;
 
 pub(super) async fn case(size: &str, chain: &[VerifiedBlock], extent: Extent) -> Result<Row> {
-    let dir = folder()?;
+    let dir = bench::folder()?;
     let config = Config {
         sync: SyncPolicy::Never,
         ..Config::new(CHANNEL.parse()?)
@@ -37,10 +35,14 @@ pub(super) async fn case(size: &str, chain: &[VerifiedBlock], extent: Extent) ->
         store.append(batch.to_vec()).await?;
         bare.append(raw(batch))?;
     }
-    let batches = batches(chain, BATCH.0, BATCH.1);
+    // What a node that serves blocks reads ahead.
+    let ahead = DeliverConfig::default();
+    let (most, most_bytes) = (ahead.batch_blocks.get(), ahead.batch_bytes.get());
+    let limits = ReadLimits::new(most, most_bytes);
+    let batches = batches(chain, most, most_bytes);
     let (mut rounds, mut total) = (Vec::new(), Costs::default());
     for round in 0..extent.rounds {
-        let costs = measure(&store, &bare, &batches, round % 2 == 0).await?;
+        let costs = measure(&store, &bare, (&batches, limits), round % 2 == 0).await?;
         rounds.push(costs.rates(length(chain)));
         total.add(&costs);
     }
@@ -54,11 +56,10 @@ pub(super) async fn case(size: &str, chain: &[VerifiedBlock], extent: Extent) ->
 async fn measure(
     store: &SegmentStore,
     bare: &BareFile,
-    batches: &[&[VerifiedBlock]],
+    (batches, limits): (&[&[VerifiedBlock]], ReadLimits),
     store_first: bool,
 ) -> Result<Costs> {
     let mut costs = Costs::default();
-    let limits = ReadLimits::new(BATCH.0, BATCH.1);
     let (mut number, mut offset) = (BlockNumber::GENESIS, 0);
     for batches in batches.chunks(TURN) {
         let (mut store_at, mut bare_at) = (number, offset);

@@ -21,14 +21,11 @@ use block_store::{Config, SegmentStore};
 use channel_config::ChannelVerifier;
 use deliver_service::{ChannelParts, DeliverService};
 use dev_orderer::{ChainMaker, NetworkConfig};
-use e2e_tests::bench::{Round, Row, Target, median};
+use e2e_tests::bench::{self, Round, Row, Target, median};
 use gossip_memory::MemoryNetwork;
 use tokio::time::{Instant, timeout};
 
-use crate::{
-    CHANNEL, Extent,
-    bare::{BareFile, folder},
-};
+use crate::{CHANNEL, Extent, bare::BareFile};
 
 /// The time of a block, over that of its verification and its write with `fdatasync`.
 const TARGET: f64 = 1.5;
@@ -84,7 +81,7 @@ pub(super) async fn cases(size: &str, bytes: usize, extent: Extent) -> Result<Ve
 
 /// The medians of the times of a block, in microseconds. The two sides take turns block by block.
 async fn measure(through: &str, blocks: &[Block]) -> Result<Round> {
-    let dir = folder()?;
+    let dir = bench::folder()?;
     let (genesis, blocks) = blocks.split_first().context("a chain has a first block")?;
     let way = Way::start(through, dir.path(), genesis).await?;
     let mut bare = Bare::start(dir.path())?;

@@ -229,6 +229,18 @@ impl Usage {
     }
 }
 
+/// What a child says next.
+///
+/// # Errors
+///
+/// When it has ended, or says nothing for so long.
+pub async fn said(lines: &mut Lines, within: Duration) -> Result<String> {
+    let line = timeout(within, lines.next_line()).await;
+    let silent = || format!("a child of the benchmark said nothing for {within:?}");
+    let line = line.with_context(silent)??;
+    line.context("a child of the benchmark ended before it said what was waited for")
+}
+
 /// Tells the benchmark something, as a child.
 #[expect(
     clippy::print_stdout,
