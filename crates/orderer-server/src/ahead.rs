@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(held.len(), 2, "of an eighth, whole batches");
         assert_eq!(take_all(&ahead, &other).len(), 2);
         held.pop();
-        assert_eq!(take_all(&ahead, &one.clone()).len(), 1);
+        assert_eq!(take_all(&ahead, &one).len(), 1);
         drop(held);
         assert_eq!(take_all(&ahead, &one).len(), 2);
     }
