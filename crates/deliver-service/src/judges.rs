@@ -40,7 +40,8 @@ pub(crate) struct Ahead {
 pub(crate) struct Begun {
     number: BlockNumber,
     hash: HeaderHash,
-    coming: Coming,
+    /// `None` where blocks below it are missing: it follows nothing that waits.
+    coming: Option<Coming>,
     judged: AbortOnDropHandle<Result<VerifiedBlock, JudgeError>>,
 }
 
@@ -95,7 +96,7 @@ impl Ahead {
         Some(Begun {
             number,
             hash,
-            coming: Coming::new(intake.clone()),
+            coming: in_force.map(|_| Coming::new(intake.clone())),
             judged: AbortOnDropHandle::new(task),
         })
     }
@@ -119,6 +120,11 @@ impl Ahead {
         }
         None
     }
+
+    /// Ends what was begun and not asked for.
+    pub(crate) fn forget(&mut self) {
+        self.line.clear();
+    }
 }
 
 impl Begun {
@@ -126,7 +132,9 @@ impl Begun {
     pub(crate) async fn judged(self) -> Result<VerifiedBlock, JudgeError> {
         let Self { coming, judged, .. } = self;
         let judged = judged.await;
-        coming.came();
+        if let Some(coming) = coming {
+            coming.came();
+        }
         match judged {
             Ok(judged) => judged,
             Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
