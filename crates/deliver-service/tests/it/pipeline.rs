@@ -251,35 +251,26 @@ async fn what_gathers_while_a_batch_is_stored_becomes_one() {
     }
 }
 
-/// What was begun of a stream that ended does not come: the writer does not wait for it.
+/// What was begun behind a block that is refused does not come: the writer waits for it no more.
 #[tokio::test(start_paused = true)]
 async fn nothing_is_waited_for_that_a_stream_left_behind() {
-    let blocks = plain(42);
-    let net = MemoryNetwork::new(4);
-    let node = Node::start(&net, "node", &blocks[0], Config::default()).await;
-    fill(&node.store, &blocks[1..]).await;
-    let gossip = net.node("other");
-    let ends = [node.id(), block_api::Gossip::node_id(&gossip)];
-    let config = Config {
-        buffer_bytes: NonZeroUsize::new(3_000).unwrap(),
-        topic_buffer_bytes: NonZeroUsize::MIN,
-        group_commit_delay: Duration::from_secs(3600),
+    let mut blocks = plain(9);
+    blocks[3] = TestChain::forged(&blocks[3]);
+    let hour = Duration::from_secs(3600);
+    let mut config = Config {
+        group_commit_delay: hour,
         ..Config::default()
     };
-    let (service, store) = in_front_of(&node, gossip, &blocks[0], config).await;
+    // No further stream tells that this one has ended.
+    config.provider.first_back_off = hour;
+    config.provider.longest_back_off = hour;
+    let net = MemoryNetwork::new(4);
+    let node = Node::start(&net, "node", &blocks[0], config).await;
     node.orders(&blocks[1..], Step::Hang);
-    let pull = service.start_deliver_for_channel(&node.channel, store.clone());
-    pull.await.unwrap();
-    store.begins(1).await;
-    let stop = service.stop_deliver_for_channel(&node.channel);
-    within("the end of the stream", stop).await.unwrap();
     let began = Instant::now();
-    store.free.send_replace(true);
-    net.link(&ends[0], &ends[1], Link::default());
-    let reached = service.wait_for_height(&node.channel, Height::new(42));
-    assert!(within("height 42", reached).await);
-    assert!(began.elapsed() < Duration::from_secs(3600));
-    within("stopping", service.stop()).await;
+    node.pull().await;
+    node.reaches(3).await;
+    assert_eq!(began.elapsed(), Duration::ZERO);
     node.stop().await;
 }
 
