@@ -85,6 +85,12 @@ impl<'a> HandOffs<'a> {
     }
 }
 
+impl Drop for HandOffs<'_> {
+    fn drop(&mut self) {
+        self.handler.forget();
+    }
+}
+
 impl fmt::Debug for HandOffs<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HandOffs")

@@ -23,6 +23,10 @@ pub trait BlockHandler: Send + Sync + fmt::Debug {
         let _ = (block, from);
     }
 
+    /// Tells that the stream ended: what it [told of](Self::prepare) and did not give is not given.
+    /// A handler that does nothing keeps what it began until the next stream.
+    fn forget(&self) {}
+
     /// Judges a block and takes it over: one after the other, in order. It returns when the block is in safe hands, which may be
     /// before it is durable; while there is no room it waits, which slows the stream down.
     ///

@@ -28,8 +28,9 @@ use crate::{Config, Origin};
 /// Verified blocks by number and header hash, from three producers to one writer.
 ///
 /// What it holds never exceeds its bytes by more than one block, the one that is due; what all
-/// channels hold exceeds the budget by one such block for each of them at most. Beside that, every
-/// producer that waits for room has the one block in hand that it waits with.
+/// channels hold exceeds the budget by one such block for each of them at most. Beside that, and not
+/// counted here, there is what came and waits to be judged or put in: the line of the orderer's stream
+/// and each range on its way, bounded in bytes by themselves, and the topic's candidates, in number.
 #[derive(Debug)]
 pub(crate) struct Buffer {
     state: Mutex<State>,

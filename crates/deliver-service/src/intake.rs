@@ -143,7 +143,7 @@ impl Intake {
     }
 
     /// Judges here, or beside the runtime where that may take long.
-    async fn judge<T: Send + 'static>(
+    pub(crate) async fn judge<T: Send + 'static>(
         &self,
         block: Block,
         judge: impl FnOnce(Block, &dyn BlockVerifier) -> T + Send + 'static,

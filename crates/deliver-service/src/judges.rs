@@ -7,7 +7,7 @@
 
 use std::{collections::VecDeque, num::NonZeroUsize, panic::resume_unwind, sync::Arc};
 
-use block_api::{Block, BlockNumber, HeaderHash, Height, Standing, VerifiedBlock};
+use block_api::{Block, BlockNumber, BlockVerifier, HeaderHash, Height, Standing, VerifiedBlock};
 use tokio::{sync::Semaphore, task::yield_now};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::Instrument;
@@ -21,7 +21,7 @@ const PER_CORE: usize = 2;
 /// The places and the tasks of one channel.
 #[derive(Debug)]
 pub(crate) struct Judges {
-    places: Semaphore,
+    places: Arc<Semaphore>,
     tasks: TaskTracker,
 }
 
@@ -40,7 +40,8 @@ pub(crate) struct Ahead {
 pub(crate) struct Begun {
     number: BlockNumber,
     hash: HeaderHash,
-    coming: Coming,
+    /// `None` where blocks below it are missing: it follows nothing that waits.
+    coming: Option<Coming>,
     judged: AbortOnDropHandle<Result<VerifiedBlock, JudgeError>>,
 }
 
@@ -55,7 +56,7 @@ impl Judges {
     pub(crate) fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Self {
-            places: Semaphore::new(cores * PER_CORE),
+            places: Arc::new(Semaphore::new(cores * PER_CORE)),
             tasks: TaskTracker::new(),
         }
     }
@@ -95,7 +96,7 @@ impl Ahead {
         Some(Begun {
             number,
             hash,
-            coming: Coming::new(intake.clone()),
+            coming: in_force.map(|_| Coming::new(intake.clone())),
             judged: AbortOnDropHandle::new(task),
         })
     }
@@ -119,6 +120,11 @@ impl Ahead {
         }
         None
     }
+
+    /// Ends what was begun and not asked for.
+    pub(crate) fn forget(&mut self) {
+        self.line.clear();
+    }
 }
 
 impl Begun {
@@ -126,7 +132,9 @@ impl Begun {
     pub(crate) async fn judged(self) -> Result<VerifiedBlock, JudgeError> {
         let Self { coming, judged, .. } = self;
         let judged = judged.await;
-        coming.came();
+        if let Some(coming) = coming {
+            coming.came();
+        }
         match judged {
             Ok(judged) => judged,
             Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
@@ -169,8 +177,8 @@ async fn judge(
     {
         intake.wait_until_applied(height).await?;
     }
-    let places = &intake.judges.places;
-    let _place = places.acquire().await.map_err(|_| JudgeError::Closed)?;
+    let place = intake.judges.places.clone().acquire_owned().await;
+    let place = place.map_err(|_| JudgeError::Closed)?;
     // Whatever is ready on this worker goes first, another channel's block for one; and while this one
     // is away with its place, the others of its channel do not run.
     yield_now().await;
@@ -178,5 +186,11 @@ async fn judge(
         Some(_) => Standing::Linked,
         None => intake.standing(&block),
     };
-    intake.verify(block, standing).await
+    // A thread of its own cannot be ended: the place is free when that is done with the block, whether
+    // or not somebody still waits for it.
+    let judge = move |block, verifier: &dyn BlockVerifier| {
+        let _place = place;
+        VerifiedBlock::new(block, verifier, standing)
+    };
+    Ok(intake.judge(block, judge).await??)
 }

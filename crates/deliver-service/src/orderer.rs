@@ -109,6 +109,10 @@ impl BlockHandler for OrdererIntake {
         self.ahead().prepare(&self.intake, block);
     }
 
+    fn forget(&self) {
+        self.ahead().forget();
+    }
+
     async fn handle(&self, block: Block, _from: &Endpoint) -> Result<(), HandleError> {
         let intake = &self.intake;
         let begun = self.ahead().take(&block);

@@ -13,6 +13,7 @@ use block_api::{
     Block, BlockStream, DeliverStatus, Delivery, Endpoint, Phase, SourceError, Start,
     StreamRequest, WhenMissing,
 };
+use bytes::Bytes;
 use futures::stream;
 use protos::{
     common::Envelope,
@@ -23,6 +24,11 @@ use tokio_stream::StreamExt as _;
 use tonic::{Response, Status, Streaming};
 
 use crate::{config::Config, connection::Connection};
+
+/// So many bytes of a message may be something else than its block, and beside that one for each
+/// [`EIGHTH`] bytes of the block, before the block is copied out.
+const PADDING: usize = 4 << 10;
+const EIGHTH: usize = 8;
 
 /// The answers of a streaming call. An orderer sends the head of its response with the first
 /// answer, which may be hours away, so the head is waited for together with it.
@@ -191,15 +197,14 @@ impl Receiving {
 
     fn read(&self, message: RawDeliverResponse) -> Result<Delivery, SourceError> {
         let endpoint = || self.endpoint.clone();
+        let length = message.encoded_len();
         match message.parse() {
-            Ok(DeliverMessage::Block(raw)) => {
-                Block::parse(raw).map(Delivery::Block).map_err(|source| {
-                    SourceError::MalformedBlock {
-                        endpoint: endpoint(),
-                        source,
-                    }
-                })
-            }
+            Ok(DeliverMessage::Block(raw)) => Block::parse(on_its_own(raw, length))
+                .map(Delivery::Block)
+                .map_err(|source| SourceError::MalformedBlock {
+                    endpoint: endpoint(),
+                    source,
+                }),
             Ok(DeliverMessage::Status(code)) => {
                 Ok(Delivery::Status(DeliverStatus::from_code(code)))
             }
@@ -211,6 +216,40 @@ impl Receiving {
                 endpoint: endpoint(),
                 source: source.into(),
             }),
+        }
+    }
+}
+
+/// A block without the message of this length that it came in, if that is much longer: a slice keeps
+/// all of it, and whoever holds blocks counts only their own bytes.
+fn on_its_own(block: Bytes, message: usize) -> Bytes {
+    let padding = message.saturating_sub(block.len());
+    match padding > PADDING + block.len() / EIGHTH {
+        true => Bytes::copy_from_slice(&block),
+        false => block,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_does_not_keep_a_message_that_is_mostly_padding() {
+        for (block, padding, is_copied) in [
+            (1000, 2, false),
+            (1000, PADDING, false),
+            (1000, PADDING + 126, true),
+            (1000, 1 << 20, true),
+            (80_000, PADDING + 10_000, false),
+            (80_000, PADDING + 10_001, true),
+        ] {
+            let message = Bytes::from(vec![7; block + padding]);
+            let slice = message.slice(padding..);
+            let own = on_its_own(slice.clone(), message.len());
+            assert_eq!(own, slice);
+            let copied = own.as_ptr() != slice.as_ptr();
+            assert_eq!(copied, is_copied, "{block} bytes and {padding} others");
         }
     }
 }

@@ -43,6 +43,8 @@ struct Keeper {
     seen: Mutex<Vec<(u64, Endpoint)>>,
     /// What it was told of before.
     prepared: Mutex<Vec<u64>>,
+    /// How often it was told that a stream ended.
+    forgotten: AtomicU64,
     /// How often it was asked how far the chain is.
     asked: AtomicU64,
     /// While it is set, blocks wait for it.
@@ -58,6 +60,10 @@ impl BlockHandler for Keeper {
 
     fn prepare(&self, block: &Block, _from: &Endpoint) {
         self.prepared.lock().unwrap().push(block.number().get());
+    }
+
+    fn forget(&self) {
+        self.forgotten.fetch_add(1, Ordering::SeqCst);
     }
 
     async fn handle(&self, block: Block, from: &Endpoint) -> Result<(), HandleError> {
@@ -120,6 +126,7 @@ fn start_in(source: ScriptedSource, proof: HeaderProof, config: Config) -> Rig {
         verifier: TestVerifier::strict(),
         seen: Mutex::default(),
         prepared: Mutex::default(),
+        forgotten: AtomicU64::new(0),
         asked: AtomicU64::default(),
         gate: Mutex::default(),
     });

@@ -100,6 +100,12 @@ impl Shares {
         after.of(share) <= self.promised(share) || self.claimed(&after) <= self.bytes
     }
 
+    /// The same for the block that is due: what there is of its own and of others' promises is left
+    /// out, for it comes in anyhow, and need not drive out what does not make the whole too much.
+    pub(super) fn admit_due(&self, used: &Used, length: usize) -> bool {
+        used.total() + length <= self.bytes
+    }
+
     /// What is held or promised.
     pub(super) fn claimed(&self, used: &Used) -> usize {
         Share::ALL

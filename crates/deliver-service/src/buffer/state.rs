@@ -213,7 +213,11 @@ impl State {
         let (share, length) = (Share::of(block.origin), block.length());
         let (mut used, mut given, mut victims) = (self.used, 0, Vec::new());
         let fits = |used: &Used, given| {
-            shares.admit(used, share, length) && self.account.fits(length, given)
+            let admitted = match must {
+                true => shares.admit_due(used, length),
+                false => shares.admit(used, share, length),
+            };
+            admitted && self.account.fits(length, given)
         };
         let higher = self.blocks.iter().rev();
         let higher = higher.take_while(|(number, _)| **number > block.block.number());

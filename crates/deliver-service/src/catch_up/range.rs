@@ -252,6 +252,12 @@ async fn take_ahead(
 ) -> Result<(), JudgeError> {
     let number = block.number();
     loop {
+        // A verdict against the block is older than what is in force by the time it is read, and is
+        // heard here again.
+        let begun = match begun.take() {
+            Some(begun) => begun.judged().await.ok(),
+            None => None,
+        };
         let applied = intake.applied();
         if number < intake.buffer.next() {
             intake.evidence.note(&block, giver);
@@ -261,8 +267,8 @@ async fn take_ahead(
         if waiting.is_some_and(|copy| Some(copy.judged_by) >= applied.config) {
             return Ok(());
         }
-        let judged = match begun.take() {
-            Some(begun) => begun.judged().await,
+        let judged = match begun {
+            Some(verified) => Ok(verified),
             None => intake.verify(block.clone(), intake.standing(&block)).await,
         };
         let needed = match judged {
@@ -284,5 +290,108 @@ async fn take_ahead(
             Err(error) => return Err(error),
         };
         intake.wait_until_applied(needed).await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use block_api::{
+        BlockVerifier, NodeId, Rejection, Standing, Verdict, VerifiedBlock,
+        testing::{GullibleVerifier, MemoryStore, TestChain, within},
+    };
+    use tokio::sync::{Notify, watch};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::{
+        Config,
+        buffer::{Budget, Buffer},
+        evidence::Evidence,
+        failing::Failing,
+        heads::Shown,
+        intake::{Applied, Blamed},
+        judges::Judges,
+        lag::Lag,
+        stats::Counters,
+        supervision::Supervision,
+        waiting_room::{Missed, WaitingRoom},
+    };
+
+    /// Says first what was true before the configuration came into force.
+    #[derive(Debug)]
+    struct Late {
+        stale: Verdict,
+        asked: AtomicBool,
+    }
+
+    impl BlockVerifier for Late {
+        fn verify(&self, block: &Block, standing: Standing) -> Verdict {
+            match self.asked.swap(true, Ordering::Relaxed) {
+                false => self.stale.clone(),
+                true => GullibleVerifier::default().verify(block, standing),
+            }
+        }
+
+        fn verify_attestation(&self, block: &Block, standing: Standing) -> Verdict {
+            self.verify(block, standing)
+        }
+
+        fn apply_config(&self, _: &VerifiedBlock) -> Result<(), Rejection> {
+            Ok(())
+        }
+    }
+
+    async fn intake(genesis: &Block, verifier: Late) -> Arc<Intake> {
+        let config = Config::default();
+        let store = Arc::new(MemoryStore::with(vec![TestChain::verified(genesis)]).await);
+        let applied = Applied::of_store(&*store);
+        let budget = Budget::new(config.total_buffer_bytes.get());
+        Arc::new(Intake {
+            channel: TestChain::new("ch").channel(),
+            store,
+            verifier: Arc::new(verifier),
+            judges: Judges::new(),
+            buffer: Buffer::new(&config, &budget, applied.height.next_block()),
+            counters: Counters::default(),
+            applied: watch::Sender::new(applied),
+            storage_failure: watch::Sender::new(None),
+            appending: watch::Sender::new(None),
+            lag: Lag::default(),
+            supervision: Supervision::default(),
+            awaiting: WaitingRoom::new(config.candidates_at_work),
+            missed: Missed::default(),
+            evidence: Evidence::new().0,
+            failing: Arc::new(Failing::default()),
+            blamed: Blamed::default(),
+            dropped: Notify::new(),
+            pulls: AtomicBool::new(false),
+            shown: watch::Sender::new(Shown::default()),
+            reopen_stream: Notify::new(),
+            asked_in_vain: watch::Sender::new(None),
+            cancel: CancellationToken::new(),
+            ended: CancellationToken::new(),
+            config,
+        })
+    }
+
+    /// What was found of a block before its turn may be older than the configuration in force.
+    #[tokio::test(start_paused = true)]
+    async fn a_verdict_that_is_out_of_date_is_asked_for_again() {
+        let blocks = TestChain::of_blocks("ch", 6, 50).1;
+        for stale in [
+            Verdict::AwaitsConfig(BlockNumber::GENESIS),
+            Verdict::AwaitsLink,
+        ] {
+            let asked = AtomicBool::new(false);
+            let intake = intake(&blocks[0], Late { stale, asked }).await;
+            let begun = Ahead::default().begin(&intake, &blocks[5]);
+            assert!(begun.is_some());
+            let giver = Giver::Peer(NodeId::new("peer"));
+            let taken = take_ahead(&intake, blocks[5].clone(), begun, &giver);
+            within("the block", taken).await.unwrap();
+            assert_eq!(intake.buffer.bytes(), blocks[5].raw().len());
+        }
     }
 }

@@ -251,6 +251,29 @@ async fn what_gathers_while_a_batch_is_stored_becomes_one() {
     }
 }
 
+/// What was begun behind a block that is refused does not come: the writer waits for it no more.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_waited_for_that_a_stream_left_behind() {
+    let mut blocks = plain(9);
+    blocks[3] = TestChain::forged(&blocks[3]);
+    let hour = Duration::from_secs(3600);
+    let mut config = Config {
+        group_commit_delay: hour,
+        ..Config::default()
+    };
+    // No further stream tells that this one has ended.
+    config.provider.first_back_off = hour;
+    config.provider.longest_back_off = hour;
+    let net = MemoryNetwork::new(4);
+    let node = Node::start(&net, "node", &blocks[0], config).await;
+    node.orders(&blocks[1..], Step::Hang);
+    let began = Instant::now();
+    node.pull().await;
+    node.reaches(3).await;
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    node.stop().await;
+}
+
 /// A channel that catches up has so many blocks judged at a time, and no more: another one's comes
 /// between them.
 #[tokio::test(start_paused = true)]

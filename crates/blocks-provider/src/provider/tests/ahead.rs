@@ -85,9 +85,15 @@ async fn what_came_before_a_stream_failed_is_taken_over() {
         sleep(Duration::from_secs(1)).await;
         assert_eq!(rig.keeper.prepared(), [0, 1, 2, 3]);
         assert_eq!(rig.source.requests().len(), 1, "it is not left before");
+        assert_eq!(rig.keeper.forgotten.load(Ordering::SeqCst), 0);
         rig.keeper.open(&gate);
         rig.height(6).await;
         assert_eq!(rig.keeper.seen(), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(
+            rig.keeper.forgotten.load(Ordering::SeqCst),
+            1,
+            "it is told that the first stream ended"
+        );
         let start = rig.source.requests()[1].1.start;
         assert_eq!(start, Start::At(BlockNumber::new(4)));
         rig.end().await;

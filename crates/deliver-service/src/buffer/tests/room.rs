@@ -65,6 +65,26 @@ fn the_highest_make_room_for_lower_ones_and_come_again() {
     assert_eq!(buffer.bytes(), blocks[7].block().raw().len(), "7 waits");
 }
 
+/// A producer's own bound does not hold for what is due, so nobody is driven out for its sake.
+#[test]
+fn a_due_block_that_is_longer_than_its_producer_may_have_drives_nobody_out() {
+    let blocks = chain(6, 1000);
+    let length = blocks[1].block().raw().len();
+    let config = |bytes| Config {
+        catch_up_buffer_bytes: NonZeroUsize::new(length / 2).unwrap(),
+        ..config(bytes, 2 * length)
+    };
+    for (bytes, evicted) in [(4 * length, 0), (3 * length - 1, 1)] {
+        let (buffer, _) = after_genesis(&blocks, &config(bytes));
+        for index in [4, 5] {
+            let pushed = buffer.try_push(blocks[index].clone(), Origin::Topic);
+            assert_eq!(pushed, Push::Queued);
+        }
+        let due = buffer.try_push(blocks[1].clone(), Origin::Orderer);
+        assert_eq!((due, buffer.evicted()), (Push::Queued, evicted));
+    }
+}
+
 /// What the stream went past does not come again by itself.
 #[test]
 fn what_the_stream_went_past_makes_no_room() {
