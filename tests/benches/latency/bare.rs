@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The bare hops: a client of the orderer that stores nothing, and messages on a libp2p stream.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, io::ErrorKind, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
 use block_api::{Block, Clock as _, Start, StreamRequest, SystemClock};
@@ -88,14 +88,20 @@ pub(crate) async fn sender(messages: usize, bytes: usize) -> Result<()> {
     }
 }
 
-/// Tells how long each message took, and then that they ended.
+/// Tells how long each message took.
 pub(crate) async fn taker(bytes: usize, sender: Multiaddr) -> Result<()> {
     let mut bare = BareTransport::new(2)?.dial(sender).await?;
     bare.stream.write_all(&[1]).await?;
     bare.stream.flush().await?;
     let mut message = vec![0; bytes.max(STAMP)];
     loop {
-        bare.stream.read_exact(&mut message).await?;
+        match bare.stream.read_exact(&mut message).await {
+            // The sender hangs up behind the last one.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                return Orders::default().end().await;
+            }
+            read => read?,
+        }
         let at = Stamp::now();
         let stamp: [u8; STAMP] = *message.first_chunk().context("a stamp")?;
         let sent = Stamp(Duration::from_nanos(u64::from_be_bytes(stamp)));

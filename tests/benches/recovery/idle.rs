@@ -7,7 +7,7 @@ use std::{fmt::Write as _, sync::Arc, time::Duration};
 use anyhow::{Context as _, Result};
 use block_api::{Clock as _, SystemClock, testing::OpenReaders};
 use dev_orderer::{ChainMaker, DevOrderer, NetworkConfig, NodesConfig, Pace};
-use e2e_tests::bench::{Round, Row, Target};
+use e2e_tests::bench::{self, Round, Row, Target};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -26,7 +26,7 @@ const SETTLES: Duration = Duration::from_secs(5);
 const BLOCK_BYTES: usize = 1000;
 
 pub(crate) async fn case(channels: usize, seconds: u64) -> Result<Vec<Row>> {
-    let dir = tempfile::tempdir()?;
+    let dir = bench::folder()?;
     let mut rest = String::new();
     let mut orderers = Vec::new();
     for index in 0..channels {

@@ -11,7 +11,7 @@ use block_store::{SegmentStore, SyncPolicy};
 use blockcast::{Node, NodeConfig};
 use channel_config::ChannelVerifier;
 use dev_orderer::{ChainMaker, NetworkConfig};
-use e2e_tests::bench::{Round, Row, Target};
+use e2e_tests::bench::{self, Round, Row, Target};
 use tokio::time::Instant;
 use tokio_stream::StreamExt as _;
 
@@ -31,7 +31,7 @@ const CHANNEL: &str = "bench";
 
 pub(crate) async fn case(rounds: usize, blocks: u64) -> Result<Row> {
     let small = blocks.div_ceil(TIMES).max(2);
-    let dir = tempfile::tempdir()?;
+    let dir = bench::folder()?;
     let network = NetworkConfig::new(CHANNEL.parse()?);
     // Nobody listens there: what is served is what was stored.
     let endpoint = "127.0.0.1:9".parse()?;
@@ -67,9 +67,15 @@ pub(crate) async fn case(rounds: usize, blocks: u64) -> Result<Row> {
     first_block(small_config, small).await?;
     first_block(large_config, blocks).await?;
     let mut measured = Vec::new();
-    for _ in 0..rounds {
-        let baseline = first_block(small_config, small).await?;
-        let value = first_block(large_config, blocks).await?;
+    for round in 0..rounds {
+        let small_first = round.is_multiple_of(2);
+        let (mut value, mut baseline) = (0.0, 0.0);
+        for is_small in [small_first, !small_first] {
+            match is_small {
+                true => baseline = first_block(small_config, small).await?,
+                false => value = first_block(large_config, blocks).await?,
+            }
+        }
         measured.push(Round { value, baseline });
     }
     let case = format!("restart blocks={blocks} over blocks={small}");

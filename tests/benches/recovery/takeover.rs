@@ -7,7 +7,7 @@ use std::{path::PathBuf, sync::Arc};
 use anyhow::{Context as _, Result};
 use block_api::SystemClock;
 use dev_orderer::{Config, DevOrderer, OrganizationSpec, Pace, Role};
-use e2e_tests::bench::{Round, Row, Target};
+use e2e_tests::bench::{self, Round, Row, Target};
 use tokio::time::{Duration, Instant};
 
 use crate::{
@@ -24,7 +24,7 @@ const CHANNEL: &str = "bench";
 const BLOCK_BYTES: usize = 1000;
 
 pub(crate) async fn case(rounds: usize) -> Result<Row> {
-    let dir = tempfile::tempdir()?;
+    let dir = bench::folder()?;
     let names: Vec<String> = (0..NODES).map(|index| format!("peer{index}")).collect();
     let peers = names.iter().map(|name| (name.as_str(), Role::Peer));
     let members = peers.chain([("user1", Role::Client), ("admin", Role::Admin)]);
