@@ -51,7 +51,7 @@ const STEPS: &[Step] = &[
     step("test", 780, |workspace| test::run(workspace, Profile::Ci)),
     step("each-crate", 300, each_crate::run),
     step("deny", 15, |workspace| deny::run(workspace, false)),
-    step("bench smoke", 60, bench_smoke),
+    step("bench smoke", 120, bench_smoke),
 ];
 
 pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
