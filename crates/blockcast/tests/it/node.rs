@@ -176,13 +176,14 @@ async fn the_limit_of_open_files_is_raised() {
 #[tokio::test]
 async fn a_node_that_was_killed_goes_on_where_it_was() {
     let dir = TempDir::new().unwrap();
+    // Slow enough that blocks are still ordered long after the node has found that it is to pull.
     let options = [
         "--blocks",
         "150",
         "--block-bytes",
         "20KiB",
         "--rate",
-        "100",
+        "10",
         "--key",
         "ed25519",
     ];
