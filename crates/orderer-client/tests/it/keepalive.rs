@@ -3,26 +3,15 @@
 
 use std::time::Duration;
 
-use block_api::{BlockSource as _, SourceError};
+use block_api::SourceError;
 use tokio::time::{Instant, timeout};
 use tokio_stream::StreamExt as _;
 
-use crate::support::{
-    blocks_from, client_of, endpoint,
-    net::MemoryNet,
-    raw::{ACK, PING, RawServer},
-};
+use crate::support::raw::{self, ACK, PING};
 
 #[tokio::test(start_paused = true)]
 async fn pings_are_at_least_a_minute_apart() {
-    let orderer = endpoint("orderer:7050");
-    let net = MemoryNet::new();
-    let far = net.pipe(&orderer);
-    let client = client_of(&[&orderer]).with_connector(net);
-    let request = blocks_from(1);
-    let (opened, mut server) =
-        tokio::join!(client.open(&orderer, &request), RawServer::accept(far));
-    let mut stream = opened.unwrap();
+    let (mut stream, mut server) = raw::opened().await;
     let mut pings = Vec::new();
     let answering = async {
         while pings.len() < 10 {
@@ -49,13 +38,7 @@ async fn pings_are_at_least_a_minute_apart() {
 /// An orderer behind a dead link is found by the first ping that it does not answer.
 #[tokio::test(start_paused = true)]
 async fn a_ping_without_an_answer_breaks_the_stream() {
-    let orderer = endpoint("orderer:7050");
-    let net = MemoryNet::new();
-    let far = net.pipe(&orderer);
-    let client = client_of(&[&orderer]).with_connector(net);
-    let request = blocks_from(1);
-    let (opened, server) = tokio::join!(client.open(&orderer, &request), RawServer::accept(far));
-    let mut stream = opened.unwrap();
+    let (mut stream, server) = raw::opened().await;
     let before = Instant::now();
     let ended = timeout(Duration::from_secs(1000), stream.next())
         .await

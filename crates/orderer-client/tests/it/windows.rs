@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How much an orderer may send before it has to hear from the client.
 
-use block_api::BlockSource as _;
 use orderer_client::Config;
 
 use crate::support::{
-    blocks_from, client_of, endpoint,
-    net::MemoryNet,
-    raw::{HEADERS, RawServer, SETTINGS, WINDOW_UPDATE},
+    raw::{self, HEADERS, SETTINGS, WINDOW_UPDATE},
     within,
 };
 
@@ -23,14 +20,7 @@ const WINDOW_BEFORE: u32 = 65_535;
 /// do here, either: what counts is what is granted with the request.
 #[tokio::test(start_paused = true)]
 async fn the_windows_cover_a_long_fat_link() {
-    let orderer = endpoint("orderer:7050");
-    let net = MemoryNet::new();
-    let far = net.pipe(&orderer);
-    let client = client_of(&[&orderer]).with_connector(net);
-    let request = blocks_from(1);
-    let (opened, mut server) =
-        tokio::join!(client.open(&orderer, &request), RawServer::accept(far));
-    let _stream = opened.unwrap();
+    let (_stream, mut server) = raw::opened().await;
     let (mut of_stream, mut of_connection) = (WINDOW_BEFORE, WINDOW_BEFORE);
     within("the request", async {
         loop {

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! HTTP/2 by hand, for what no well-behaved server does.
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use block_api::{BlockSource as _, BlockStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream};
+
+use super::{blocks_from, client_of, endpoint, net::MemoryNet};
 
 pub(crate) const HEADERS: u8 = 1;
 pub(crate) const RST_STREAM: u8 = 3;
@@ -59,4 +62,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> RawServer<T> {
             payload,
         })
     }
+}
+
+/// A client's stream that is open, and the server's end of its connection.
+pub(crate) async fn opened() -> (BlockStream, RawServer<DuplexStream>) {
+    let orderer = endpoint("orderer:7050");
+    let net = MemoryNet::new();
+    let far = net.pipe(&orderer);
+    let client = client_of(&[&orderer]).with_connector(net);
+    let request = blocks_from(1);
+    let (opened, server) = tokio::join!(client.open(&orderer, &request), RawServer::accept(far));
+    (opened.unwrap(), server)
 }
