@@ -14,7 +14,7 @@ mod making;
 mod plan;
 mod scheduler;
 mod serve;
-mod shelf;
+pub(crate) mod shelf;
 
 #[cfg(any(test, feature = "testing"))]
 pub use self::plan::{BodyPlan, BodyStep, sizes};

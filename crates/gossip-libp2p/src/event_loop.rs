@@ -100,7 +100,7 @@ pub(crate) type Joined = (Shared, mpsc::Receiver<GossipEvent>);
 pub(crate) struct Published {
     pub(crate) topic: TopicId,
     pub(crate) generation: u64,
-    /// The message for the topic; empty when it would be too long for it.
+    /// The message for the topic; empty when nobody is to hear it, or it would be too long.
     pub(crate) message: Vec<u8>,
     /// Header and signatures.
     pub(crate) attestation: Block,

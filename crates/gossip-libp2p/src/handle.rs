@@ -263,14 +263,11 @@ impl Gossip for Libp2pGossip {
     }
 }
 
-#[async_trait]
-impl GossipChannel for JoinedChannel {
-    async fn publish(&self, block: &VerifiedBlock) -> Result<(), GossipError> {
-        if self.shared.left.is_cancelled() {
-            return Err(GossipError::Closed);
-        }
+impl JoinedChannel {
+    /// The message about a block: itself if it is short, else what it is announced by, and its body is
+    /// kept for those who come for it. Empty when it cannot be announced.
+    fn message(&self, block: &VerifiedBlock, attestation: &Block) -> Vec<u8> {
         let whole = block.block().relay();
-        let attestation = block.block().without_data().with_signatures_slot_only();
         let mut inline_limit = self.inner.config.inline_limit.get();
         if block.is_config() {
             // Everyone needs it at once, to judge what comes after it.
@@ -298,6 +295,24 @@ impl GossipChannel for JoinedChannel {
             self.inner.counters.publish_dropped.increment();
             message.clear();
         }
+        message
+    }
+}
+
+#[async_trait]
+impl GossipChannel for JoinedChannel {
+    async fn publish(&self, block: &VerifiedBlock) -> Result<(), GossipError> {
+        if self.shared.left.is_cancelled() {
+            return Err(GossipError::Closed);
+        }
+        let attestation = block.block().without_data().with_signatures_slot_only();
+        // Whoever comes later learns of it by status. A node that is alone reads a chain of thousands of
+        // blocks without making a message of each.
+        let is_alone = self.shared.members.borrow().is_empty();
+        let message = match is_alone {
+            true => Vec::new(),
+            false => self.message(block, &attestation),
+        };
         let (reply, published) = oneshot::channel();
         let Shared {
             topic, generation, ..
@@ -447,5 +462,46 @@ pub(crate) fn backend(channel: &ChannelId, source: impl Into<BoxError>) -> Gossi
     GossipError::Backend {
         channel: channel.clone(),
         source: source.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use block_api::{
+        BlockStore as _,
+        testing::{MemoryStore, OpenReaders, TestChain, TestSigner, within},
+    };
+
+    use super::*;
+    use crate::{Keypair, bodies::shelf::Found, topic::TopicId};
+
+    #[tokio::test]
+    async fn a_node_that_is_alone_makes_no_message_of_what_it_publishes() {
+        let config = Config::new(Keypair::from_seed([1; 32]), Arc::new(TestSigner("node")));
+        let long = config.inline_limit.get() + 1;
+        let gossip = Libp2pGossip::start(config).await.unwrap();
+        let mut chain = TestChain::new("ch");
+        let genesis = TestChain::verified(&chain.config());
+        let block = TestChain::verified(&chain.data(long));
+        let store = Arc::new(MemoryStore::with(vec![genesis.clone()]).await);
+        let request = JoinRequest {
+            channel: chain.channel(),
+            genesis: genesis.header_hash(),
+            reader: store.clone(),
+            readers: Arc::new(OpenReaders),
+        };
+        let membership = within("joining", gossip.join(request)).await.unwrap();
+        store.append(vec![block.clone()]).await.unwrap();
+        within("publishing", membership.channel.publish(&block))
+            .await
+            .unwrap();
+
+        let id = BodyId {
+            topic: TopicId::of_channel(&chain.channel(), &genesis.header_hash()),
+            number: block.number(),
+            hash: block.header_hash(),
+        };
+        assert!(matches!(gossip.inner.bodies.find(&id), Found::Nothing));
+        gossip.stop().await;
     }
 }

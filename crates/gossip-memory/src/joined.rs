@@ -40,6 +40,10 @@ impl GossipChannel for Joined {
         if self.channel.left.is_cancelled() {
             return Err(GossipError::Closed);
         }
+        if self.network.neighbours(self.node.id()).is_empty() {
+            // Whoever comes later learns of it by status.
+            return Ok(());
+        }
         // Everyone needs a config block at once, to judge what comes after it.
         let (is_config, number, block) = (block.is_config(), block.number(), block.block());
         let is_inline = is_config || block.raw().len() <= self.node.config().inline_limit;
