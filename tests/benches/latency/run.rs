@@ -188,7 +188,7 @@ impl Rig {
     /// Appending as many bytes to a file, durably.
     async fn synced(&self) -> Result<Way> {
         let mut file = File::create(self.dir.path().join("synced"))?;
-        let block = vec![0xa5; self.plan.bytes];
+        let mut block = vec![0xa5; self.plan.bytes];
         let messages = self.plan.warm_up + self.plan.blocks;
         let mut turns = interval(INTERVAL);
         let mut latencies = Vec::new();
@@ -196,11 +196,11 @@ impl Rig {
         for _ in 0..messages {
             turns.tick().await;
             let began = Instant::now();
-            let (mut moved, bytes) = (file, block.clone());
-            file = spawn_blocking(move || -> Result<File> {
-                moved.write_all(&bytes)?;
+            let mut moved = file;
+            (file, block) = spawn_blocking(move || -> Result<(File, Vec<u8>)> {
+                moved.write_all(&block)?;
                 moved.sync_data()?;
-                Ok(moved)
+                Ok((moved, block))
             })
             .await??;
             latencies.push(began.elapsed());
