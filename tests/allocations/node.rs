@@ -5,14 +5,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use block_api::{
-    Block, BlockReader as _, BlockSource, BlockStore as _, Capabilities, Fault, FetchError, Gossip,
-    GossipChannel, GossipError, JoinRequest, Membership, NodeId, Standing, SystemClock,
-    VerifiedBlock, testing::within,
+    Block, BlockReader as _, BlockSource, Capabilities, Fault, FetchError, Gossip, GossipChannel,
+    GossipError, JoinRequest, Membership, NodeId, VerifiedBlock, testing::within,
 };
-use block_store::SegmentStore;
-use channel_config::{ChannelAccess, ChannelVerifier, OwnMsp};
-use deliver_service::{ChannelParts, Config, DeliverService};
-use orderer_client::{Config as ClientConfig, OrdererClient, OrdererEndpoint};
+use e2e_tests::node::{Joins, Puller};
+use orderer_client::{Config as ClientConfig, OrdererEndpoint};
 use tokio::sync::mpsc;
 
 use crate::served::Served;
@@ -64,44 +61,23 @@ impl GossipChannel for Nobody {
 /// Pulls a chain to its end.
 pub(crate) async fn catch_up(served: &Served) {
     let dir = tempfile::tempdir().unwrap();
-    let verifier = Arc::new(ChannelVerifier::from_genesis(&served.genesis).unwrap());
-    let genesis = VerifiedBlock::new(served.genesis.clone(), &*verifier, Standing::Linked).unwrap();
-    let channel = verifier.channel().clone();
-    let config = block_store::Config::new(channel.clone());
-    let (store, _) = SegmentStore::open(dir.path().join("chain"), config).unwrap();
-    let store = Arc::new(store);
-    store.append(vec![genesis]).await.unwrap();
-    let client = ClientConfig {
-        endpoints: vec![OrdererEndpoint {
-            endpoint: served.endpoint.clone(),
-            tls_roots: served.tls_roots.clone(),
-        }],
-        tls: served.tls.clone(),
-        ..ClientConfig::default()
+    let joins = Joins {
+        genesis: served.genesis.clone(),
+        signer: served.signer.clone(),
+        client: ClientConfig {
+            endpoints: vec![OrdererEndpoint {
+                endpoint: served.endpoint.clone(),
+                tls_roots: served.tls_roots.clone(),
+            }],
+            tls: served.tls.clone(),
+            ..ClientConfig::default()
+        },
     };
-    let (signer, clock) = (served.signer.clone(), Arc::new(SystemClock));
-    let source = OrdererClient::new(client, signer.clone(), clock).unwrap();
-    let service = DeliverService::new(Config::default(), Arc::new(Nobody)).unwrap();
-    service
-        .join_channel(ChannelParts {
-            channel: channel.clone(),
-            genesis: served.genesis.header_hash(),
-            store: store.clone(),
-            readers: Arc::new(ChannelAccess::readers(&verifier)),
-            organisation: Arc::new(OwnMsp::of_identity(&verifier, &signer.identity())),
-            verifier,
-            signer,
-            source: Arc::new(source),
-        })
+    let chain = dir.path().join("chain");
+    let node = Puller::join(joins, &chain, Arc::new(Nobody)).await.unwrap();
+    node.pull().await.unwrap();
+    within("the whole chain", node.store.wait_for(served.height))
         .await
         .unwrap();
-    service
-        .start_deliver_for_channel(&channel, store.clone())
-        .await
-        .unwrap();
-    within("the whole chain", store.wait_for(served.height))
-        .await
-        .unwrap();
-    service.stop().await;
-    SegmentStore::clone(&store).close().await;
+    node.stop().await;
 }

@@ -44,7 +44,7 @@ fn main() -> Result<()> {
             ("scale-node-gets.svg", NODE_GETS),
         ];
         for (name, picture) in pictures {
-            fs::write(folder.join(name), picture.draw(&nodes))?;
+            fs::write(folder.join(name), picture.draw(&nodes)?)?;
         }
     }
     if !args.json {

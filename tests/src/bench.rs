@@ -3,6 +3,7 @@
 
 mod args;
 pub mod bound;
+mod chain;
 mod client;
 mod compare;
 mod folder;
@@ -12,6 +13,7 @@ mod row;
 
 pub use args::{Args, finish, finish_with};
 pub use bound::{Bound, Load};
+pub use chain::Blocks;
 pub use client::{BareBlocks, BareClient};
 pub use compare::{Earlier, compare};
 pub use folder::folder;

@@ -3,6 +3,7 @@
 
 pub mod bare;
 pub mod bench;
+pub mod drawing;
 pub mod fixtures;
 pub mod fuzz;
 pub mod node;

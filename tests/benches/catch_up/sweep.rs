@@ -4,9 +4,9 @@
 use std::path::Path;
 
 use anyhow::Result;
-use e2e_tests::bench::{
-    median,
-    plot::{Line, throughput},
+use e2e_tests::{
+    bench::{median, plot::throughput},
+    drawing::Line,
 };
 
 use crate::rig::{Reader, Rig, Shape, Signatures};

@@ -275,13 +275,10 @@ impl Percentile {
     /// The time, in milliseconds, that so many in a hundred do not exceed.
     fn of(self, latencies: &[Duration]) -> f64 {
         let percent = match self {
-            Self::P50 => 50,
-            Self::P99 => 99,
+            Self::P50 => 50.0,
+            Self::P99 => 99.0,
         };
-        let mut latencies = latencies.to_vec();
-        latencies.sort_unstable();
-        let rank = (latencies.len() * percent).div_ceil(100);
-        let latency = latencies.get(rank.saturating_sub(1));
+        let latency = plot::percentile(latencies, percent);
         latency.map_or(f64::NAN, |latency| latency.as_secs_f64() * 1e3)
     }
 }

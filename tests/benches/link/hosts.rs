@@ -2,20 +2,15 @@
 //! What runs on the two hosts: an orderer and a plain sender on one, a node and a plain receiver on
 //! the other.
 
-use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
-use block_api::{
-    Block, BlockReader as _, BlockStore as _, ChannelId, Clock as _, Height, Standing, SystemClock,
-    VerifiedBlock, testing::OpenReaders,
+use block_api::{BlockReader as _, Clock as _, Endpoint, Height, SystemClock};
+use dev_orderer::{ChainMaker, NetworkConfig, NodesConfig};
+use e2e_tests::{
+    bench::Blocks,
+    node::{CHANNEL, Files, Puller, USER},
 };
-use block_store::SegmentStore;
-use channel_config::{ChannelAccess, ChannelVerifier, OwnMsp};
-use deliver_service::{ChannelParts, DeliverService};
-use dev_orderer::{ChainMaker, DevOrderer, NetworkConfig, NodesConfig, Pace};
-use gossip_memory::MemoryNetwork;
-use orderer_client::{Config as ClientConfig, OrdererClient, OrdererEndpoint, Tls};
-use signer::load_msp_folder;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -36,16 +31,8 @@ pub(crate) const PLAIN: &str = "plain";
 /// What the orderer says when it listens, before the bytes of its chain.
 pub(crate) const READY: &str = "listening ";
 
-/// The channel of the chain, and the identity that reads it.
-pub(crate) const CHANNEL: &str = "bench";
-pub(crate) const MSP: &str = "org1/user1/msp";
-pub(crate) const MSP_ID: &str = "Org1MSP";
-
 const ORDERER_PORT: u16 = 7050;
 const PLAIN_PORT: u16 = 7051;
-
-const GENESIS: &str = "genesis.block";
-pub(crate) const TLS_ROOT: &str = "tls.der";
 
 /// What is written to, and read from, a plain connection at once.
 const CHUNK: usize = 256 << 10;
@@ -55,31 +42,15 @@ const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Makes a chain, tells in the folder how it is reached, and serves it until the process is killed;
 /// and beside it as many bytes that mean nothing.
-pub(crate) async fn orderer(dir: &Path, blocks: usize, bytes: usize) -> Result<()> {
+pub(crate) async fn orderer(dir: &Path, blocks: Blocks) -> Result<()> {
     let host = Host::Orderer.address();
-    let endpoint = format!("{host}:{ORDERER_PORT}").parse()?;
     let network = NetworkConfig::new(CHANNEL.parse()?);
-    let mut maker = ChainMaker::new(network, &[endpoint], SystemClock.now())?;
-    let chain = maker.chain(blocks, bytes).await?;
-    for (path, content) in maker.network().files() {
-        let path = dir.join(path);
-        fs::create_dir_all(path.parent().context("a folder")?)?;
-        fs::write(path, content)?;
-    }
-    let total: usize = chain
-        .blocks()
-        .iter()
-        .skip(1)
-        .map(|block| block.raw().len())
-        .sum();
+    let maker = ChainMaker::new(network, &[orderer_endpoint()?], SystemClock.now())?;
     let nodes = NodesConfig {
-        listen: (host, ORDERER_PORT).into(),
+        listen: orderer_address(),
         ..NodesConfig::new(Arc::new(SystemClock))
     };
-    let orderer = DevOrderer::replay(chain, Pace::AllAtOnce, Arc::new(OpenReaders), nodes).await?;
-    fs::write(dir.join(GENESIS), orderer.genesis().raw())?;
-    let roots = orderer.tls_roots();
-    fs::write(dir.join(TLS_ROOT), roots.first().context("a TLS root")?)?;
+    let (_orderer, total) = blocks.serve(maker, nodes, dir).await?;
     let listener = TcpListener::bind((host, PLAIN_PORT)).await?;
     println!("{READY}{total}");
     let chunk = vec![0; CHUNK];
@@ -105,59 +76,25 @@ pub(crate) async fn plain() -> Result<()> {
 
 /// Catches up, verified and durable, and says how many seconds that took.
 pub(crate) async fn node(dir: &Path, blocks: usize) -> Result<()> {
-    let genesis = Block::parse(fs::read(dir.join(GENESIS))?.into())?;
-    let channel: ChannelId = CHANNEL.parse()?;
-    let signer = load_msp_folder(&dir.join(MSP), MSP_ID)?;
+    let joins = Files(dir).joins(USER, orderer_endpoint()?)?;
     let own = tempfile::tempdir_in(dir)?;
-    let (store, _) = SegmentStore::open(
-        own.path().join("chain"),
-        block_store::Config::new(channel.clone()),
-    )?;
-    let store = Arc::new(store);
-    let verifier = Arc::new(ChannelVerifier::from_genesis(&genesis)?);
-    let first = VerifiedBlock::new(genesis.clone(), &*verifier, Standing::Linked)?;
-    store.append(vec![first]).await?;
-    let source = OrdererClient::new(client_config(dir)?, signer.clone(), Arc::new(SystemClock))?;
-    let gossip = Arc::new(MemoryNetwork::new(0).node("node"));
-    let service = DeliverService::new(deliver_service::Config::default(), gossip)?;
-    service
-        .join_channel(ChannelParts {
-            channel: channel.clone(),
-            genesis: genesis.header_hash(),
-            store: store.clone(),
-            readers: Arc::new(ChannelAccess::readers(&verifier)),
-            organisation: Arc::new(OwnMsp::of_identity(&verifier, &signer.identity())),
-            verifier,
-            signer,
-            source: Arc::new(source),
-        })
-        .await?;
+    let node = Puller::alone(joins, &own.path().join("chain")).await?;
     let began = Instant::now();
-    service
-        .start_deliver_for_channel(&channel, store.clone())
-        .await?;
+    node.pull().await?;
     let height = Height::new(blocks as u64 + 1);
-    timeout(DEADLINE, store.wait_for(height))
+    timeout(DEADLINE, node.store.wait_for(height))
         .await
         .context("the chain did not arrive in time")??;
     println!("{}", began.elapsed().as_secs_f64());
-    service.stop().await;
-    SegmentStore::clone(&store).close().await;
+    node.stop().await;
     Ok(())
 }
 
 /// How the orderer is reached.
-pub(crate) fn client_config(dir: &Path) -> Result<ClientConfig> {
-    Ok(ClientConfig {
-        endpoints: vec![OrdererEndpoint {
-            endpoint: orderer_address().to_string().parse()?,
-            tls_roots: vec![fs::read(dir.join(TLS_ROOT))?.into()],
-        }],
-        tls: Tls::Server,
-        ..ClientConfig::default()
-    })
+pub(crate) fn orderer_endpoint() -> Result<Endpoint> {
+    Ok(orderer_address().to_string().parse()?)
 }
 
-pub(crate) fn orderer_address() -> SocketAddr {
+fn orderer_address() -> SocketAddr {
     (Host::Orderer.address(), ORDERER_PORT).into()
 }

@@ -19,7 +19,7 @@ use std::{env, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
-use e2e_tests::bench::{self, Role, Round, Row, Target};
+use e2e_tests::bench::{self, Blocks, Role, Round, Row, Target};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::Child,
@@ -82,7 +82,13 @@ async fn play(role: &Role) -> Result<()> {
             let devices = [role.argument(0)?, role.argument(1)?];
             forwarder::run(devices, role.argument(2)?)
         }
-        hosts::ORDERER => hosts::orderer(&dir()?, role.argument(1)?, BLOCK_BYTES).await,
+        hosts::ORDERER => {
+            let blocks = Blocks {
+                count: role.argument(1)?,
+                data_bytes: BLOCK_BYTES,
+            };
+            hosts::orderer(&dir()?, blocks).await
+        }
         hosts::NODE => hosts::node(&dir()?, role.argument(1)?).await,
         hosts::PLAIN => hosts::plain().await,
         receive::CLIENT => receive::client(&dir()?, role.argument(1)?).await,

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What it takes to receive the chain and do nothing with it: by the client, and by a bare stub.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
-use block_api::{BlockSource as _, Clock as _, Delivery, Start, StreamRequest, SystemClock};
-use e2e_tests::bench::{BareClient, Usage};
-use orderer_client::OrdererClient;
-use signer::{
-    envelope::{Nonce, seek_envelope},
-    load_msp_folder,
+use block_api::{BlockSource as _, Delivery, Start, StreamRequest, SystemClock};
+use e2e_tests::{
+    bench::{BareClient, Usage},
+    node::{CHANNEL, Files, USER},
 };
+use orderer_client::OrdererClient;
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt as _;
 
@@ -27,16 +26,10 @@ const TICK_S: f64 = 0.01;
 
 /// Receives the chain with the client, and says what it took.
 pub(crate) async fn client(dir: &Path, blocks: usize) -> Result<()> {
-    let signer = load_msp_folder(&dir.join(hosts::MSP), hosts::MSP_ID)?;
-    let config = hosts::client_config(dir)?;
-    let endpoint = config
-        .endpoints
-        .first()
-        .context("an endpoint")?
-        .endpoint
-        .clone();
+    let (files, endpoint) = (Files(dir), hosts::orderer_endpoint()?);
+    let (config, signer) = (files.orderer(endpoint.clone())?, files.signer(USER)?);
     let client = OrdererClient::new(config, signer, Arc::new(SystemClock))?;
-    let request = StreamRequest::blocks_from(hosts::CHANNEL.parse()?, Start::At(1.into()));
+    let request = StreamRequest::blocks_from(CHANNEL.parse()?, Start::At(1.into()));
     let mut stream = client.open(&endpoint, &request).await?;
     tell_cpu(async move {
         for _ in 0..blocks {
@@ -50,13 +43,9 @@ pub(crate) async fn client(dir: &Path, blocks: usize) -> Result<()> {
 
 /// Receives the chain with a stub over the same TLS and windows, and says what it took.
 pub(crate) async fn stub(dir: &Path, blocks: usize) -> Result<()> {
-    let signer = load_msp_folder(&dir.join(hosts::MSP), hosts::MSP_ID)?;
-    let root = fs::read(dir.join(hosts::TLS_ROOT))?.into();
-    let endpoint = hosts::orderer_address().to_string().parse()?;
-    let client = BareClient::connect(&endpoint, [root]).await?;
-    let request = StreamRequest::blocks_from(hosts::CHANNEL.parse()?, Start::At(1.into()));
-    let now = SystemClock.now();
-    let envelope = seek_envelope(&*signer, &request, None, now, Nonce::random()).await?;
+    let files = Files(dir);
+    let client = BareClient::connect(&hosts::orderer_endpoint()?, files.authorities()?).await?;
+    let envelope = files.request(Start::At(1.into())).await?;
     let receiving = client.deliver(envelope).await?;
     tell_cpu(receiving.take(blocks)).await
 }

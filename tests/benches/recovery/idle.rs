@@ -7,7 +7,10 @@ use std::{fmt::Write as _, sync::Arc, time::Duration};
 use anyhow::{Context as _, Result};
 use block_api::{Clock as _, SystemClock, testing::OpenReaders};
 use dev_orderer::{ChainMaker, DevOrderer, NetworkConfig, NodesConfig, Pace};
-use e2e_tests::bench::{self, Round, Row, Target};
+use e2e_tests::{
+    bench::{self, Round, Row, Target},
+    node::write_files,
+};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -34,9 +37,7 @@ pub(crate) async fn case(channels: usize, seconds: u64) -> Result<Vec<Row>> {
         let network = NetworkConfig::new(format!("channel{index}").parse()?);
         let endpoint = listen.to_string().parse()?;
         let mut maker = ChainMaker::new(network, &[endpoint], SystemClock.now())?;
-        for (path, content) in maker.network().files() {
-            write(&dir.path().join(path), &content)?;
-        }
+        write_files(dir.path(), maker.network())?;
         let chain = maker.chain(1, BLOCK_BYTES).await?;
         let nodes = NodesConfig {
             listen,

@@ -2,16 +2,15 @@
 //! The time from the start of a node with a large store until its first block is served, against a
 //! small store.
 
-use anyhow::{Context as _, Result, ensure};
-use block_api::{
-    BlockNumber, BlockReader as _, BlockStore as _, Clock as _, Standing, SystemClock,
-    VerifiedBlock,
-};
-use block_store::{SegmentStore, SyncPolicy};
+use anyhow::{Context as _, Result};
+use block_api::{BlockNumber, ChannelId, Clock as _, SystemClock};
+use block_store::SyncPolicy;
 use blockcast::{Node, NodeConfig};
-use channel_config::ChannelVerifier;
 use dev_orderer::{ChainMaker, NetworkConfig};
-use e2e_tests::bench::{self, Round, Row, Target};
+use e2e_tests::{
+    bench::{self, Blocks, Round, Row, Target},
+    node::{CHANNEL, write_files},
+};
 use tokio::time::Instant;
 use tokio_stream::StreamExt as _;
 
@@ -23,11 +22,8 @@ const TARGET: f64 = 1.5;
 /// The large store has so many times the blocks of the small one.
 const TIMES: u64 = 100;
 
-/// The bytes of a block's data, and how many blocks are stored at a time.
+/// The bytes of a block's data.
 const BLOCK_BYTES: usize = 500;
-const BATCH: u64 = 500;
-
-const CHANNEL: &str = "bench";
 
 pub(crate) async fn case(rounds: usize, blocks: u64) -> Result<Row> {
     let small = blocks.div_ceil(TIMES).max(2);
@@ -36,9 +32,7 @@ pub(crate) async fn case(rounds: usize, blocks: u64) -> Result<Row> {
     // Nobody listens there: what is served is what was stored.
     let endpoint = "127.0.0.1:9".parse()?;
     let maker = ChainMaker::new(network, &[endpoint], SystemClock.now())?;
-    for (path, content) in maker.network().files() {
-        write(&dir.path().join(path), &content)?;
-    }
+    write_files(dir.path(), maker.network())?;
     let mut configs = Vec::new();
     // The chain of the small store is the beginning of the other.
     for (name, height) in [("small", small), ("large", blocks)] {
@@ -57,7 +51,7 @@ pub(crate) async fn case(rounds: usize, blocks: u64) -> Result<Row> {
         let path = dir.path().join(format!("{name}.toml"));
         write(&path, config.as_bytes())?;
         let config = NodeConfig::load(&path)?;
-        fill(&config, &mut maker.clone(), height).await?;
+        fill(&config, maker.clone(), height).await?;
         configs.push(config);
     }
     let [small_config, large_config] = configs.as_slice() else {
@@ -82,32 +76,20 @@ pub(crate) async fn case(rounds: usize, blocks: u64) -> Result<Row> {
     Ok(Row::new(case, "ms", Target::AtMost(TARGET), &measured))
 }
 
-/// Stores a chain of this height. The maker goes on from its genesis block.
-async fn fill(config: &NodeConfig, maker: &mut ChainMaker, height: u64) -> Result<()> {
-    let genesis = maker.network().genesis().clone();
-    let verifier = ChannelVerifier::from_genesis(&genesis)?;
-    let channel = CHANNEL.parse()?;
+/// Stores a chain of this height.
+async fn fill(config: &NodeConfig, maker: ChainMaker, height: u64) -> Result<()> {
+    let channel: ChannelId = CHANNEL.parse()?;
     let dir = config.channel_dir(&channel);
-    let store_config = block_store::Config {
+    let config = block_store::Config {
         sync: SyncPolicy::Never,
-        genesis: Some(genesis.header_hash()),
+        genesis: Some(maker.network().genesis().header_hash()),
         ..block_store::Config::new(channel)
     };
-    let (store, _) = SegmentStore::open(dir, store_config)?;
-    let mut batch = vec![VerifiedBlock::new(genesis, &verifier, Standing::Linked)?];
-    for number in 1..height {
-        let block = maker.block(&[BLOCK_BYTES]).await?;
-        batch.push(VerifiedBlock::new(block, &verifier, Standing::Linked)?);
-        if number.is_multiple_of(BATCH) {
-            store.append(std::mem::take(&mut batch)).await?;
-        }
-    }
-    store.append(batch).await?;
-    ensure!(
-        store.info().height.get() == height,
-        "the store has every block"
-    );
-    store.close().await;
+    let blocks = Blocks {
+        count: usize::try_from(height - 1)?,
+        data_bytes: BLOCK_BYTES,
+    };
+    blocks.store(maker, config, &dir).await?;
     Ok(())
 }
 

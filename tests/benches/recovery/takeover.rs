@@ -7,13 +7,13 @@ use std::{path::PathBuf, sync::Arc};
 use anyhow::{Context as _, Result};
 use block_api::SystemClock;
 use dev_orderer::{Config, DevOrderer, OrganizationSpec, Pace, Role};
-use e2e_tests::bench::{self, Round, Row, Target};
+use e2e_tests::{
+    bench::{self, Round, Row, Target},
+    node::write_files,
+};
 use tokio::time::{Duration, Instant};
 
-use crate::{
-    files::{self, write},
-    process::NodeProcess,
-};
+use crate::{files, process::NodeProcess};
 
 /// The configured time, which is the default, and what may come on top.
 const TAKEOVER: Duration = Duration::from_secs(3);
@@ -32,9 +32,7 @@ pub(crate) async fn case(rounds: usize) -> Result<Row> {
     config.network.applications = vec![OrganizationSpec::new("Org1", members)];
     let orderer = DevOrderer::start(config).await?;
     let network = orderer.network().context("the network")?;
-    for (path, content) in network.files() {
-        write(&dir.path().join(path), &content)?;
-    }
+    write_files(dir.path(), network)?;
     let rest = format!(
         "[delivery]\n\
          takeover = \"{}s\"\n\

@@ -1,37 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the processes of a case share, as files: a stored chain, certificates, and a request.
+//! What the processes of a case share, as files: a stored chain, and certificates.
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use anyhow::{Context as _, Result};
-use block_api::{
-    BlockStore, Clock, Signer, Standing, Start, StreamRequest, SystemClock, VerifiedBlock,
-};
+use block_api::{Clock as _, SystemClock};
 use block_store::SegmentStore;
-use bytes::Bytes;
-use channel_config::ChannelVerifier;
 use dev_orderer::{ChainMaker, NetworkConfig};
-use e2e_tests::bench::{self, Role};
-use prost::Message as _;
-use protos::common::Envelope;
+use e2e_tests::{
+    bench::{self, Blocks, Role},
+    node::{self, CHANNEL, write_files},
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use signer::envelope::{Nonce, seek_envelope};
 use tempfile::TempDir;
 
-/// The channel of the chain.
-pub(crate) const CHANNEL: &str = "bench";
-/// So many blocks are appended at once.
-const BATCH: usize = 50;
-
 /// The files of a case, which end with it.
-pub(crate) struct Made {
-    dir: TempDir,
-    signer: Arc<dyn Signer>,
-}
+pub(crate) struct Made(TempDir);
 
 /// Where the files are.
 #[derive(Debug, Clone, Copy)]
@@ -39,47 +26,22 @@ pub(crate) struct Files<'a>(pub(crate) &'a Path);
 
 impl Made {
     /// Makes a chain of so many blocks beside the genesis block, each with so many bytes of data.
-    pub(crate) async fn make(blocks: usize, bytes: usize) -> Result<Self> {
+    pub(crate) async fn make(blocks: Blocks) -> Result<Self> {
         let dir = bench::folder()?;
         let files = Files(dir.path());
         let config = NetworkConfig::new(CHANNEL.parse()?);
-        let mut maker = ChainMaker::new(config, &["localhost:7050".parse()?], SystemClock.now())?;
-        let genesis = maker.network().genesis().clone();
-        let (store, _) = files.store()?;
-        let verifier = ChannelVerifier::from_genesis(&genesis)?;
-        let mut batch = vec![VerifiedBlock::new(genesis, &verifier, Standing::Linked)?];
-        for _ in 0..blocks {
-            let block = maker.block(&[bytes]).await?;
-            batch.push(VerifiedBlock::new(block, &verifier, Standing::Linked)?);
-            if batch.len() == BATCH {
-                store.append(std::mem::take(&mut batch)).await?;
-            }
-        }
-        store.append(batch).await?;
-        store.close().await;
+        let maker = ChainMaker::new(config, &["localhost:7050".parse()?], SystemClock.now())?;
         let network = maker.network();
-        for node in network.nodes().iter().take(1) {
-            fs::write(files.certificate(), node.member().tls_certificate_der())?;
-            fs::write(files.key(), node.member().tls_key_der())?;
-        }
-        for organization in network.orderers().iter().take(1) {
-            fs::write(files.root(), organization.tls_ca_der())?;
-        }
-        let signer = network.client().signer();
-        Ok(Self { dir, signer })
+        write_files(dir.path(), network)?;
+        let node = network.nodes().first().context("a node that orders")?;
+        fs::write(files.certificate(), node.member().tls_certificate_der())?;
+        fs::write(files.key(), node.member().tls_key_der())?;
+        blocks.store(maker, files.config()?, &files.chain()).await?;
+        Ok(Self(dir))
     }
 
     pub(crate) fn files(&self) -> Files<'_> {
-        Files(self.dir.path())
-    }
-
-    /// Signs what the readers ask for next: the blocks from this one on.
-    pub(crate) async fn request(&self, from: u64) -> Result<()> {
-        let request = StreamRequest::blocks_from(CHANNEL.parse()?, Start::At(from.into()));
-        let now = SystemClock.now();
-        let envelope = seek_envelope(&*self.signer, &request, None, now, Nonce::random()).await?;
-        fs::write(self.files().request(), envelope.encode_to_vec())?;
-        Ok(())
+        Files(self.0.path())
     }
 }
 
@@ -92,8 +54,12 @@ impl<'a> Files<'a> {
 
     /// The store of the chain.
     pub(crate) fn store(self) -> Result<(SegmentStore, block_store::OpenReport)> {
-        let config = block_store::Config::new(CHANNEL.parse()?);
-        Ok(SegmentStore::open(self.0.join("chain"), config)?)
+        Ok(SegmentStore::open(self.chain(), self.config()?)?)
+    }
+
+    /// What readers know.
+    pub(crate) fn of_readers(self) -> node::Files<'a> {
+        node::Files(self.0)
     }
 
     /// The certificate of a server, and its key.
@@ -103,14 +69,12 @@ impl<'a> Files<'a> {
         Ok((certificate, key.into()))
     }
 
-    /// The certificate that readers trust.
-    pub(crate) fn trusted(self) -> Result<CertificateDer<'static>> {
-        Ok(CertificateDer::from(fs::read(self.root())?))
+    fn config(self) -> Result<block_store::Config> {
+        Ok(block_store::Config::new(CHANNEL.parse()?))
     }
 
-    /// What the readers ask for.
-    pub(crate) fn asked(self) -> Result<Envelope> {
-        Ok(Envelope::decode(Bytes::from(fs::read(self.request())?))?)
+    fn chain(self) -> PathBuf {
+        self.0.join("chain")
     }
 
     fn certificate(self) -> PathBuf {
@@ -119,13 +83,5 @@ impl<'a> Files<'a> {
 
     fn key(self) -> PathBuf {
         self.0.join("server-key.der")
-    }
-
-    fn root(self) -> PathBuf {
-        self.0.join("root.der")
-    }
-
-    fn request(self) -> PathBuf {
-        self.0.join("request")
     }
 }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use block_api::{Block, BlockReader, ReadLimits, SystemClock};
 use channel_config::{ChannelAccess, ChannelVerifier};
-use e2e_tests::bench::{Role, tell};
+use e2e_tests::{
+    bench::{Role, tell},
+    node::CHANNEL,
+};
 use orderer_server::{OrdererServer, ServeConfig, ServedChannel, ServerTls};
 use tokio::net::TcpListener;
 
-use crate::{
-    files::{CHANNEL, Files},
-    until_told,
-};
+use crate::{files::Files, until_told};
 
 /// What this process is for.
 pub(crate) const ROLE: &str = "ours";

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use e2e_tests::bench::{Lines, Process, Round, Row, Target, median, said};
+use e2e_tests::bench::{Blocks, Lines, Process, Round, Row, Target, median, said};
 
 use crate::{bare, files::Made, ours, readers};
 
@@ -72,18 +72,21 @@ impl Case {
 
     /// Measures so many rounds; the notes say what a block costs each process.
     pub(crate) async fn run(self, rounds: usize) -> Result<(Row, [String; 2])> {
-        let made = Made::make(self.blocks * self.windows, self.bytes).await?;
+        let made = Made::make(Blocks {
+            count: self.blocks * self.windows,
+            data_bytes: self.bytes,
+        })
+        .await?;
         // The bare server reads the store before the other one opens it.
         let bare = Server::start("bare", bare::ROLE, &made).await?;
         let ours = Server::start("ours", ours::ROLE, &made).await?;
         let mut servers = [bare, ours];
         for round in 0..rounds {
             let first = 1 + (round % self.windows) * self.blocks;
-            made.request(first as u64).await?;
             // Whoever comes second finds the readers' program and the machine warm: they take turns.
             servers.reverse();
             for server in &mut servers {
-                self.round(&made, server).await?;
+                self.round(&made, server, first).await?;
             }
         }
         servers.sort_by_key(|server| server.name);
@@ -100,12 +103,13 @@ impl Case {
         Ok((row, notes))
     }
 
-    async fn round(self, made: &Made, server: &mut Server) -> Result<()> {
+    async fn round(self, made: &Made, server: &mut Server, first: usize) -> Result<()> {
         let blocks = (self.readers * self.blocks) as f64;
         let before = server.process.usage()?;
         let arguments = [
             made.files().0.display().to_string(),
             server.address.clone(),
+            first.to_string(),
             self.readers.to_string(),
             self.blocks.to_string(),
         ];

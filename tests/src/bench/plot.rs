@@ -1,58 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Pictures of measurements, as SVG.
+//! Pictures of measurements.
 
-use std::{path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
-use anyhow::{Result, anyhow, ensure};
-use plotters::{
-    coord::combinators::IntoLogRange as _,
-    prelude::{
-        BLACK, ChartBuilder, Circle, IntoDrawingArea as _, LineSeries, PathElement, RGBColor,
-        SVGBackend, SeriesLabelPosition, WHITE,
-    },
-    style::Color as _,
-};
+use anyhow::{Context as _, Result};
 
-/// The size of a picture, and of its letters.
-const SIZE: (u32, u32) = (860, 520);
-const FONT: &str = "sans-serif";
-const TITLE_SIZE: u32 = 20;
-const TEXT_SIZE: u32 = 15;
+use crate::drawing::{Axis, Drawing, Line, Scale};
 
-/// Colours that are told apart by those, too, who see few of them (Okabe and Ito).
-const COLOURS: [RGBColor; 7] = [
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(230, 159, 0),
-    RGBColor(86, 180, 233),
-    RGBColor(0, 0, 0),
-];
-
-/// The percentiles of a line of latencies; the last one that there are enough values for ends it.
-const PERCENTILES: [f64; 6] = [50.0, 75.0, 90.0, 99.0, 99.9, 99.99];
-
-/// The part of the height that a line of the legend takes, and its frame: what is drawn ends below.
-const LEGEND_LINE: f64 = 0.055;
-const LEGEND_FRAME: f64 = 0.07;
-
-/// Points that belong together.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Line {
-    /// What the legend says.
-    pub name: String,
-    /// The points, from left to right.
-    pub points: Vec<(f64, f64)>,
-}
-
-/// What the axes say.
-struct Axes<'a> {
-    title: &'a str,
-    x: &'a str,
-    y: &'a str,
-    x_label: fn(&f64) -> String,
-}
+/// The percentiles of a line of latencies: in how many values one is slower. The last one that there
+/// are enough values for ends it.
+const ONE_IN: &[f64] = &[2.0, 4.0, 10.0, 100.0, 1e3, 1e4];
 
 /// Throughput over the size of blocks: points of bytes and MB/s.
 ///
@@ -60,13 +17,19 @@ struct Axes<'a> {
 ///
 /// When there is nothing to draw, or the file cannot be written.
 pub fn throughput(file: &Path, title: &str, lines: &[Line]) -> Result<()> {
-    let axes = Axes {
+    let drawing = Drawing {
         title,
-        x: "bytes of a block",
-        y: "MB/s",
-        x_label: |bytes| shown_bytes(*bytes),
+        over: "bytes of a block",
+        x: Axis {
+            scale: Scale::Powers,
+            label: shown_bytes,
+        },
+        y: Axis {
+            scale: Scale::Linear,
+            label: |rate| format!("{} MB/s", shown(rate)),
+        },
     };
-    draw(file, &axes, lines)
+    write(file, &drawing, lines)
 }
 
 /// The percentiles of latencies, of each case by its name.
@@ -82,19 +45,19 @@ pub fn latency(file: &Path, title: &str, cases: &[(String, Vec<Duration>)]) -> R
             points: tail(latencies),
         })
         .collect();
-    let axes = Axes {
+    let drawing = Drawing {
         title,
-        x: "percentile, from the median on",
-        y: "ms",
-        // Of the lines of a logarithmic axis, those that have a name.
-        x_label: |rest| match *rest {
-            rest if [2.0, 10.0, 100.0, 1000.0].contains(&rest.round()) => {
-                format!("p{}", 100.0 - 100.0 / rest.round())
-            }
-            _ => String::new(),
+        over: "percentile, from the median on",
+        x: Axis {
+            scale: Scale::Marks(ONE_IN),
+            label: |one_in| format!("p{}", shown(percent(one_in))),
+        },
+        y: Axis {
+            scale: Scale::Linear,
+            label: |ms| format!("{} ms", shown(ms)),
         },
     };
-    draw(file, &axes, &lines)
+    write(file, &drawing, &lines)
 }
 
 /// The time that so many in a hundred do not exceed, if there is one.
@@ -106,76 +69,29 @@ pub fn percentile(latencies: &[Duration], percent: f64) -> Option<Duration> {
     latencies.get((rank as usize).saturating_sub(1)).copied()
 }
 
-/// Each percentile that there are enough values for: in how many one is slower, and the time in ms.
+/// How many in a hundred do not exceed what one in so many does.
+fn percent(one_in: f64) -> f64 {
+    100.0 - 100.0 / one_in
+}
+
+/// Each percentile that there are enough values for, and the time in ms.
 fn tail(latencies: &[Duration]) -> Vec<(f64, f64)> {
-    let point = |percent: f64| {
-        let one_in = 100.0 / (100.0 - percent);
-        (latencies.len() as f64 >= one_in - 1e-6).then_some(())?;
-        let latency = percentile(latencies, percent)?;
+    let enough = |one_in: &f64| latencies.len() as f64 >= *one_in;
+    let point = |one_in: f64| {
+        let latency = percentile(latencies, percent(one_in))?;
         Some((one_in, latency.as_secs_f64() * 1e3))
     };
-    PERCENTILES.iter().copied().filter_map(point).collect()
+    let one_in = ONE_IN.iter().copied().filter(enough);
+    one_in.filter_map(point).collect()
 }
 
-fn draw(file: &Path, axes: &Axes<'_>, lines: &[Line]) -> Result<()> {
-    let points = || lines.iter().flat_map(|line| &line.points).copied();
-    let least = points().map(|(x, _)| x).fold(f64::INFINITY, f64::min);
-    let most = points().map(|(x, _)| x).fold(f64::NEG_INFINITY, f64::max);
-    let highest = points().map(|(_, y)| y).fold(0.0, f64::max);
-    ensure!(
-        least > 0.0 && least.is_finite() && highest.is_finite() && highest > 0.0,
-        "there is nothing to draw in {}",
-        file.display()
-    );
-    let legend = LEGEND_FRAME + LEGEND_LINE * lines.len() as f64;
-    let top = highest / (1.0 - legend.min(0.6));
-    // A single size has a width, too.
-    let (from, to) = (least / 1.2, most * 1.2);
-    let failed = |error: &dyn std::fmt::Display| anyhow!("cannot draw {}: {error}", file.display());
-    let area = SVGBackend::new(file, SIZE).into_drawing_area();
-    area.fill(&WHITE).map_err(|error| failed(&error))?;
-    let mut chart = ChartBuilder::on(&area)
-        .caption(axes.title, (FONT, TITLE_SIZE))
-        .margin(16)
-        .x_label_area_size(52)
-        .y_label_area_size(72)
-        .build_cartesian_2d((from..to).log_scale(), 0.0..top)
-        .map_err(|error| failed(&error))?;
-    chart
-        .configure_mesh()
-        .light_line_style(BLACK.mix(0.06))
-        .bold_line_style(BLACK.mix(0.15))
-        .label_style((FONT, TEXT_SIZE))
-        .axis_desc_style((FONT, TEXT_SIZE))
-        .x_desc(axes.x)
-        .y_desc(axes.y)
-        .x_label_formatter(&axes.x_label)
-        .y_label_formatter(&|y| shown(*y))
-        .draw()
-        .map_err(|error| failed(&error))?;
-    for (line, colour) in lines.iter().zip(COLOURS.iter().cycle()) {
-        let stroke = colour.stroke_width(2);
-        let dots = line.points.iter();
-        let dots = dots.map(|point| Circle::new(*point, 3, colour.filled()));
-        chart.draw_series(dots).map_err(|error| failed(&error))?;
-        chart
-            .draw_series(LineSeries::new(line.points.iter().copied(), stroke))
-            .map_err(|error| failed(&error))?
-            .label(&line.name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], stroke));
-    }
-    chart
-        .configure_series_labels()
-        .label_font((FONT, TEXT_SIZE))
-        .background_style(WHITE.mix(0.85))
-        .border_style(BLACK.mix(0.4))
-        .position(SeriesLabelPosition::UpperLeft)
-        .draw()
-        .map_err(|error| failed(&error))?;
-    area.present().map_err(|error| failed(&error))
+fn write(file: &Path, drawing: &Drawing<'_>, lines: &[Line]) -> Result<()> {
+    let failed = || format!("cannot make {}", file.display());
+    let svg = drawing.draw(lines).with_context(failed)?;
+    fs::write(file, svg).with_context(failed)
 }
 
-/// A number of the vertical axis, without the noise that a sum of binary fractions ends with.
+/// A number of an axis, without the noise that a sum of binary fractions ends with.
 fn shown(number: f64) -> String {
     let text = format!("{number:.3}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
@@ -191,43 +107,48 @@ fn shown_bytes(bytes: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
-    fn line(name: &str, points: &[(f64, f64)]) -> Line {
-        Line {
-            name: name.to_owned(),
-            points: points.to_vec(),
+    fn drawn(draw: impl FnOnce(&Path) -> Result<()>) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("picture.svg");
+        draw(&file).unwrap();
+        fs::read_to_string(&file).unwrap()
+    }
+
+    #[test]
+    fn throughput_is_drawn_over_sizes() {
+        let line = Line {
+            name: "bare stream".to_owned(),
+            points: vec![(1e3, 60.0), (1e5, 400.0), (1e7, 500.0)],
+        };
+        let svg = drawn(|file| throughput(file, "a title", &[line]));
+        for part in [
+            "a title",
+            "bare stream",
+            "500 MB/s",
+            "bytes of a block",
+            "100 KB",
+        ] {
+            assert!(
+                svg.contains(&format!(">{part}</text>")),
+                "{part:?} in {svg}"
+            );
         }
     }
 
     #[test]
-    fn a_picture_has_its_axes_and_a_line_for_each_case() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("throughput.svg");
-        let lines = [
-            line("bare stream", &[(1e3, 60.0), (1e5, 400.0), (1e7, 500.0)]),
-            line("catch-up", &[(1e3, 20.0), (1e5, 300.0), (1e7, 350.0)]),
-        ];
-        throughput(&file, "a title", &lines).unwrap();
-        let text = fs::read_to_string(&file).unwrap();
-        for part in [
-            "a title",
-            "bare stream",
-            "catch-up",
-            "MB/s",
-            "bytes of a block",
-            "100 KB",
-        ] {
-            assert!(text.contains(part), "{part:?} in {text}");
+    fn latencies_are_drawn_over_percentiles_that_they_have() {
+        let latencies: Vec<Duration> = (1..=1000).map(Duration::from_millis).collect();
+        let cases = [("a hop".to_owned(), latencies)];
+        let svg = drawn(|file| latency(file, "a title", &cases));
+        for part in ["a hop", "1000 ms", "p50", "p75", "p90", "p99", "p99.9"] {
+            assert!(
+                svg.contains(&format!(">{part}</text>")),
+                "{part:?} in {svg}"
+            );
         }
-        // Each in a colour of its own, which the legend shows, too.
-        for colour in ["#0072B2", "#D55E00"] {
-            let drawn = text.lines().filter(|line| line.contains("<polyline"));
-            let drawn = drawn.filter(|line| line.contains(colour)).count();
-            assert_eq!(drawn, 2, "{colour} in {text}");
-        }
+        assert!(!svg.contains("p99.99"), "{svg}");
     }
 
     #[test]
