@@ -321,6 +321,17 @@ impl Buffer {
         self.peek().evicted
     }
 
+    /// Leaves the lock as a producer does that dies with it in hand.
+    #[cfg(test)]
+    pub(crate) fn poison(&self) {
+        let holding = || {
+            let _state = self.state();
+            panic!("the test said so");
+        };
+        let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(holding));
+        assert!(died.is_err());
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         let state = self.state.lock();
         if state.is_err() {
