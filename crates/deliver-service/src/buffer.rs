@@ -301,7 +301,8 @@ impl Buffer {
 
     /// Takes nothing more; whoever waits for room is told.
     pub(crate) fn close(&self) {
-        self.state().closed = true;
+        // A writer that is not started again leaves the lock as it was when it died.
+        self.peek().closed = true;
         self.room.notify_waiters();
     }
 
@@ -341,7 +342,7 @@ impl Buffer {
         state.expect("invariant: no holder of this lock panics")
     }
 
-    /// The same for who only looks, and must not die where a producer did.
+    /// The same for who only looks, or closes, and must not die where a producer did.
     fn peek(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|poisoned| {
             self.ready.notify_one();

@@ -445,4 +445,10 @@ async fn the_writer_hears_of_a_producer_that_died_with_the_lock_in_hand() {
     }
     let pushed = buffer.try_push(blocks[1].clone(), Origin::Topic);
     assert_eq!(pushed, Push::Queued);
+    // Whoever closes it need not ask how the writer ended.
+    buffer.poison();
+    buffer.close();
+    buffer.restart(BlockNumber::new(1));
+    let pushed = buffer.try_push(blocks[1].clone(), Origin::Topic);
+    assert_eq!(pushed, Push::Closed);
 }
