@@ -192,7 +192,8 @@ mod tests {
         let reached = service.wait_for_height(&channel, Height::new(5));
         assert!(within("the tip", reached).await);
         let deaths = service.state(&channel).unwrap().deaths;
-        assert_eq!(deaths.get(&Task::Pull), Some(&1), "{deaths:?}");
+        // More than once, where its pause is the shorter one.
+        assert!(deaths.contains_key(&Task::Pull), "{deaths:?}");
         assert_eq!(deaths.get(&Task::Writer), Some(&1), "{deaths:?}");
         within("stopping", service.stop()).await;
     }
