@@ -1,37 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Pictures of lines, as SVG. They are written by hand, so that the same numbers make the same bytes.
+//! Pictures of lines, as SVG.
 
-use std::fmt::Write as _;
+use std::ops::Range;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
+use plotters::{
+    coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter},
+    prelude::{
+        BLACK, ChartBuilder, Circle, DashedLineSeries, IntoDrawingArea as _, LineSeries,
+        PathElement, RGBColor, SVGBackend, SeriesLabelPosition, TRANSPARENT, WHITE,
+    },
+    style::Color as _,
+};
 
-/// How high a picture is, how wide what the lines are in, and what is around that.
-const HEIGHT: f64 = 520.0;
-const WIDTH: f64 = 570.0;
-const LEFT: f64 = 90.0;
-const TOP: f64 = 50.0;
-const BOTTOM: f64 = 60.0;
+/// The size of a picture, of its letters, and of the room for what stands at the axes.
+const SIZE: (u32, u32) = (860, 520);
+const FONT: &str = "sans-serif";
+const TITLE_SIZE: u32 = 20;
+const TEXT_SIZE: u32 = 15;
+const MARGIN: u32 = 16;
+const BELOW: u32 = 52;
+const BESIDE: u32 = 72;
 
-/// To the right is the legend: a piece of each line, and its name. Who draws knows no letters, and
-/// takes all of them for wide ones.
-const GAP: f64 = 16.0;
-const KEY: f64 = 38.0;
-const LETTER: f64 = 8.0;
-const RIGHT: f64 = 18.0;
+/// The part of the height that a line of the legend takes, and its frame: what is drawn ends below.
+const LEGEND_LINE: f64 = 0.055;
+const LEGEND_FRAME: f64 = 0.07;
+const LEGEND_AT_MOST: f64 = 0.6;
 
 /// On an axis that is not logarithmic, there are at most so many steps.
 const STEPS: f64 = 8.0;
 
-/// Colours that those can tell apart who see few of them (Okabe and Ito), and dashes for lines that
-/// lie on each other.
-const STYLES: [(&str, &str); 7] = [
-    ("#0072b2", ""),
-    ("#d55e00", ""),
-    ("#009e73", "9 6"),
-    ("#cc79a7", "3 5"),
-    ("#e69f00", ""),
-    ("#56b4e9", "9 6"),
-    ("#000000", "3 5"),
+/// Colours that those can tell apart who see few of them (Okabe and Ito), and the lengths of dashes and
+/// of the gaps between them, for lines that lie on each other.
+const STYLES: [(RGBColor, Option<(u32, u32)>); 7] = [
+    (RGBColor(0, 114, 178), None),
+    (RGBColor(213, 94, 0), None),
+    (RGBColor(0, 158, 115), Some((9, 6))),
+    (RGBColor(204, 121, 167), Some((3, 5))),
+    (RGBColor(230, 159, 0), None),
+    (RGBColor(86, 180, 233), Some((9, 6))),
+    (RGBColor(0, 0, 0), Some((3, 5))),
 ];
 
 /// What a picture is of, but for the lines.
@@ -77,87 +85,86 @@ pub struct Line {
     pub points: Vec<(f64, f64)>,
 }
 
-/// An axis in its place: where it begins, and how far it goes from there.
+/// An axis with its marks.
+#[derive(Clone)]
 struct Placed {
-    scale: Scale,
+    axis: Axis,
     marks: Vec<f64>,
-    begin: f64,
-    length: f64,
+    /// So much of the whole is left free behind the last mark.
+    free: f64,
 }
 
 impl Drawing<'_> {
-    /// Draws the lines: one without points is left out, and one that has a single point is a dot.
+    /// Draws the lines: one without points is left out.
     ///
     /// # Errors
     ///
     /// When there is no point at all, or one that is on no such axis.
     pub fn draw(&self, lines: &[Line]) -> Result<String> {
-        let points = || lines.iter().flat_map(|line| &line.points);
         let failed = || format!("cannot draw {:?}", self.title);
-        let x = points().map(|(x, _)| *x);
-        let x = Placed::of(self.x.scale, x, (LEFT, WIDTH)).with_context(failed)?;
+        let points = || lines.iter().flat_map(|line| &line.points);
+        let drawn = lines.iter().filter(|line| !line.points.is_empty());
+        let legend = LEGEND_FRAME + LEGEND_LINE * drawn.count() as f64;
+        let x = Placed::of(self.x, points().map(|(x, _)| *x), 0.0).with_context(failed)?;
         let y = points().map(|(_, y)| *y);
-        let up = (HEIGHT - BOTTOM, TOP + BOTTOM - HEIGHT);
-        let y = Placed::of(self.y.scale, y, up).with_context(failed)?;
+        let y = Placed::of(self.y, y, legend.min(LEGEND_AT_MOST)).with_context(failed)?;
+        let mut svg = String::new();
+        self.draw_on(&mut svg, (x, y), lines).with_context(failed)?;
+        Ok(svg)
+    }
 
-        // Of those that are left out, too: pictures of the same lines are of one size.
-        let letters = lines.iter().map(|line| line.name.chars().count());
-        let names = letters.max().unwrap_or_default() as f64 * LETTER;
-        let key = LEFT + WIDTH + GAP;
-        let whole = key + KEY + names + RIGHT;
-        let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {whole} {HEIGHT}\" \
-             font-family=\"sans-serif\" font-size=\"14\">\n\
-             <rect width=\"{whole}\" height=\"{HEIGHT}\" fill=\"#fff\"/>\n"
-        );
-        text(&mut svg, (LEFT, 30.0), "start", self.title);
-        self.grid(&mut svg, &x, &y);
-        let mut legend = TOP + 10.0;
+    fn draw_on(&self, svg: &mut String, (x, y): (Placed, Placed), lines: &[Line]) -> Result<()> {
+        // The library's own kind of error cannot be sent between threads.
+        let told = |error: &dyn std::fmt::Display| anyhow!("{error}");
+        let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
+        area.fill(&WHITE).map_err(|error| told(&error))?;
+        let mut chart = ChartBuilder::on(&area)
+            .caption(self.title, (FONT, TITLE_SIZE))
+            .margin(MARGIN)
+            .margin_right(2 * MARGIN)
+            .x_label_area_size(BELOW)
+            .y_label_area_size(BESIDE)
+            .build_cartesian_2d(x, y)
+            .map_err(|error| told(&error))?;
+        chart
+            .configure_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(BLACK.mix(0.15))
+            .label_style((FONT, TEXT_SIZE))
+            .axis_desc_style((FONT, TEXT_SIZE))
+            .x_desc(self.over)
+            .draw()
+            .map_err(|error| told(&error))?;
         for (line, (colour, dashes)) in lines.iter().zip(STYLES.iter().cycle()) {
             if line.points.is_empty() {
                 continue;
             }
-            let points = line.points.iter();
-            let points = points.map(|point| (x.at(point.0), y.at(point.1)));
-            let points: Vec<String> = points.map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
-            let end = key + 30.0;
-            let sample = format!("{key},{legend} {end},{legend}");
-            for points in [points.join(" "), sample] {
-                // Writing to a string does not fail.
-                let _ = writeln!(
-                    svg,
-                    "<polyline points=\"{points}\" fill=\"none\" stroke=\"{colour}\" \
-                     stroke-width=\"2.5\" stroke-dasharray=\"{dashes}\"/>"
-                );
-            }
-            if let [point] = line.points.as_slice() {
-                let (x, y) = (x.at(point.0), y.at(point.1));
-                let _ = writeln!(
-                    svg,
-                    "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"{colour}\"/>"
-                );
-            }
-            text(&mut svg, (key + KEY, legend + 5.0), "start", &line.name);
-            legend += 24.0;
+            let points = line.points.iter().copied();
+            let stroke = colour.stroke_width(2);
+            let dots = points
+                .clone()
+                .map(|point| Circle::new(point, 3, colour.filled()));
+            chart.draw_series(dots).map_err(|error| told(&error))?;
+            let series = match *dashes {
+                None => chart.draw_series(LineSeries::new(points, stroke)),
+                Some((dash, gap)) => {
+                    chart.draw_series(DashedLineSeries::new(points, dash, gap, stroke))
+                }
+            };
+            series
+                .map_err(|error| told(&error))?
+                .label(&line.name)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], stroke));
         }
-        Ok(svg + "</svg>\n")
-    }
-
-    /// The marks of the axes, and what they are of.
-    fn grid(&self, svg: &mut String, x: &Placed, y: &Placed) {
-        let (right, bottom) = (LEFT + WIDTH, HEIGHT - BOTTOM);
-        for mark in &x.marks {
-            let at = x.at(*mark);
-            rule(svg, (at, TOP), (at, bottom));
-            text(svg, (at, bottom + 22.0), "middle", &(self.x.label)(*mark));
-        }
-        for mark in &y.marks {
-            let at = y.at(*mark);
-            rule(svg, (LEFT, at), (right, at));
-            text(svg, (LEFT - 8.0, at + 5.0), "end", &(self.y.label)(*mark));
-        }
-        let middle = LEFT + WIDTH / 2.0;
-        text(svg, (middle, HEIGHT - 12.0), "middle", self.over);
+        chart
+            .configure_series_labels()
+            .label_font((FONT, TEXT_SIZE))
+            .background_style(WHITE.mix(0.85))
+            .border_style(BLACK.mix(0.4))
+            .position(SeriesLabelPosition::UpperLeft)
+            .draw()
+            .map_err(|error| told(&error))?;
+        area.present().map_err(|error| told(&error))
     }
 }
 
@@ -193,30 +200,51 @@ impl Scale {
 }
 
 impl Placed {
-    fn of(
-        scale: Scale,
-        values: impl Iterator<Item = f64> + Clone,
-        (begin, length): (f64, f64),
-    ) -> Result<Self> {
+    fn of(axis: Axis, values: impl Iterator<Item = f64> + Clone, free: f64) -> Result<Self> {
         let least = values.clone().fold(f64::INFINITY, f64::min);
         let most = values.clone().fold(0.0, f64::max);
         ensure!(most > 0.0, "there is nothing to draw");
         for value in values {
-            let at = scale.at(value);
+            let at = axis.scale.at(value);
             ensure!(value >= 0.0 && at.is_finite(), "{value} is on no such axis");
         }
-        Ok(Self {
-            scale,
-            marks: scale.marks(least, most),
-            begin,
-            length,
-        })
+        let marks = axis.scale.marks(least, most);
+        Ok(Self { axis, marks, free })
     }
 
-    fn at(&self, value: f64) -> f64 {
-        let end = |mark: Option<&f64>| mark.map_or(0.0, |mark| self.scale.at(*mark));
-        let (from, to) = (end(self.marks.first()), end(self.marks.last()));
-        self.begin + (self.scale.at(value) - from) / (to - from) * self.length
+    /// Which part of the whole is before a value.
+    fn part(&self, value: f64) -> f64 {
+        let Range { start, end } = self.range();
+        let [start, end, at] = [start, end, value].map(|value| self.axis.scale.at(value));
+        (at - start) / (end - start) * (1.0 - self.free)
+    }
+}
+
+impl Ranged for Placed {
+    type FormatOption = NoDefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, (from, to): (i32, i32)) -> i32 {
+        from + (f64::from(to - from) * self.part(*value)).round() as i32
+    }
+
+    fn key_points<H: KeyPointHint>(&self, _: H) -> Vec<f64> {
+        self.marks.clone()
+    }
+
+    fn range(&self) -> Range<f64> {
+        let mark = |mark: Option<&f64>| mark.copied().unwrap_or_default();
+        mark(self.marks.first())..mark(self.marks.last())
+    }
+}
+
+impl ValueFormatter<f64> for Placed {
+    fn format(mark: &f64) -> String {
+        mark.to_string()
+    }
+
+    fn format_ext(&self, mark: &f64) -> String {
+        (self.axis.label)(*mark)
     }
 }
 
@@ -228,21 +256,6 @@ fn step(whole: f64) -> f64 {
         .into_iter()
         .find(|times| times * power >= least);
     times.unwrap_or(10.0) * power
-}
-
-fn rule(svg: &mut String, (x, y): (f64, f64), (to_x, to_y): (f64, f64)) {
-    let _ = writeln!(
-        svg,
-        "<line x1=\"{x:.1}\" y1=\"{y:.1}\" x2=\"{to_x:.1}\" y2=\"{to_y:.1}\" stroke=\"#ddd\"/>"
-    );
-}
-
-fn text(svg: &mut String, (x, y): (f64, f64), anchor: &str, text: &str) {
-    let text = text.replace('&', "&amp;").replace('<', "&lt;");
-    let _ = writeln!(
-        svg,
-        "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>"
-    );
 }
 
 #[cfg(test)]
@@ -286,13 +299,17 @@ mod tests {
             (Scale::Marks(MARKS), [2.0, 5.0], &[2.0, 4.0, 10.0]),
             (Scale::Marks(MARKS), [2.0, 2.0], &[2.0, 4.0]),
         ] {
-            let axis = Placed::of(scale, values.into_iter(), (100.0, 300.0)).unwrap();
-            assert_eq!(axis.marks, marks, "{scale:?} {values:?}");
-            let ends = [marks[0], marks[marks.len() - 1]].map(|mark| axis.at(mark));
-            assert_eq!(ends, [100.0, 400.0], "{scale:?} {values:?}");
+            let placed = Placed::of(axis(scale), values.into_iter(), 0.0).unwrap();
+            assert_eq!(placed.marks, marks, "{scale:?} {values:?}");
+            let ends = [marks[0], marks[marks.len() - 1]];
+            let ends = ends.map(|mark| placed.map(&mark, (100, 400)));
+            assert_eq!(ends, [100, 400], "{scale:?} {values:?}");
         }
-        let axis = Placed::of(Scale::Powers, [10.0, 3000.0].into_iter(), (100.0, 300.0)).unwrap();
-        assert_eq!(axis.at(100.0), 200.0);
+        let values = [10.0, 3000.0].into_iter();
+        let placed = Placed::of(axis(Scale::Powers), values, 0.4).unwrap();
+        // Upwards, as pixels are counted, with room for a legend.
+        let pixels = [10.0, 100.0, 1e4].map(|value| placed.map(&value, (400, 100)));
+        assert_eq!(pixels, [400, 340, 220]);
     }
 
     #[test]
@@ -305,31 +322,39 @@ mod tests {
         ];
         let drawing = drawing(Scale::Powers, Scale::Linear);
         let svg = drawing.draw(&lines).unwrap();
-        let labels = [
+        for part in [
             "a title",
             "bare",
             "ours",
+            "once",
             "blocks &amp; bytes",
-            "&lt;10>",
-            "&lt;80>",
-        ];
-        for part in labels {
-            assert!(
-                svg.contains(&format!(">{part}</text>")),
-                "{part:?} in {svg}"
-            );
+            "&lt;10&gt;",
+            "&lt;60&gt;",
+        ] {
+            let stands = svg.lines().any(|text| text.trim() == part);
+            assert!(stands, "{part:?} in {svg}");
         }
         assert!(!svg.contains("nothing"), "{svg}");
-        // The lowest point of the axes is on the left at the bottom.
-        assert!(svg.contains("points=\"90.0,214.0 660.0,50.0\""), "{svg}");
-        assert!(svg.contains("points=\"90.0,378.0 660.0,460.0\""), "{svg}");
-        assert!(svg.contains("cx=\"660.0\" cy=\"255.0\""), "{svg}");
-        // Each has a colour of its own, which the legend shows, too.
-        for (colour, count) in [("#0072b2", 2), ("#d55e00", 0), ("#009e73", 2)] {
-            let drawn = svg.lines().filter(|line| line.starts_with("<polyline"));
-            let drawn = drawn.filter(|line| line.contains(colour)).count();
-            assert_eq!(drawn, count, "{colour} in {svg}");
+        // Each has a colour of its own, which the legend shows, too, and a dot for each point.
+        for (colour, pieces, dots) in [("#0072B2", 2, 2), ("#D55E00", 0, 0), ("#CC79A7", 1, 1)] {
+            let of = |element: &str| {
+                let drawn = svg.lines().filter(|line| line.starts_with(element));
+                drawn.filter(|line| line.contains(colour)).count()
+            };
+            assert_eq!(
+                (of("<polyline"), of("<circle")),
+                (pieces, dots),
+                "{colour} in {svg}"
+            );
         }
+        // Dashes are pieces.
+        let green = svg.lines().filter(|line| line.contains("#009E73"));
+        assert!(green.count() > 10, "{svg}");
+        assert_eq!(
+            svg,
+            drawing.draw(&lines).unwrap(),
+            "the same numbers, the same bytes"
+        );
     }
 
     #[test]

@@ -130,10 +130,8 @@ mod tests {
             "bytes of a block",
             "100 KB",
         ] {
-            assert!(
-                svg.contains(&format!(">{part}</text>")),
-                "{part:?} in {svg}"
-            );
+            let stands = svg.lines().any(|text| text == part);
+            assert!(stands, "{part:?} in {svg}");
         }
     }
 
@@ -143,10 +141,8 @@ mod tests {
         let cases = [("a hop".to_owned(), latencies)];
         let svg = drawn(|file| latency(file, "a title", &cases));
         for part in ["a hop", "1000 ms", "p50", "p75", "p90", "p99", "p99.9"] {
-            assert!(
-                svg.contains(&format!(">{part}</text>")),
-                "{part:?} in {svg}"
-            );
+            let stands = svg.lines().any(|text| text == part);
+            assert!(stands, "{part:?} in {svg}");
         }
         assert!(!svg.contains("p99.99"), "{svg}");
     }
