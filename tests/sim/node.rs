@@ -16,12 +16,10 @@ use std::{
 
 use async_trait::async_trait;
 use block_api::{
-    AppendError, Block, BlockNumber, BlockReader, BlockStore, BlockVerifier, ChainInfo, Clock,
-    Endpoint, HeaderHash, HeaderProof, Height, ReadError, ReadLimits, Rejection, Standing, Verdict,
-    VerifiedBlock,
-    testing::{GullibleVerifier, MemoryStore},
+    AppendError, Block, BlockStore, BlockVerifier, ChainInfo, Clock, Endpoint, HeaderHash,
+    HeaderProof, Rejection, Standing, Verdict, VerifiedBlock,
+    testing::{AlteredStore, GullibleVerifier, MemoryStore},
 };
-use bytes::Bytes;
 use channel_config::{ChannelAccess, OwnMsp};
 use deliver_service::{ChannelParts, Config, DeliverService};
 use gossip_memory::{MemoryNetwork, NodeConfig};
@@ -227,7 +225,7 @@ impl Node {
 
 impl SimStore {
     pub(crate) fn height(&self) -> u64 {
-        self.store.info().height.get()
+        self.inner().info().height.get()
     }
 
     /// What an append of these blocks breaks.
@@ -249,32 +247,20 @@ impl SimStore {
 }
 
 #[async_trait]
-impl BlockReader for SimStore {
-    fn info(&self) -> ChainInfo {
-        self.store.info()
+impl AlteredStore for SimStore {
+    fn inner(&self) -> &dyn BlockStore {
+        &self.store
     }
 
-    async fn read(&self, from: BlockNumber, limits: ReadLimits) -> Result<Vec<Bytes>, ReadError> {
-        self.store.read(from, limits).await
-    }
-
-    async fn wait_for(&self, height: Height) -> Result<ChainInfo, ReadError> {
-        self.store.wait_for(height).await
-    }
-
-    fn config_at(&self, number: BlockNumber) -> Option<BlockNumber> {
-        self.store.config_at(number)
-    }
-}
-
-#[async_trait]
-impl BlockStore for SimStore {
-    async fn append(&self, blocks: Vec<VerifiedBlock>) -> Result<ChainInfo, AppendError> {
+    async fn instead_of_append(
+        &self,
+        blocks: Vec<VerifiedBlock>,
+    ) -> Result<ChainInfo, AppendError> {
         let (before, violation) = (self.height(), self.violation(&blocks));
         let appended = if self.broken == Broken::Forgetful {
-            Ok(self.store.info())
+            Ok(self.inner().info())
         } else {
-            self.store.append(blocks).await
+            self.inner().append(blocks).await
         };
         let id = &self.chain.id;
         match &appended {

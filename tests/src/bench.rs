@@ -2,7 +2,7 @@
 //! What every benchmark shares: its arguments, its rows, children of its own binary, and bare ends.
 
 mod args;
-mod bound;
+pub mod bound;
 mod chain;
 mod client;
 mod compare;

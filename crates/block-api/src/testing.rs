@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Test support: chains made to order, permissive judges, a memory store, a scripted source, and
-//! the conformance suites that every implementation of a seam runs.
+//! Test support: chains made to order, permissive judges, a memory store, a store that is another
+//! one but for what a test replaces, a scripted source, and the conformance suites that every
+//! implementation of a seam runs.
 //!
 //! A suite panics with a sentence that says which promise was broken.
 
+mod altered_store;
 mod chain;
 pub mod gossip_conformance;
 mod live_chain;
@@ -14,6 +16,7 @@ mod scripted_source;
 pub mod store_conformance;
 
 pub use self::{
+    altered_store::AlteredStore,
     chain::TestChain,
     live_chain::{HeaderForm, LiveChain, Manner},
     members::{MemberKey, MemberReaders},

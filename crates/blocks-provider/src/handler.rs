@@ -24,7 +24,8 @@ pub trait BlockHandler: Send + Sync + fmt::Debug {
     }
 
     /// Tells that the stream ended: what it [told of](Self::prepare) and did not give is not given.
-    /// A handler that does nothing keeps what it began until the next stream.
+    /// A handler that does nothing keeps what it began until the next stream. Told so while a panic of
+    /// the handler goes on, too: a second one, here, would end the process.
     fn forget(&self) {}
 
     /// Judges a block and takes it over: one after the other, in order. It returns when the block is in safe hands, which may be

@@ -301,7 +301,8 @@ impl Buffer {
 
     /// Takes nothing more; whoever waits for room is told.
     pub(crate) fn close(&self) {
-        self.state().closed = true;
+        // A writer that is not started again leaves the lock as it was when it died.
+        self.peek().closed = true;
         self.room.notify_waiters();
     }
 
@@ -321,6 +322,17 @@ impl Buffer {
         self.peek().evicted
     }
 
+    /// Leaves the lock as a producer does that dies with it in hand.
+    #[cfg(test)]
+    pub(crate) fn poison(&self) {
+        let holding = || {
+            let _state = self.state();
+            panic!("the test said so");
+        };
+        let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(holding));
+        assert!(died.is_err());
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         let state = self.state.lock();
         if state.is_err() {
@@ -330,7 +342,7 @@ impl Buffer {
         state.expect("invariant: no holder of this lock panics")
     }
 
-    /// The same for who only looks, and must not die where a producer did.
+    /// The same for who only looks, or closes, and must not die where a producer did.
     fn peek(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|poisoned| {
             self.ready.notify_one();

@@ -3,10 +3,7 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
 use block_api::{
@@ -15,7 +12,7 @@ use block_api::{
 };
 use bytes::Bytes;
 use tokio::{
-    sync::{Mutex, Notify, mpsc, watch},
+    sync::{Mutex, mpsc, watch},
     task::JoinSet,
     time::Instant,
 };
@@ -24,23 +21,17 @@ use tracing::{Instrument, info, info_span};
 
 use crate::{
     ChannelParts, ChannelState, Config, Leadership, StartError, Task,
-    buffer::{Budget, Buffer},
+    buffer::Budget,
     catch_up::{self, Sources},
-    evidence::{self, Evidence, Suspect},
+    evidence::{self, Suspect},
     failing::Failing,
     health::{self, Patience, Signs},
-    intake::{Applied, Blamed, Intake},
-    judges::Judges,
-    lag::Lag,
+    intake::Intake,
     leadership::{self, Candidates, Election},
     peers::Peers,
     publisher,
     pull::{Pull, PullView},
-    stats::Counters,
-    supervision::Supervision,
-    topic,
-    waiting_room::{Missed, WaitingRoom},
-    writer,
+    topic, writer,
 };
 
 #[derive(Debug)]
@@ -72,38 +63,16 @@ impl Channel {
         parts: ChannelParts,
         membership: Membership,
     ) -> Self {
-        let applied = Applied::of_store(&*parts.store);
-        let height = applied.height;
-        let (evidence, suspects) = Evidence::new();
-        if let (Some(tip), Some(hash)) = (height.tip(), parts.store.info().tip_hash) {
-            evidence.stored(tip, hash);
-        }
-        let intake = Arc::new(Intake {
-            channel: parts.channel,
-            config: config.clone(),
-            store: parts.store,
-            verifier: parts.verifier,
-            judges: Judges::new(),
-            buffer: Buffer::new(config, budget, height.next_block()),
-            counters: Counters::default(),
-            applied: watch::Sender::new(applied),
-            storage_failure: watch::Sender::new(None),
-            appending: watch::Sender::new(None),
-            lag: Lag::default(),
-            supervision: Supervision::default(),
-            awaiting: WaitingRoom::new(config.candidates_at_work),
-            missed: Missed::default(),
-            evidence,
-            failing: failing.clone(),
-            blamed: Blamed::default(),
-            dropped: Notify::new(),
-            pulls: AtomicBool::new(false),
-            shown: watch::Sender::default(),
-            reopen_stream: Notify::new(),
-            asked_in_vain: watch::Sender::new(None),
-            cancel: CancellationToken::new(),
-            ended: CancellationToken::new(),
-        });
+        let (intake, suspects) = Intake::new(
+            config,
+            budget,
+            failing,
+            parts.channel,
+            parts.store,
+            parts.verifier,
+        );
+        let intake = Arc::new(intake);
+        let height = intake.applied().height;
         let peers = Arc::new(Peers::new());
         let gossip = membership.channel;
         let mut seed = DefaultHasher::new();

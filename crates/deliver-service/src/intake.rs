@@ -11,7 +11,7 @@ use block_api::{
     NodeId, Standing, Verdict, VerifiedBlock, VerifyError,
 };
 use tokio::{
-    sync::{Notify, oneshot, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     task::spawn_blocking,
     time::{Instant, timeout_at},
 };
@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config, Origin, StorageFailure,
-    buffer::{Buffer, Buffered},
-    evidence::Evidence,
+    buffer::{Budget, Buffer, Buffered},
+    evidence::{Evidence, Suspect},
     failing::Failing,
     heads::Shown,
     judges::Judges,
@@ -118,6 +118,50 @@ struct Waiting<'a> {
 }
 
 impl Intake {
+    /// The intake of a channel that goes on from where its store stands, and the queue of what it
+    /// wants examined.
+    pub(crate) fn new(
+        config: &Config,
+        budget: &Arc<Budget>,
+        failing: &Arc<Failing>,
+        channel: ChannelId,
+        store: Arc<dyn BlockStore>,
+        verifier: Arc<dyn BlockVerifier>,
+    ) -> (Self, mpsc::Receiver<Suspect>) {
+        let applied = Applied::of_store(&*store);
+        let (evidence, suspects) = Evidence::new();
+        if let (Some(tip), Some(hash)) = (applied.height.tip(), applied.tip_hash) {
+            evidence.stored(tip, hash);
+        }
+        let intake = Self {
+            channel,
+            config: config.clone(),
+            store,
+            verifier,
+            judges: Judges::new(),
+            buffer: Buffer::new(config, budget, applied.height.next_block()),
+            counters: Counters::default(),
+            applied: watch::Sender::new(applied),
+            storage_failure: watch::Sender::new(None),
+            appending: watch::Sender::new(None),
+            lag: Lag::default(),
+            supervision: Supervision::default(),
+            awaiting: WaitingRoom::new(config.candidates_at_work),
+            missed: Missed::default(),
+            evidence,
+            failing: failing.clone(),
+            blamed: Blamed::default(),
+            dropped: Notify::new(),
+            pulls: AtomicBool::new(false),
+            shown: watch::Sender::default(),
+            reopen_stream: Notify::new(),
+            asked_in_vain: watch::Sender::new(None),
+            cancel: CancellationToken::new(),
+            ended: CancellationToken::new(),
+        };
+        (intake, suspects)
+    }
+
     /// Has a block judged.
     pub(crate) async fn verify(
         &self,

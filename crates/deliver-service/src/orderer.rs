@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The orderer's stream as a producer: what the pull loop hands its blocks to.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use block_api::{
@@ -59,9 +59,11 @@ impl OrdererIntake {
     }
 
     fn ahead(&self) -> MutexGuard<'_, Ahead> {
-        self.ahead
-            .lock()
-            .expect("invariant: no holder of this lock panics")
+        // Its holder asks the buffer, whose lock a producer that died may have left poisoned. Whatever
+        // that leaves behind is a line of blocks that were begun, and the stream ends with it: what is
+        // left to do is to forget them, while the panic goes on, and a second one would be the end of
+        // the process.
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Checks that a block whose number is stored is the stored one.
@@ -145,5 +147,54 @@ impl BlockHandler for OrdererIntake {
 
     fn header_proof(&self) -> HeaderProof {
         self.intake.verifier.header_proof()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use block_api::{
+        Height,
+        testing::{
+            LiveChain, Manner, MemoryStore, OpenReaders, ScriptedSource, TestChain,
+            TestOrganisation, TestSigner, TestVerifier, within,
+        },
+    };
+    use gossip_memory::MemoryNetwork;
+
+    use super::*;
+    use crate::{ChannelParts, Config, DeliverService, Task};
+
+    /// A producer died with the buffer's lock in hand, and a block of the stream is the first thing to
+    /// come upon it: the loop dies of that, and of nothing else, and begins anew as the writer does.
+    #[tokio::test(start_paused = true)]
+    async fn a_block_that_comes_before_the_buffer_begins_anew_ends_the_loop_and_no_more() {
+        let (chain, blocks) = TestChain::of_blocks("ch", 5, 10);
+        let channel = chain.channel();
+        let gossip = MemoryNetwork::new(3).node("node");
+        let service = DeliverService::new(Config::default(), Arc::new(gossip)).unwrap();
+        let store = Arc::new(MemoryStore::with(vec![TestChain::verified(&blocks[0])]).await);
+        let source = Arc::new(ScriptedSource::new(&["orderer:1"]));
+        source.serve("orderer:1", &LiveChain::new(blocks.clone()), Manner::HONEST);
+        let parts = ChannelParts {
+            channel: channel.clone(),
+            genesis: blocks[0].header_hash(),
+            store: store.clone(),
+            verifier: Arc::new(TestVerifier::strict()),
+            readers: Arc::new(OpenReaders),
+            signer: Arc::new(TestSigner("node")),
+            organisation: Arc::new(TestOrganisation("node")),
+            source,
+        };
+        service.join_channel(parts).await.unwrap();
+        service.joined(&channel).unwrap().intake.buffer.poison();
+        let started = service.start_deliver_for_channel(&channel, store);
+        started.await.unwrap();
+        let reached = service.wait_for_height(&channel, Height::new(5));
+        assert!(within("the tip", reached).await);
+        let deaths = service.state(&channel).unwrap().deaths;
+        // More than once, where its pause is the shorter one.
+        assert!(deaths.contains_key(&Task::Pull), "{deaths:?}");
+        assert_eq!(deaths.get(&Task::Writer), Some(&1), "{deaths:?}");
+        within("stopping", service.stop()).await;
     }
 }

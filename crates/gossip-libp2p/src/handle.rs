@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use block_api::{
     Block, BlockSource, BoxError, Capabilities, ChannelId, Fault, FetchError, Gossip,
-    GossipChannel, GossipError, JoinRequest, Membership, NodeId, VerifiedBlock,
+    GossipChannel, GossipError, GossipEvent, JoinRequest, Membership, NodeId, VerifiedBlock,
 };
 use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol, metrics::Registry};
 use tokio::{
@@ -207,17 +207,11 @@ impl Libp2pGossip {
     }
 }
 
-#[async_trait]
-impl Gossip for Libp2pGossip {
-    fn node_id(&self) -> NodeId {
-        self.inner.node.clone()
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::peer_to_peer()
-    }
-
-    async fn join(&self, request: JoinRequest) -> Result<Membership, GossipError> {
+impl Libp2pGossip {
+    async fn join_channel(
+        &self,
+        request: JoinRequest,
+    ) -> Result<(JoinedChannel, mpsc::Receiver<GossipEvent>), GossipError> {
         let channel = request.channel.clone();
         let (reply, joined) = oneshot::channel();
         self.inner.send(Command::Join { request, reply }).await?;
@@ -229,6 +223,22 @@ impl Gossip for Libp2pGossip {
             shared,
             max_message,
         };
+        Ok((channel, events))
+    }
+}
+
+#[async_trait]
+impl Gossip for Libp2pGossip {
+    fn node_id(&self) -> NodeId {
+        self.inner.node.clone()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::peer_to_peer()
+    }
+
+    async fn join(&self, request: JoinRequest) -> Result<Membership, GossipError> {
+        let (channel, events) = self.join_channel(request).await?;
         Ok(Membership {
             channel: Arc::new(channel),
             events,
@@ -297,6 +307,22 @@ impl JoinedChannel {
         }
         message
     }
+
+    /// Has the event loop publish this.
+    async fn put(&self, message: Vec<u8>, attestation: Block) -> Result<(), GossipError> {
+        let (reply, published) = oneshot::channel();
+        let Shared {
+            topic, generation, ..
+        } = self.shared;
+        let block = Published {
+            topic,
+            generation,
+            message,
+            attestation,
+        };
+        self.inner.send(Command::Publish { block, reply }).await?;
+        published.await.map_err(|_| GossipError::Closed)?
+    }
 }
 
 #[async_trait]
@@ -313,18 +339,7 @@ impl GossipChannel for JoinedChannel {
             true => Vec::new(),
             false => self.message(block, &attestation),
         };
-        let (reply, published) = oneshot::channel();
-        let Shared {
-            topic, generation, ..
-        } = self.shared;
-        let block = Published {
-            topic,
-            generation,
-            message,
-            attestation,
-        };
-        self.inner.send(Command::Publish { block, reply }).await?;
-        published.await.map_err(|_| GossipError::Closed)?
+        self.put(message, attestation).await
     }
 
     async fn fetch(&self, announcement: &Block) -> Result<Block, FetchError> {
@@ -468,21 +483,35 @@ pub(crate) fn backend(channel: &ChannelId, source: impl Into<BoxError>) -> Gossi
 #[cfg(test)]
 mod tests {
     use block_api::{
-        BlockStore as _,
+        BlockStore as _, Height,
         testing::{MemoryStore, OpenReaders, TestChain, TestSigner, within},
     };
 
     use super::*;
-    use crate::{Keypair, bodies::shelf::Found, topic::TopicId};
+    use crate::{Admission, Keypair, bodies::shelf::Found, topic::TopicId};
 
-    #[tokio::test]
-    async fn a_node_that_is_alone_makes_no_message_of_what_it_publishes() {
-        let config = Config::new(Keypair::from_seed([1; 32]), Arc::new(TestSigner("node")));
-        let long = config.inline_limit.get() + 1;
-        let gossip = Libp2pGossip::start(config).await.unwrap();
-        let mut chain = TestChain::new("ch");
-        let genesis = TestChain::verified(&chain.config());
-        let block = TestChain::verified(&chain.data(long));
+    /// A node that knows this one, and tells by itself once an hour how its chain stands.
+    async fn node(own: u8, other: u8, peers: Vec<Multiaddr>) -> Libp2pGossip {
+        let [own, other] = [own, other].map(|seed| Keypair::from_seed([seed; 32]));
+        let config = Config {
+            listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+            peers,
+            admission: Admission::AllowList([other.node_id()].into()),
+            status_interval: Duration::from_secs(3600),
+            ..Config::new(own, Arc::new(TestSigner("both")))
+        };
+        Libp2pGossip::start(config).await.unwrap()
+    }
+
+    /// What a node has of a channel.
+    struct Member {
+        store: Arc<MemoryStore>,
+        channel: JoinedChannel,
+        events: mpsc::Receiver<GossipEvent>,
+    }
+
+    /// Joins the channel of a chain, of which the node has the genesis block.
+    async fn join(node: &Libp2pGossip, chain: &TestChain, genesis: &VerifiedBlock) -> Member {
         let store = Arc::new(MemoryStore::with(vec![genesis.clone()]).await);
         let request = JoinRequest {
             channel: chain.channel(),
@@ -490,11 +519,39 @@ mod tests {
             reader: store.clone(),
             readers: Arc::new(OpenReaders),
         };
-        let membership = within("joining", gossip.join(request)).await.unwrap();
-        store.append(vec![block.clone()]).await.unwrap();
-        within("publishing", membership.channel.publish(&block))
-            .await
-            .unwrap();
+        let joined = within("joining", node.join_channel(request)).await;
+        let (channel, events) = joined.unwrap();
+        Member {
+            store,
+            channel,
+            events,
+        }
+    }
+
+    /// Waits for a status of this height.
+    async fn told(member: &mut Member, height: Height) {
+        let heard = async {
+            while let Some(event) = member.events.recv().await {
+                if matches!(event, GossipEvent::Status { status, .. } if status.height == height) {
+                    return true;
+                }
+            }
+            false
+        };
+        assert!(within("a status", heard).await);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_alone_makes_no_message_of_what_it_publishes() {
+        let gossip = node(1, 2, Vec::new()).await;
+        let mut chain = TestChain::new("ch");
+        let genesis = TestChain::verified(&chain.config());
+        let long = gossip.inner.config.inline_limit.get() + 1;
+        let block = TestChain::verified(&chain.data(long));
+        let member = join(&gossip, &chain, &genesis).await;
+        member.store.append(vec![block.clone()]).await.unwrap();
+        let published = member.channel.publish(&block);
+        within("publishing", published).await.unwrap();
 
         let id = BodyId {
             topic: TopicId::of_channel(&chain.channel(), &genesis.header_hash()),
@@ -503,5 +560,26 @@ mod tests {
         };
         assert!(matches!(gossip.inner.bodies.find(&id), Found::Nothing));
         gossip.stop().await;
+    }
+
+    #[tokio::test]
+    async fn who_comes_while_a_node_that_was_alone_publishes_is_told_at_once() {
+        let first = node(1, 2, Vec::new()).await;
+        let second = node(2, 1, first.peer_addrs()).await;
+        let mut chain = TestChain::new("ch");
+        let genesis = TestChain::verified(&chain.config());
+        let block = TestChain::verified(&chain.data(10));
+        let here = join(&first, &chain, &genesis).await;
+        let mut there = join(&second, &chain, &genesis).await;
+        told(&mut there, Height::new(1)).await;
+
+        // As when the other one joined after this one had looked who is there.
+        here.store.append(vec![block.clone()]).await.unwrap();
+        let attestation = block.block().without_data().with_signatures_slot_only();
+        let published = here.channel.put(Vec::new(), attestation);
+        within("publishing", published).await.unwrap();
+        told(&mut there, Height::new(2)).await;
+        first.stop().await;
+        second.stop().await;
     }
 }

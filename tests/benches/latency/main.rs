@@ -5,8 +5,12 @@
 //!
 //! The baseline is what no way can do without: the sum of a bare Deliver hop over TLS, a bare libp2p
 //! hop and a bare fdatasync of as many bytes, each alone on the machine, at the same pace and in the
-//! same round, and each with the percentile of the row; who goes first alternates. Nodes and bare clients are processes of their
-//! own on loopback: this program again.
+//! same round, and each with the percentile of the row; who goes first alternates. Nodes and bare
+//! clients are processes of their own on loopback: this program again.
+//!
+//! Twelve nodes on two cores wait for each other, so that it is told beside the row how long these two
+//! cores have to work for a block, if all that is to be done is the bare hops, and in each node one hash,
+//! one signature and one append.
 
 mod bare;
 mod child;
@@ -16,9 +20,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Parser;
-use e2e_tests::bench::{self, Role, Round, Row, Target, plot};
+use e2e_tests::bench::{self, Role, Round, Row, Target, bound, plot};
 
-use self::run::{Latencies, Plan, Rig};
+use self::run::{Plan, Rig, Way};
 
 /// The time of a block, over the bare sum.
 const TARGET: f64 = 3.0;
@@ -43,9 +47,11 @@ struct Args {
 
 /// What a round measured.
 struct Measured {
-    ours: Latencies,
+    ours: Way,
     /// Deliver, libp2p, fdatasync.
-    bare: [Latencies; 3],
+    bare: [Way; 3],
+    /// The least that the cores have to do for a block, in seconds of all of them.
+    bound_s: f64,
 }
 
 #[tokio::main]
@@ -77,7 +83,12 @@ async fn main() -> Result<()> {
             let bare = Box::pin(hops(plan)).await?;
             (Box::pin(nodes(plan)).await?, bare)
         };
-        measured.push(Measured { ours, bare });
+        let bound_s = bound_s(plan, &bare)?;
+        measured.push(Measured {
+            ours,
+            bare,
+            bound_s,
+        });
     }
     let mut rows = Vec::new();
     let mut notes = Vec::new();
@@ -85,7 +96,7 @@ async fn main() -> Result<()> {
         let rounds: Vec<Round> = measured
             .iter()
             .map(|round| Round {
-                value: millis(round.ours.percentile(percentile)),
+                value: millis(round.ours.latencies.percentile(percentile)),
                 baseline: millis(round.sum(percentile)),
             })
             .collect();
@@ -102,22 +113,31 @@ async fn main() -> Result<()> {
     }
     for round in &measured {
         let [deliver, libp2p, synced] = &round.bare;
-        let of = |latencies: &Latencies| {
+        let of = |way: &Way| {
             let [p50, p99] =
-                [50.0, 99.0].map(|percentile| millis(latencies.percentile(percentile)));
-            format!("{p50:.2} and {p99:.2} ms")
+                [50.0, 99.0].map(|percentile| millis(way.latencies.percentile(percentile)));
+            let core = millis_of(way.core_s);
+            format!("{p50:.2} and {p99:.2} ms, {core:.2} ms of a core")
         };
         notes.push(format!(
-            "p50 and p99 of a Deliver hop {}, a libp2p hop {}, an fdatasync {}",
+            "p50 and p99 of a Deliver hop {}; a libp2p hop {}; an fdatasync {}; all nodes {}",
             of(deliver),
             of(libp2p),
-            of(synced)
+            of(synced),
+            of(&round.ours)
+        ));
+        notes.push(format!(
+            "two cores work {:.1} ms for a block, and at least {:.1} ms",
+            millis_of(round.ours.core_s / bound::CORES),
+            millis_of(round.bound_s)
         ));
     }
     if let Some(dir) = args.shared.plot()? {
-        let of = |latencies: &dyn Fn(&Measured) -> &Latencies| -> Vec<Duration> {
-            let rounds = measured.iter().map(latencies);
-            rounds.flat_map(|round| round.all().to_vec()).collect()
+        let of = |way: &dyn Fn(&Measured) -> &Way| -> Vec<Duration> {
+            let rounds = measured.iter().map(way);
+            rounds
+                .flat_map(|way| way.latencies.all().to_vec())
+                .collect()
         };
         let lines = [
             ("last of the nodes".to_owned(), of(&|round| &round.ours)),
@@ -136,27 +156,40 @@ impl Measured {
     fn sum(&self, percentile: f64) -> Duration {
         self.bare
             .iter()
-            .map(|latencies| latencies.percentile(percentile))
+            .map(|way| way.latencies.percentile(percentile))
             .sum()
     }
 }
 
+/// How long the cores have to work for a block at least: one node gets it from the orderer, each of the
+/// others over a hop, and all of them hash it, verify it and append it.
+fn bound_s(plan: Plan, bare: &[Way; 3]) -> Result<f64> {
+    let [deliver, hop, append] = bare.each_ref().map(|way| way.core_s);
+    let nodes = plan.nodes as f64;
+    let own = bound::hash(plan.bytes)? + bound::signature()? + append;
+    Ok((deliver + (nodes - 1.0) * hop + nodes * own) / bound::CORES)
+}
+
 /// The nodes, with an orderer that has no block yet: they have nothing to catch up with.
-async fn nodes(plan: Plan) -> Result<Latencies> {
+async fn nodes(plan: Plan) -> Result<Way> {
     let rig = Rig::start(plan).await?;
-    let latencies = rig.nodes().await?;
+    let way = rig.nodes().await?;
     rig.stop().await;
-    Ok(latencies)
+    Ok(way)
 }
 
 /// The bare hops, with such an orderer, too.
-async fn hops(plan: Plan) -> Result<[Latencies; 3]> {
+async fn hops(plan: Plan) -> Result<[Way; 3]> {
     let rig = Rig::start(plan).await?;
-    let latencies = rig.bare().await?;
+    let ways = rig.bare().await?;
     rig.stop().await;
-    Ok(latencies)
+    Ok(ways)
 }
 
 fn millis(latency: Duration) -> f64 {
-    latency.as_secs_f64() * 1e3
+    millis_of(latency.as_secs_f64())
+}
+
+fn millis_of(seconds: f64) -> f64 {
+    seconds * 1e3
 }

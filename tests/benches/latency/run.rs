@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use block_api::{BlockNumber, Clock, SystemClock};
 use dev_orderer::{Config, DevOrderer, Pace, Rate};
 use e2e_tests::{
-    bench::{self, Lines, Process, plot, said},
+    bench::{self, Lines, Process, Usage, plot, said},
     node,
 };
 use tempfile::TempDir;
@@ -44,6 +44,14 @@ pub(crate) struct Plan {
 /// How long each of many took, in order.
 #[derive(Debug)]
 pub(crate) struct Latencies(Vec<Duration>);
+
+/// A way that blocks went.
+#[derive(Debug)]
+pub(crate) struct Way {
+    pub(crate) latencies: Latencies,
+    /// Seconds of a core for a block, at all ends of it.
+    pub(crate) core_s: f64,
+}
 
 /// An orderer, and the files of its network.
 pub(crate) struct Rig {
@@ -89,7 +97,7 @@ impl Rig {
     }
 
     /// From the moment a block was ordered until the last node has it durable.
-    pub(crate) async fn nodes(&self) -> Result<Latencies> {
+    pub(crate) async fn nodes(&self) -> Result<Way> {
         let (telling, mut told) = mpsc::channel(LINES);
         let mut reading = JoinSet::new();
         let (mut nodes, mut addresses) = (Vec::new(), Vec::new());
@@ -114,15 +122,15 @@ impl Rig {
         sleep(SETTLES).await;
         let puller = nodes.first_mut().context("a node that pulls")?;
         puller.order(PULL).await?;
-        let latest = self.blocks(&mut told, self.plan.nodes).await?;
+        let way = self.blocks(&mut told, &nodes).await?;
         for node in nodes {
             node.stop().await?;
         }
-        Ok(latest)
+        Ok(way)
     }
 
     /// What bounds that: a Deliver hop, a libp2p hop, and an fdatasync.
-    pub(crate) async fn bare(&self) -> Result<[Latencies; 3]> {
+    pub(crate) async fn bare(&self) -> Result<[Way; 3]> {
         Ok([
             Box::pin(self.deliver_hop()).await?,
             Box::pin(self.libp2p_hop()).await?,
@@ -131,7 +139,7 @@ impl Rig {
     }
 
     /// From the moment a block was ordered until a bare client has it.
-    async fn deliver_hop(&self) -> Result<Latencies> {
+    async fn deliver_hop(&self) -> Result<Way> {
         let endpoint = self.orderer.endpoint().to_string();
         let (client, lines) = Process::start(CLIENT, [self.folder()?, &endpoint])?;
         let (telling, mut told) = mpsc::channel(LINES);
@@ -141,13 +149,15 @@ impl Rig {
             next(&mut told).await? == MET,
             "a client is to have the newest block"
         );
-        let latencies = self.blocks(&mut told, 1).await?;
+        let clients = [client];
+        let way = self.blocks(&mut told, &clients).await?;
+        let [client] = clients;
         client.stop().await?;
-        Ok(latencies)
+        Ok(way)
     }
 
     /// From one process to another, on a stream that is open.
-    async fn libp2p_hop(&self) -> Result<Latencies> {
+    async fn libp2p_hop(&self) -> Result<Way> {
         let messages = self.plan.warm_up + self.plan.blocks;
         let words = [messages, self.plan.bytes].map(|number| number.to_string());
         let (sender, mut told) = Process::start(SENDER, words)?;
@@ -155,40 +165,58 @@ impl Rig {
         let bytes = self.plan.bytes.to_string();
         let (taker, mut lines) = Process::start(TAKER, [&bytes, &address])?;
         let mut latencies = Vec::new();
-        for _ in 0..messages {
+        let ends = [taker, sender];
+        let mut before = 0.0;
+        for message in 0..messages {
             let nanos: u64 = said(&mut lines, DEADLINE).await?.parse()?;
             latencies.push(Duration::from_nanos(nanos));
+            if message + 1 == self.plan.warm_up {
+                before = cpu_s(&ends)?;
+            }
         }
+        let core_s = (cpu_s(&ends)? - before) / self.plan.blocks as f64;
         // What came has come: the stream need not end in order.
+        let [taker, sender] = ends;
         taker.kill().await?;
         sender.stop().await?;
-        Ok(Latencies::new(latencies.split_off(self.plan.warm_up)))
+        Ok(Way {
+            latencies: Latencies::new(latencies.split_off(self.plan.warm_up)),
+            core_s,
+        })
     }
 
     /// Appending as many bytes to a file, durably.
-    async fn synced(&self) -> Result<Latencies> {
+    async fn synced(&self) -> Result<Way> {
         let mut file = File::create(self.dir.path().join("synced"))?;
-        let block = vec![0xa5; self.plan.bytes];
+        let mut block = vec![0xa5; self.plan.bytes];
         let messages = self.plan.warm_up + self.plan.blocks;
         let mut turns = interval(INTERVAL);
         let mut latencies = Vec::new();
+        let before = Usage::own()?.cpu_s;
         for _ in 0..messages {
             turns.tick().await;
             let began = Instant::now();
-            let (mut moved, bytes) = (file, block.clone());
-            file = spawn_blocking(move || -> Result<File> {
-                moved.write_all(&bytes)?;
+            let mut moved = file;
+            (file, block) = spawn_blocking(move || -> Result<(File, Vec<u8>)> {
+                moved.write_all(&block)?;
                 moved.sync_data()?;
-                Ok(moved)
+                Ok((moved, block))
             })
             .await??;
             latencies.push(began.elapsed());
         }
-        Ok(Latencies::new(latencies.split_off(self.plan.warm_up)))
+        let core_s = (Usage::own()?.cpu_s - before) / messages as f64;
+        Ok(Way {
+            latencies: Latencies::new(latencies.split_off(self.plan.warm_up)),
+            core_s,
+        })
     }
 
-    /// Has blocks ordered, and tells of each how long it took until so many had it.
-    async fn blocks(&self, told: &mut mpsc::Receiver<String>, takers: usize) -> Result<Latencies> {
+    /// Has blocks ordered, and tells of each how long it took until all of these had it. The orderer,
+    /// which makes and signs them, is one of the ends.
+    async fn blocks(&self, told: &mut mpsc::Receiver<String>, takers: &[Process]) -> Result<Way> {
+        let cores = || anyhow::Ok(cpu_s(takers)? + Usage::own()?.cpu_s);
+        let (before, takers) = (cores()?, takers.len());
         let blocks = self.plan.warm_up + self.plan.blocks;
         let pace = Pace::At(Rate::per_second(INTERVAL.as_secs_f64().recip())?);
         let mut came: BTreeMap<u64, Vec<Stamp>> = BTreeMap::new();
@@ -209,6 +237,7 @@ impl Rig {
             }
         }
         let last = last.context("blocks")?.get();
+        let core_s = (cores()? - before) / blocks as f64;
         let (instant, stamp) = (Instant::now(), Stamp::now());
         let mut latencies = Vec::new();
         for number in last + 1 - self.plan.blocks as u64..=last {
@@ -221,12 +250,21 @@ impl Rig {
             let latest = stamps.iter().max().context("a stamp")?;
             latencies.push(latest.since(Stamp(stamp.0.saturating_sub(ordered))));
         }
-        Ok(Latencies::new(latencies))
+        Ok(Way {
+            latencies: Latencies::new(latencies),
+            core_s,
+        })
     }
 
     fn folder(&self) -> Result<&str> {
         self.dir.path().to_str().context("a folder with a name")
     }
+}
+
+/// The time that they have had of a core, in seconds.
+fn cpu_s(processes: &[Process]) -> Result<f64> {
+    let usages = processes.iter().map(Process::usage);
+    usages.map(|usage| Ok(usage?.cpu_s)).sum()
 }
 
 /// Passes on what a process says.

@@ -31,8 +31,8 @@ const AT_ONCE: u32 = 10;
 /// What an orderer's signature covers: a header, an identity and a few numbers.
 const SIGNED_BYTES: usize = 1000;
 
-/// The cores that the bound counts with.
-const CORES: f64 = 2.0;
+/// The cores that a bound counts with.
+pub const CORES: f64 = 2.0;
 
 /// A chain that a node read, and what it took to bring it there.
 #[derive(Debug, Clone, Copy)]
@@ -104,14 +104,24 @@ impl fmt::Display for Bound {
     }
 }
 
-fn hash(bytes: usize) -> Result<f64> {
+/// Seconds of a core for SHA-256 of so many bytes.
+///
+/// # Errors
+///
+/// Where there is no `/proc`.
+pub fn hash(bytes: usize) -> Result<f64> {
     let data = vec![0xda; bytes];
     seconds(|| {
         black_box(digest(&SHA256, black_box(&data)));
     })
 }
 
-fn signature() -> Result<f64> {
+/// Seconds of a core for one signature of an orderer.
+///
+/// # Errors
+///
+/// Where there is no `/proc`.
+pub fn signature() -> Result<f64> {
     let random = SystemRandom::new();
     let algorithm = &ECDSA_P256_SHA256_ASN1_SIGNING;
     let pair = EcdsaKeyPair::generate(algorithm)?;

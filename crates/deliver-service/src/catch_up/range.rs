@@ -301,23 +301,9 @@ mod tests {
         BlockVerifier, NodeId, Rejection, Standing, Verdict, VerifiedBlock,
         testing::{GullibleVerifier, MemoryStore, TestChain, within},
     };
-    use tokio::sync::{Notify, watch};
-    use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::{
-        Config,
-        buffer::{Budget, Buffer},
-        evidence::Evidence,
-        failing::Failing,
-        heads::Shown,
-        intake::{Applied, Blamed},
-        judges::Judges,
-        lag::Lag,
-        stats::Counters,
-        supervision::Supervision,
-        waiting_room::{Missed, WaitingRoom},
-    };
+    use crate::{Config, buffer::Budget};
 
     /// Says first what was true before the configuration came into force.
     #[derive(Debug)]
@@ -345,35 +331,16 @@ mod tests {
 
     async fn intake(genesis: &Block, verifier: Late) -> Arc<Intake> {
         let config = Config::default();
-        let store = Arc::new(MemoryStore::with(vec![TestChain::verified(genesis)]).await);
-        let applied = Applied::of_store(&*store);
-        let budget = Budget::new(config.total_buffer_bytes.get());
-        Arc::new(Intake {
-            channel: TestChain::new("ch").channel(),
-            store,
-            verifier: Arc::new(verifier),
-            judges: Judges::new(),
-            buffer: Buffer::new(&config, &budget, applied.height.next_block()),
-            counters: Counters::default(),
-            applied: watch::Sender::new(applied),
-            storage_failure: watch::Sender::new(None),
-            appending: watch::Sender::new(None),
-            lag: Lag::default(),
-            supervision: Supervision::default(),
-            awaiting: WaitingRoom::new(config.candidates_at_work),
-            missed: Missed::default(),
-            evidence: Evidence::new().0,
-            failing: Arc::new(Failing::default()),
-            blamed: Blamed::default(),
-            dropped: Notify::new(),
-            pulls: AtomicBool::new(false),
-            shown: watch::Sender::new(Shown::default()),
-            reopen_stream: Notify::new(),
-            asked_in_vain: watch::Sender::new(None),
-            cancel: CancellationToken::new(),
-            ended: CancellationToken::new(),
-            config,
-        })
+        let store = MemoryStore::with(vec![TestChain::verified(genesis)]).await;
+        let (intake, _) = Intake::new(
+            &config,
+            &Budget::new(config.total_buffer_bytes.get()),
+            &Arc::default(),
+            TestChain::new("ch").channel(),
+            Arc::new(store),
+            Arc::new(verifier),
+        );
+        Arc::new(intake)
     }
 
     /// What was found of a block before its turn may be older than the configuration in force.

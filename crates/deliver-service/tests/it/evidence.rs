@@ -11,9 +11,9 @@ use std::{
 
 use async_trait::async_trait;
 use block_api::{
-    AppendError, Block, BlockNumber, BlockReader, BlockStore, ChainInfo, Gossip, GossipChannel,
-    Height, Membership, ReadError, ReadLimits, Standing, VerifiedBlock,
-    testing::{GullibleVerifier, MemoryStore, Step, TestChain, within},
+    Block, BlockNumber, BlockStore, Gossip, GossipChannel, Height, Membership, ReadError,
+    ReadLimits, Standing, VerifiedBlock,
+    testing::{AlteredStore, GullibleVerifier, MemoryStore, Step, TestChain, within},
 };
 use blockcast_deliver_service::{ChannelParts, ChannelState, Config, DeliverService, Equivocation};
 use bytes::Bytes;
@@ -68,31 +68,20 @@ fn is_pair(found: &Equivocation, stored: &Block, other: &Block) {
 struct Counted(Arc<MemoryStore>, AtomicU64);
 
 #[async_trait]
-impl BlockReader for Counted {
-    fn info(&self) -> ChainInfo {
-        self.0.info()
+impl AlteredStore for Counted {
+    fn inner(&self) -> &dyn BlockStore {
+        &*self.0
     }
 
-    async fn read(&self, from: BlockNumber, limits: ReadLimits) -> Result<Vec<Bytes>, ReadError> {
-        if Some(from) < self.info().height.tip() {
+    async fn instead_of_read(
+        &self,
+        from: BlockNumber,
+        limits: ReadLimits,
+    ) -> Result<Vec<Bytes>, ReadError> {
+        if Some(from) < self.inner().info().height.tip() {
             self.1.fetch_add(1, Ordering::SeqCst);
         }
-        self.0.read(from, limits).await
-    }
-
-    async fn wait_for(&self, height: Height) -> Result<ChainInfo, ReadError> {
-        self.0.wait_for(height).await
-    }
-
-    fn config_at(&self, number: BlockNumber) -> Option<BlockNumber> {
-        self.0.config_at(number)
-    }
-}
-
-#[async_trait]
-impl BlockStore for Counted {
-    async fn append(&self, blocks: Vec<VerifiedBlock>) -> Result<ChainInfo, AppendError> {
-        self.0.append(blocks).await
+        self.inner().read(from, limits).await
     }
 }
 

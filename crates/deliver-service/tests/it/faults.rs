@@ -5,13 +5,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use block_api::{
-    AppendError, BlockNumber, BlockReader, BlockStore, ChainInfo, DeliverStatus, HeaderProof,
-    Height, ReadError, ReadLimits, VerifiedBlock,
-    testing::{MemoryStore, Opening, Step, TestChain, within},
+    AppendError, BlockStore, ChainInfo, DeliverStatus, HeaderProof, Height, VerifiedBlock,
+    testing::{AlteredStore, MemoryStore, Opening, Step, TestChain, within},
 };
 use blockcast_deliver_service::{ChannelParts, Config, DeliverService};
 use blocks_provider::{Mode, PullState, Reason};
-use bytes::Bytes;
 use gossip_memory::{Link, MemoryNetwork};
 use tokio::sync::Notify;
 
@@ -22,30 +20,18 @@ use crate::harness::{ORDERER, chain, has, network};
 struct OneByOne(Arc<MemoryStore>);
 
 #[async_trait]
-impl BlockReader for OneByOne {
-    fn info(&self) -> ChainInfo {
-        self.0.info()
+impl AlteredStore for OneByOne {
+    fn inner(&self) -> &dyn BlockStore {
+        &*self.0
     }
 
-    async fn read(&self, from: BlockNumber, limits: ReadLimits) -> Result<Vec<Bytes>, ReadError> {
-        self.0.read(from, limits).await
-    }
-
-    async fn wait_for(&self, height: Height) -> Result<ChainInfo, ReadError> {
-        self.0.wait_for(height).await
-    }
-
-    fn config_at(&self, number: BlockNumber) -> Option<BlockNumber> {
-        self.0.config_at(number)
-    }
-}
-
-#[async_trait]
-impl BlockStore for OneByOne {
-    async fn append(&self, mut blocks: Vec<VerifiedBlock>) -> Result<ChainInfo, AppendError> {
+    async fn instead_of_append(
+        &self,
+        mut blocks: Vec<VerifiedBlock>,
+    ) -> Result<ChainInfo, AppendError> {
         let rest = blocks.split_off(blocks.len().min(1));
         let number = rest.first().map(VerifiedBlock::number);
-        let info = self.0.append(blocks).await?;
+        let info = self.inner().append(blocks).await?;
         number.map_or(Ok(info), |number| {
             Err(AppendError::Storage {
                 number,

@@ -12,14 +12,13 @@ use std::{
 
 use async_trait::async_trait;
 use block_api::{
-    AppendError, BlockNumber, BlockReader, BlockStore, ChainInfo, DeliverStatus, HeaderProof,
-    Height, ReadError, ReadLimits, VerifiedBlock,
-    testing::{LiveChain, Manner, MemoryStore, Opening, Step, TestChain, within},
+    AppendError, BlockNumber, BlockStore, ChainInfo, DeliverStatus, HeaderProof, Height,
+    VerifiedBlock,
+    testing::{AlteredStore, LiveChain, Manner, MemoryStore, Opening, Step, TestChain, within},
 };
 use blockcast_deliver_service::{
     ChannelParts, Config, DeliverService, Health, StorageFailureKind, StuckReason,
 };
-use bytes::Bytes;
 use gossip_memory::{Link, MemoryNetwork};
 use tokio::time::sleep;
 
@@ -33,33 +32,21 @@ struct SmallDisk {
 }
 
 #[async_trait]
-impl BlockReader for SmallDisk {
-    fn info(&self) -> ChainInfo {
-        self.store.info()
+impl AlteredStore for SmallDisk {
+    fn inner(&self) -> &dyn BlockStore {
+        &*self.store
     }
 
-    async fn read(&self, from: BlockNumber, limits: ReadLimits) -> Result<Vec<Bytes>, ReadError> {
-        self.store.read(from, limits).await
-    }
-
-    async fn wait_for(&self, height: Height) -> Result<ChainInfo, ReadError> {
-        self.store.wait_for(height).await
-    }
-
-    fn config_at(&self, number: BlockNumber) -> Option<BlockNumber> {
-        self.store.config_at(number)
-    }
-}
-
-#[async_trait]
-impl BlockStore for SmallDisk {
-    async fn append(&self, blocks: Vec<VerifiedBlock>) -> Result<ChainInfo, AppendError> {
+    async fn instead_of_append(
+        &self,
+        blocks: Vec<VerifiedBlock>,
+    ) -> Result<ChainInfo, AppendError> {
         match (self.has_room.load(Ordering::SeqCst), blocks.first()) {
             (false, Some(first)) => Err(AppendError::Storage {
                 number: first.number(),
                 source: io::Error::from(io::ErrorKind::StorageFull).into(),
             }),
-            _ => self.store.append(blocks).await,
+            _ => self.inner().append(blocks).await,
         }
     }
 }

@@ -11,9 +11,9 @@ use std::{
 
 use async_trait::async_trait;
 use block_api::{
-    Block, BlockNumber, BlockReader, ChainInfo, Gossip, Height, JoinRequest, Membership, ReadError,
+    Block, BlockNumber, BlockReader, BlockStore, Gossip, JoinRequest, Membership, ReadError,
     ReadLimits,
-    testing::{MemoryStore, TestChain},
+    testing::{AlteredStore, MemoryStore, TestChain},
 };
 use bytes::Bytes;
 use gossip_memory::{MemoryGossip, MemoryNetwork};
@@ -44,29 +44,25 @@ impl Slow {
 }
 
 #[async_trait]
-impl BlockReader for Slow {
-    fn info(&self) -> ChainInfo {
-        self.store.info()
+impl AlteredStore for Slow {
+    fn inner(&self) -> &dyn BlockStore {
+        &self.store
     }
 
-    async fn read(&self, from: BlockNumber, limits: ReadLimits) -> Result<Vec<Bytes>, ReadError> {
+    async fn instead_of_read(
+        &self,
+        from: BlockNumber,
+        limits: ReadLimits,
+    ) -> Result<Vec<Bytes>, ReadError> {
         // The tip is read for the status.
-        if Some(from) != self.info().height.tip() {
+        if Some(from) != self.inner().info().height.tip() {
             self.reads.fetch_add(1, Ordering::SeqCst);
             if from >= self.stuck_at {
                 std::future::pending::<()>().await;
             }
             tokio::time::sleep(self.delay).await;
         }
-        self.store.read(from, limits).await
-    }
-
-    async fn wait_for(&self, height: Height) -> Result<ChainInfo, ReadError> {
-        self.store.wait_for(height).await
-    }
-
-    fn config_at(&self, number: BlockNumber) -> Option<BlockNumber> {
-        self.store.config_at(number)
+        self.inner().read(from, limits).await
     }
 }
 

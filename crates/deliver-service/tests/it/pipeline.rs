@@ -10,11 +10,10 @@ use std::{
 use async_trait::async_trait;
 use block_api::{
     AppendError, Block, BlockNumber, BlockReader, BlockStore, BlockVerifier, ChainInfo, Height,
-    ReadError, ReadLimits, Rejection, Standing, Start, Verdict, VerifiedBlock,
-    testing::{MemoryStore, Opening, Step, TestChain, TestVerifier, within},
+    Rejection, Standing, Start, Verdict, VerifiedBlock,
+    testing::{AlteredStore, MemoryStore, Opening, Step, TestChain, TestVerifier, within},
 };
 use blockcast_deliver_service::{ChannelParts, Config, DeliverService};
-use bytes::Bytes;
 use gossip_memory::{Link, MemoryGossip, MemoryNetwork};
 use tokio::{
     sync::{Notify, watch},
@@ -58,32 +57,20 @@ impl Held {
 }
 
 #[async_trait]
-impl BlockReader for Held {
-    fn info(&self) -> ChainInfo {
-        self.store.info()
+impl AlteredStore for Held {
+    fn inner(&self) -> &dyn BlockStore {
+        &*self.store
     }
 
-    async fn read(&self, from: BlockNumber, limits: ReadLimits) -> Result<Vec<Bytes>, ReadError> {
-        self.store.read(from, limits).await
-    }
-
-    async fn wait_for(&self, height: Height) -> Result<ChainInfo, ReadError> {
-        self.store.wait_for(height).await
-    }
-
-    fn config_at(&self, number: BlockNumber) -> Option<BlockNumber> {
-        self.store.config_at(number)
-    }
-}
-
-#[async_trait]
-impl BlockStore for Held {
-    async fn append(&self, blocks: Vec<VerifiedBlock>) -> Result<ChainInfo, AppendError> {
+    async fn instead_of_append(
+        &self,
+        blocks: Vec<VerifiedBlock>,
+    ) -> Result<ChainInfo, AppendError> {
         self.begun.send_modify(|begun| *begun += 1);
         let mut free = self.free.subscribe();
         // Its sender lives as long as the store.
         drop(free.wait_for(|free| *free).await);
-        self.store.append(blocks).await
+        self.inner().append(blocks).await
     }
 }
 

@@ -13,7 +13,9 @@ use async_trait::async_trait;
 use block_api::{
     AppendError, Block, BlockNumber, BlockReader, BlockStore, BlockVerifier, ChainInfo,
     HeaderProof, Height, ReadError, ReadLimits, Rejection, Standing, Verdict, VerifiedBlock,
-    testing::{LiveChain, Manner, MemoryStore, Step, TestChain, TestVerifier, within},
+    testing::{
+        AlteredStore, LiveChain, Manner, MemoryStore, Step, TestChain, TestVerifier, within,
+    },
 };
 use blockcast_deliver_service::{
     ChannelParts, Config, DeliverService, Health, JoinError, StorageFailureKind, StuckReason, Task,
@@ -54,41 +56,37 @@ fn take_one(count: &AtomicUsize) -> bool {
 }
 
 #[async_trait]
-impl BlockReader for Faulty {
-    fn info(&self) -> ChainInfo {
-        self.store.info()
+impl AlteredStore for Faulty {
+    fn inner(&self) -> &dyn BlockStore {
+        &*self.store
     }
 
-    async fn read(&self, from: BlockNumber, limits: ReadLimits) -> Result<Vec<Bytes>, ReadError> {
+    async fn instead_of_read(
+        &self,
+        from: BlockNumber,
+        limits: ReadLimits,
+    ) -> Result<Vec<Bytes>, ReadError> {
         if self.unreadable.load(Ordering::SeqCst) {
             return Err(ReadError::Storage {
                 number: from,
                 source: "the test said so".into(),
             });
         }
-        self.store.read(from, limits).await
+        self.inner().read(from, limits).await
     }
 
-    async fn wait_for(&self, height: Height) -> Result<ChainInfo, ReadError> {
-        self.store.wait_for(height).await
-    }
-
-    fn config_at(&self, number: BlockNumber) -> Option<BlockNumber> {
-        self.store.config_at(number)
-    }
-}
-
-#[async_trait]
-impl BlockStore for Faulty {
-    async fn append(&self, blocks: Vec<VerifiedBlock>) -> Result<ChainInfo, AppendError> {
+    async fn instead_of_append(
+        &self,
+        blocks: Vec<VerifiedBlock>,
+    ) -> Result<ChainInfo, AppendError> {
         if self.hangs {
             std::future::pending::<()>().await;
         }
         if !take_one(&self.panics) {
-            return self.store.append(blocks).await;
+            return self.inner().append(blocks).await;
         }
         if self.stores_first {
-            self.store.append(blocks).await?;
+            self.inner().append(blocks).await?;
         }
         panic!("the test said so")
     }

@@ -5,12 +5,13 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use block_api::{
-    AppendError, Block, BlockNumber, BlockReader, BlockStore, ChainInfo, Gossip, GossipChannel,
-    Height, JoinRequest, Membership, ReadError, ReadLimits, Standing, VerifiedBlock,
-    testing::{GullibleVerifier, MemoryStore, Opening, Step, TestChain, TestVerifier, within},
+    AppendError, Block, BlockNumber, BlockStore, ChainInfo, Gossip, GossipChannel, Height,
+    JoinRequest, Membership, Standing, VerifiedBlock,
+    testing::{
+        AlteredStore, GullibleVerifier, MemoryStore, Opening, Step, TestChain, TestVerifier, within,
+    },
 };
 use blockcast_deliver_service::{ChannelParts, Config, DeliverService};
-use bytes::Bytes;
 use gossip_memory::{Link, MemoryGossip, MemoryNetwork};
 use tokio::sync::Notify;
 
@@ -203,29 +204,17 @@ struct SlowToSay {
 }
 
 #[async_trait]
-impl BlockReader for SlowToSay {
-    fn info(&self) -> ChainInfo {
-        self.store.info()
+impl AlteredStore for SlowToSay {
+    fn inner(&self) -> &dyn BlockStore {
+        &*self.store
     }
 
-    async fn read(&self, from: BlockNumber, limits: ReadLimits) -> Result<Vec<Bytes>, ReadError> {
-        self.store.read(from, limits).await
-    }
-
-    async fn wait_for(&self, height: Height) -> Result<ChainInfo, ReadError> {
-        self.store.wait_for(height).await
-    }
-
-    fn config_at(&self, number: BlockNumber) -> Option<BlockNumber> {
-        self.store.config_at(number)
-    }
-}
-
-#[async_trait]
-impl BlockStore for SlowToSay {
-    async fn append(&self, blocks: Vec<VerifiedBlock>) -> Result<ChainInfo, AppendError> {
+    async fn instead_of_append(
+        &self,
+        blocks: Vec<VerifiedBlock>,
+    ) -> Result<ChainInfo, AppendError> {
         let is_config = blocks.iter().any(VerifiedBlock::is_config);
-        let info = self.store.append(blocks).await?;
+        let info = self.inner().append(blocks).await?;
         if is_config {
             self.stored.notify_one();
             tokio::time::sleep(Duration::from_secs(60)).await;

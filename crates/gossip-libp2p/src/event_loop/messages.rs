@@ -44,6 +44,14 @@ impl EventLoop {
             return Err(GossipError::Closed);
         };
         channel.published(attestation);
+        if message.is_empty() {
+            // Somebody may have come since it was decided that there is nobody to hear it, and was told
+            // how the chain stood before.
+            if !channel.members().is_empty() {
+                self.look(topic);
+            }
+            return Ok(());
+        }
         let name = channel.request.channel.clone();
         let hash = topic.topic().hash();
         // gossipsub sends no message twice. One that came, and that this node did not pass on, is
