@@ -154,6 +154,9 @@ impl<'a> CatchUp<'a> {
             };
             match self.sources.gossip.source(&order.peer) {
                 Some(source) => {
+                    if let Some(id) = order.instead_of {
+                        self.give_up(id, now);
+                    }
                     let endpoint = Endpoint::of_node(&order.peer);
                     let giver = Giver::Peer(order.peer);
                     self.start(giver, (source, endpoint), order.first..=order.last);
@@ -291,22 +294,40 @@ impl<'a> CatchUp<'a> {
             .flights
             .extract_if(.., |_, flight| flight.last < due);
         for (id, flight) in overtaken.collect::<Vec<_>>() {
-            let Some((abort, progress)) = self.running.remove(&id) else {
-                continue;
-            };
-            abort.abort();
-            let brought = progress.get().0 > 0;
-            if flight.giver == Giver::Orderers {
-                self.orderers.ended(brought, now);
-            }
-            if let (Some(peer), false) = (flight.giver.node(), brought) {
-                let waited = now.saturating_duration_since(flight.since);
-                if waited >= self.intake.config.range_patience {
-                    self.sources.gossip.blame(peer, Fault::Stalled);
-                    self.plan.failed(peer, now + self.intake.config.peer_rest);
-                }
+            self.end(id, &flight, now);
+        }
+    }
+
+    /// Ends a range that keeps another peer from being asked for what is due.
+    fn give_up(&mut self, id: u64, now: Instant) {
+        let Some(flight) = self.plan.flights.remove(&id) else {
+            return;
+        };
+        info!(channel = %self.intake.channel, giver = ?flight.giver, first = %flight.first, "a range brings nothing more; another node is asked");
+        let brought = self.end(id, &flight, now);
+        if let (Some(peer), true) = (flight.giver.node(), brought) {
+            self.plan.failed(peer, now + self.intake.config.peer_rest);
+        }
+    }
+
+    /// Ends a range that is not waited for any more, and says whether it brought anything.
+    fn end(&mut self, id: u64, flight: &Flight, now: Instant) -> bool {
+        let Some((abort, progress)) = self.running.remove(&id) else {
+            return false;
+        };
+        abort.abort();
+        let brought = progress.get().0 > 0;
+        if flight.giver == Giver::Orderers {
+            self.orderers.ended(brought, now);
+        }
+        if let (Some(peer), false) = (flight.giver.node(), brought) {
+            let waited = now.saturating_duration_since(flight.since);
+            if waited >= self.intake.config.range_patience {
+                self.sources.gossip.blame(peer, Fault::Stalled);
+                self.plan.failed(peer, now + self.intake.config.peer_rest);
             }
         }
+        brought
     }
 
     /// Leaves those alone of whose ranges a block was not of this chain.

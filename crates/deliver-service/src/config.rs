@@ -58,7 +58,7 @@ pub struct Config {
     /// peers. Default: 1 s.
     pub catch_up_patience: Duration,
     /// How many peers are asked for ranges at one time. What is due is asked of a further one when
-    /// they are all at work on what is ahead. Default: 4.
+    /// they are all at work on what is ahead, and of one more when that takes too long. Default: 4.
     pub catch_up_peers: NonZeroUsize,
     /// How many blocks one range has at most. Default: 256.
     pub range_blocks: NonZeroUsize,
@@ -66,7 +66,7 @@ pub struct Config {
     /// ranges are made so long that they come to this. Default: 8 MiB.
     pub range_bytes: NonZeroUsize,
     /// How long the block that is due may be awaited from a peer that was asked for it before another
-    /// one is asked, too. Default: 3 s.
+    /// one is asked, too; and how long from that one before a third takes its place. Default: 3 s.
     pub range_patience: Duration,
     /// How long the chain may stand still before a node that does not pull asks the ordering service
     /// for a range, if the block that is due exists and no peer gives it. Default: 30 s.

@@ -16,6 +16,8 @@ use crate::{Config, buffer::Giver};
 
 /// What a block is taken to weigh before any came: the first ranges are small.
 const FIRST_GUESS: usize = 256 << 10;
+/// Of so many peers what is due is awaited at one time.
+const AT_ONCE: usize = 2;
 
 /// Whom ranges were asked of, and how they did.
 #[derive(Debug)]
@@ -81,6 +83,8 @@ pub(super) struct Order {
     pub(super) peer: NodeId,
     pub(super) first: BlockNumber,
     pub(super) last: BlockNumber,
+    /// The flight that is given up for it.
+    pub(super) instead_of: Option<u64>,
 }
 
 impl Plan {
@@ -97,7 +101,8 @@ impl Plan {
 
     /// The next range to ask for: what is due first, then further holes as far as there are peers,
     /// places and room for them. What is due is asked of another peer, too, when the one who was asked
-    /// takes too long: whoever comes second gives what is known by then.
+    /// takes too long: whoever comes second gives what is known by then. A third one takes the place of
+    /// one of the two, so that however many are silent, no more than these are ever waited for.
     pub(super) fn next(&self, view: &View<'_>, config: &Config) -> Option<Order> {
         let mut asked = 0;
         for flight in self.flights.values() {
@@ -121,19 +126,33 @@ impl Plan {
                 return Some(order);
             }
         }
-        let late = self.late_at(view, config)?;
-        let holder = self.covering(view.due).next()?;
-        match late <= view.now {
-            true => self.ask(view.due, holder.last, view),
-            false => None,
+        if self.late_at(view, config)? > view.now {
+            return None;
         }
+        let (_, holder) = self.covering(view.due).next()?;
+        let order = self.ask(view.due, holder.last, view)?;
+        let awaited = self.awaited(view, config);
+        if awaited.len() < AT_ONCE {
+            return Some(order);
+        }
+        // Who fails again and again keeps nobody from being asked who did so less often.
+        let times = self.times(&order.peer);
+        let mut given_up = awaited
+            .iter()
+            .filter(|(_, peer, until)| *until <= view.now || times < self.times(peer));
+        given_up.next_back().map(|(id, ..)| Order {
+            instead_of: Some(*id),
+            ..order
+        })
     }
 
     /// When there may be more to ask for without anything happening.
     pub(super) fn wake(&self, view: &View<'_>, config: &Config) -> Option<Instant> {
         let rests = self.failed.values().map(|failed| failed.until);
+        let awaited = self.awaited(view, config).into_iter();
         rests
             .chain(self.late_at(view, config))
+            .chain(awaited.map(|(_, _, until)| until))
             .filter(|at| *at > view.now)
             .min()
     }
@@ -229,13 +248,41 @@ impl Plan {
     /// When the block that is due is asked of a further peer.
     fn late_at(&self, view: &View<'_>, config: &Config) -> Option<Instant> {
         let missing = view.holes.first().map(RangeInclusive::start) == Some(&view.due);
-        let newest = self.covering(view.due).map(|flight| flight.since).max()?;
+        let covering = self.covering(view.due).map(|(_, flight)| flight.since);
+        let newest = covering.max()?;
         missing.then(|| max(newest, view.still_since) + config.range_patience)
     }
 
-    fn covering(&self, number: BlockNumber) -> impl Iterator<Item = &Flight> {
-        let flights = self.flights.values();
-        flights.filter(move |flight| flight.first <= number && number <= flight.last)
+    /// The peers that were asked for what is due, first come first, each with the moment from which it
+    /// makes room for another one. The first has as long as the next block of a range may take: where
+    /// blocks take longer than the patience, for want of bandwidth, they come none the less. The second
+    /// has the patience, so that others get their turn, and twice as long each time it failed before.
+    fn awaited(&self, view: &View<'_>, config: &Config) -> Vec<(u64, &NodeId, Instant)> {
+        let covering = self.covering(view.due);
+        let peers = covering.filter_map(|(id, flight)| Some((id, flight.giver.node()?, flight)));
+        let peers = peers.enumerate().map(|(place, (id, peer, flight))| {
+            let longer = 1 << min(self.times(peer), 16);
+            let patience = match place {
+                0 => config.fetch_timeout,
+                _ => min(
+                    config.range_patience.saturating_mul(longer),
+                    config.fetch_timeout,
+                ),
+            };
+            (id, peer, max(flight.since, view.still_since) + patience)
+        });
+        peers.collect()
+    }
+
+    /// The flights that bring a block.
+    fn covering(&self, number: BlockNumber) -> impl Iterator<Item = (u64, &Flight)> {
+        let flights = self.flights.iter().map(|(id, flight)| (*id, flight));
+        flights.filter(move |(_, flight)| flight.first <= number && number <= flight.last)
+    }
+
+    /// How often a peer failed of late.
+    fn times(&self, peer: &NodeId) -> u32 {
+        self.failed.get(peer).map_or(0, |failed| failed.times)
     }
 
     /// Whom to ask for these blocks, or as many of them as it has. Those who failed come last: a height
@@ -257,7 +304,7 @@ impl Plan {
             known.has(first) && !rests && !busy.contains(node)
         });
         let (peer, known) = able.min_by_key(|(node, known)| {
-            let times = self.failed.get(*node).map_or(0, |failed| failed.times);
+            let times = self.times(node);
             let (covers, height) = (known.has(last), known.height.get());
             let nearness = if covers { height } else { u64::MAX - height };
             let pace = self.pace.get(*node).copied().unwrap_or_default();
@@ -269,6 +316,7 @@ impl Plan {
             peer: peer.clone(),
             first,
             last: min(last, known.height.tip()?),
+            instead_of: None,
         })
     }
 }

@@ -9,14 +9,16 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use block_api::{
-    Block, BlockNumber, Content, Gossip, Height, JoinRequest, Standing, Start, Stop, VerifiedBlock,
-    WhenMissing,
+    Block, BlockNumber, BlockReader, ChainInfo, Content, Gossip, Height, JoinRequest, ReadError,
+    ReadLimits, Standing, Start, Stop, VerifiedBlock, WhenMissing,
     testing::{GullibleVerifier, LiveChain, Manner, MemoryStore, Opening, Step, TestChain, within},
 };
 use blockcast_deliver_service::Config;
+use bytes::Bytes;
 use gossip_memory::{Link, MemoryNetwork, NodeConfig};
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     harness::{Node, ORDERER, chain, count, fill, has, network},
@@ -28,6 +30,46 @@ const LINK: Link = Link {
     jitter: Duration::from_millis(15),
     loss: 0.0,
 };
+
+/// A chain of which nothing but the tip is given.
+#[derive(Debug)]
+struct Silent {
+    store: MemoryStore,
+    /// How many are waited for at this moment.
+    asked: watch::Sender<usize>,
+}
+
+struct Asked<'a>(&'a watch::Sender<usize>);
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|asked| *asked -= 1);
+    }
+}
+
+#[async_trait]
+impl BlockReader for Silent {
+    fn info(&self) -> ChainInfo {
+        self.store.info()
+    }
+
+    async fn read(&self, from: BlockNumber, limits: ReadLimits) -> Result<Vec<Bytes>, ReadError> {
+        if Some(from) != self.info().height.tip() {
+            self.asked.send_modify(|asked| *asked += 1);
+            let _asked = Asked(&self.asked);
+            std::future::pending::<()>().await;
+        }
+        self.store.read(from, limits).await
+    }
+
+    async fn wait_for(&self, height: Height) -> Result<ChainInfo, ReadError> {
+        self.store.wait_for(height).await
+    }
+
+    fn config_at(&self, number: BlockNumber) -> Option<BlockNumber> {
+        self.store.config_at(number)
+    }
+}
 
 async fn reaches_within(node: &Node, height: u64, limit: Duration) -> Duration {
     let begun = Instant::now();
@@ -154,6 +196,50 @@ async fn the_range_of_a_peer_that_stalls_is_given_to_another_one() {
     );
     has(&node, &blocks).await;
     for (gossip, _) in [stalls, honest] {
+        gossip.stop().await;
+    }
+    node.stop().await;
+}
+
+/// Ten peers of the own organisation have everything and give nothing: however they come together, two
+/// of them are waited for at a time, and the stranger who gives it gets its turn.
+#[tokio::test(start_paused = true)]
+async fn ranges_that_silent_peers_do_not_give_are_two_at_a_time() {
+    let blocks = plain(61);
+    let net = MemoryNetwork::new(4);
+    let node = Node::start(&net, "node", &blocks[0], Config::default()).await;
+    let (asked, mut members) = (watch::Sender::new(0), Vec::new());
+    for name in 0..10 {
+        let silent = Silent {
+            store: MemoryStore::default(),
+            asked: asked.clone(),
+        };
+        fill(&silent.store, &blocks).await;
+        let name = format!("silent-{name}");
+        members.push(member(&net, &name, &node, &blocks[0], Arc::new(silent)).await);
+    }
+    let honest = Slow::new(&blocks, Duration::ZERO).await;
+    let honest_node = net.node_of("honest", "stranger".into());
+    members.push(member_of(honest_node, &node, &blocks[0], Arc::new(honest)).await);
+    net.link_all(LINK);
+    node.meets(11).await;
+    let mut changes = asked.subscribe();
+    let most = async {
+        let mut most = 0;
+        while changes.changed().await.is_ok() {
+            most = most.max(*changes.borrow_and_update());
+            // One that was given up hears of it when the next one has been asked.
+            assert!(most <= 3, "{most} are asked at one time");
+        }
+    };
+    let config = Config::default();
+    let limit = config.catch_up_patience + config.range_patience * 11;
+    tokio::select! {
+        () = most => panic!("the members hold the other end"),
+        _ = reaches_within(&node, 61, limit) => {}
+    }
+    has(&node, &blocks).await;
+    for (gossip, _) in members {
         gossip.stop().await;
     }
     node.stop().await;

@@ -89,7 +89,13 @@ impl Scene {
                 last: order.last,
                 since: self.now,
             };
-            let id = self.plan.flights.len() as u64 + 100;
+            if let Some(given_up) = order.instead_of {
+                let given_up = self.plan.flights.remove(&given_up).unwrap();
+                let (peer, until) = (given_up.giver.node(), self.now + self.config.peer_rest);
+                self.plan.failed(peer.unwrap(), until);
+            }
+            let newest = self.plan.flights.last_key_value();
+            let id = newest.map_or(100, |(id, _)| id + 1);
             self.plan.flights.insert(id, flight);
             let peer = order.peer.as_str().to_owned();
             asked.push((peer, order.first.get(), order.last.get()));
@@ -210,6 +216,74 @@ fn what_is_due_is_asked_of_another_one_when_it_does_not_come() {
     assert_eq!(scene.ask(), [order("b", 4, 10)]);
     scene.now += patience * 3;
     assert_eq!(scene.ask(), [], "there is nobody else");
+}
+
+/// However many say to have what is due and give nothing, two of them are waited for at a time, and
+/// whoever else there is gets its turn as soon as if all of them were.
+#[test]
+fn silent_peers_are_waited_for_by_twos_and_keep_nobody_from_being_asked() {
+    let silent = (0..10).map(|peer| (NodeId::new(format!("silent-{peer}")), known(0, 50, true)));
+    let stranger = (NodeId::new("stranger"), known(0, 50, false));
+    let mut scene = Scene::new(silent.chain([stranger]).collect(), &[hole(1, 10)]);
+    let (began, patience) = (scene.now, scene.config.range_patience);
+    let (mut asked, mut longest) = (scene.ask(), Duration::ZERO);
+    while asked.last().unwrap().0 != "stranger" {
+        scene.now += patience;
+        let (now, timeout) = (scene.now, scene.config.fetch_timeout);
+        let flights = &mut scene.plan.flights;
+        let over = flights.extract_if(.., |_, flight| now >= flight.since + timeout);
+        for (_, flight) in over.collect::<Vec<_>>() {
+            let peer = flight.giver.node().unwrap();
+            scene.plan.failed(peer, now + scene.config.peer_rest);
+            longest = max(longest, now - flight.since);
+        }
+        asked.extend(scene.ask());
+        assert!(scene.plan.flights.len() <= AT_ONCE, "{:?}", scene.plan);
+        assert_eq!(scene.now, began + patience * (asked.len() as u32 - 1));
+    }
+    assert_eq!(asked.len(), 11, "{asked:?}");
+    assert_eq!(longest, scene.config.fetch_timeout, "one has all its time");
+}
+
+/// A third peer takes the place of the second one, whose time is short, or of the first one once that
+/// had as long as a block may take. Who failed before has longer, but not at the cost of who did not.
+#[test]
+fn a_third_peer_takes_the_place_of_one_of_two() {
+    let all = ["a", "b", "c", "d"].map(|node| (node, known(0, 50, false)));
+    let mut scene = Scene::new(peers(all), &[hole(1, 10)]);
+    let (began, patience) = (scene.now, scene.config.range_patience);
+    let asks = |scene: &mut Scene, at: Duration| {
+        scene.now = began + at;
+        scene.first().map(|(peer, ..)| NodeId::new(peer))
+    };
+    let awaited = |scene: &Scene| -> Vec<NodeId> {
+        let givers = scene.plan.flights.values().map(|flight| &flight.giver);
+        givers.filter_map(|giver| giver.node().cloned()).collect()
+    };
+    let turns = [0, 1, 2, 3].map(|turn| asks(&mut scene, patience * turn).unwrap());
+    assert_eq!(BTreeSet::from(turns.clone()).len(), 4);
+    let [first, second, third, fourth] = turns;
+    assert_eq!(awaited(&scene), [first, fourth]);
+    let again = asks(&mut scene, patience * 4);
+    assert_eq!(again.as_ref(), Some(&second), "its rest is over");
+    let soon = patience * 5 - Duration::from_millis(1);
+    assert_eq!(asks(&mut scene, soon), None);
+    let timeout = scene.config.fetch_timeout;
+    let again = asks(&mut scene, timeout);
+    assert_eq!(again.as_ref(), Some(&third));
+    assert_eq!(
+        awaited(&scene),
+        [second.clone(), third],
+        "the first is over"
+    );
+    let rested = timeout + scene.config.peer_rest;
+    assert_eq!(asks(&mut scene, rested), None, "these have longer");
+    let next = scene.plan.wake(&scene.view(), &scene.config).unwrap() - began;
+    assert_eq!(next, timeout + patience * 2);
+    let new = NodeId::new("new");
+    scene.peers.insert(new.clone(), known(0, 50, false));
+    assert_eq!(asks(&mut scene, rested).as_ref(), Some(&new));
+    assert_eq!(awaited(&scene), [second, new]);
 }
 
 #[test]
