@@ -13,6 +13,7 @@ use block_store::SegmentStore;
 use channel_config::{ChannelAccess, ChannelVerifier, OwnMsp};
 use deliver_service::{ChannelParts, DeliverService};
 use dev_orderer::{ChainMaker, DevOrderer, NetworkConfig, NodesConfig, Pace};
+use e2e_tests::bench::Usage;
 use gossip_memory::MemoryNetwork;
 use orderer_client::{Config as ClientConfig, OrdererClient, OrdererEndpoint, Tls};
 use signer::load_msp_folder;
@@ -22,7 +23,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::network::Host;
+use crate::{network::Host, took::Took};
 
 /// The role of the orderer and the plain sender.
 pub(crate) const ORDERER: &str = "orderer";
@@ -93,17 +94,17 @@ pub(crate) async fn orderer(dir: &Path, blocks: usize, bytes: usize) -> Result<(
     }
 }
 
-/// Reads what the plain sender sends, and says how many seconds that took.
+/// Reads what the plain sender sends, and says what that took.
 pub(crate) async fn plain() -> Result<()> {
-    let began = Instant::now();
+    let (before, began) = (Usage::own()?, Instant::now());
     let mut stream = TcpStream::connect((Host::Orderer.address(), PLAIN_PORT)).await?;
     let mut chunk = vec![0; CHUNK];
     while timeout(DEADLINE, stream.read(&mut chunk)).await?? > 0 {}
-    println!("{}", began.elapsed().as_secs_f64());
+    println!("{}", Took::since(&before, began)?);
     Ok(())
 }
 
-/// Catches up, verified and durable, and says how many seconds that took.
+/// Catches up, verified and durable, and says what that took.
 pub(crate) async fn node(dir: &Path, blocks: usize) -> Result<()> {
     let genesis = Block::parse(fs::read(dir.join(GENESIS))?.into())?;
     let channel: ChannelId = CHANNEL.parse()?;
@@ -132,7 +133,7 @@ pub(crate) async fn node(dir: &Path, blocks: usize) -> Result<()> {
             source: Arc::new(source),
         })
         .await?;
-    let began = Instant::now();
+    let (before, began) = (Usage::own()?, Instant::now());
     service
         .start_deliver_for_channel(&channel, store.clone())
         .await?;
@@ -140,7 +141,7 @@ pub(crate) async fn node(dir: &Path, blocks: usize) -> Result<()> {
     timeout(DEADLINE, store.wait_for(height))
         .await
         .context("the chain did not arrive in time")??;
-    println!("{}", began.elapsed().as_secs_f64());
+    println!("{}", Took::since(&before, began)?);
     service.stop().await;
     SegmentStore::clone(&store).close().await;
     Ok(())
