@@ -24,7 +24,7 @@ use block_api::{
 use channel_config::ChannelVerifier;
 use clap::Parser;
 use e2e_tests::{
-    bench::{self, Round, Row, Target},
+    bench::{self, Round, Row, Target, Usage},
     fixtures,
 };
 use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
@@ -106,7 +106,12 @@ async fn main() -> Result<()> {
             &rates,
         ));
     }
-    bench::finish(&rows, &args.shared)
+    let Usage { cpu_s, peak_bytes } = Usage::own()?;
+    let memory = peak_bytes as f64 / 1e6;
+    let note = format!(
+        "one process: {cpu_s:.1} s of a core for all of it, {memory:.0} MB of memory at most"
+    );
+    bench::finish_with(&rows, &[note], &args.shared)
 }
 
 impl Case {

@@ -4,7 +4,7 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use e2e_tests::bench::{Round, Row, Target, plot};
+use e2e_tests::bench::{Round, Row, Target, median, plot};
 
 use crate::{
     child::Side,
@@ -48,6 +48,8 @@ struct Measured {
     received: f64,
     /// In bytes.
     memory: f64,
+    /// The time of the cores that all nodes took, in milliseconds per block.
+    cpu_ms: f64,
 }
 
 pub(crate) const CASES: [Case; 5] = [
@@ -101,9 +103,13 @@ pub(crate) const CASES: [Case; 5] = [
 ];
 
 impl Case {
-    /// Measures it in so many rounds, and gives a row per figure; and draws how long blocks took, if
-    /// there is a folder for that.
-    pub(crate) async fn rows(&self, rounds: usize, pictures: Option<&Path>) -> Result<Vec<Row>> {
+    /// Measures it in so many rounds, and gives a row per figure, and what the processes took, for
+    /// people; and draws how long blocks took, if there is a folder for that.
+    pub(crate) async fn rows(
+        &self,
+        rounds: usize,
+        pictures: Option<&Path>,
+    ) -> Result<(Vec<Row>, String)> {
         let mut measured = Vec::new();
         for round in 0..rounds {
             // Whoever runs second finds the machine warm, so that they take turns.
@@ -186,11 +192,31 @@ impl Case {
             &|ours| ours.memory,
             MEMORY_BYTES + 2.0 * block,
         ));
-        Ok(rows)
+        Ok((rows, self.note(&measured)))
+    }
+
+    /// What the processes took: the medians of the rounds.
+    fn note(&self, measured: &[(Measured, Option<Measured>)]) -> String {
+        let of = |sides: Vec<&Measured>| {
+            let cpu_ms = median(sides.iter().map(|side| side.cpu_ms).collect());
+            let memory = median(sides.iter().map(|side| side.memory / 1e6).collect());
+            format!("{cpu_ms:.1} ms of the cores per block, {memory:.0} MB of memory at most")
+        };
+        let (size, nodes) = (self.size, self.nodes);
+        let ours = of(measured.iter().map(|(ours, _)| ours).collect());
+        let note = format!("{nodes} nodes together, and the largest of them, size={size}: {ours}");
+        let pushes: Vec<_> = measured
+            .iter()
+            .filter_map(|(_, push)| push.as_ref())
+            .collect();
+        match pushes.is_empty() {
+            true => note,
+            false => format!("{note}; push: {}", of(pushes)),
+        }
     }
 
     /// A few blocks on a few nodes of each side, to see that it runs.
-    pub(crate) async fn smoke(&self, pictures: Option<&Path>) -> Result<Vec<Row>> {
+    pub(crate) async fn smoke(&self, pictures: Option<&Path>) -> Result<(Vec<Row>, String)> {
         let few = Self {
             nodes: 3,
             blocks: 2,
@@ -207,6 +233,7 @@ impl Case {
             network.spread(self.bytes).await?;
         }
         let before = self.received_bytes(&network).await?;
+        let cpu_before = network.cpu_s()?;
         let mut latencies = Vec::new();
         let mut lost = 0;
         for _ in 0..self.blocks {
@@ -215,6 +242,7 @@ impl Case {
             latencies.extend((0..spread.lost).map(|_| LOST_AFTER));
             lost += spread.lost;
         }
+        let cpu_s = network.cpu_s()? - cpu_before;
         let after = self.received_bytes(&network).await?;
         ensure!(before.len() == after.len(), "as many nodes as before");
         let received = after
@@ -227,6 +255,7 @@ impl Case {
             lost,
             received: received.max().unwrap_or_default() as f64 / self.blocks as f64,
             memory: network.peak_memory()? as f64,
+            cpu_ms: cpu_s * 1e3 / self.blocks as f64,
         };
         network.stop().await?;
         Ok(measured)

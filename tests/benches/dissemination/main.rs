@@ -37,15 +37,17 @@ async fn main() -> Result<()> {
     }
     let args = Args::parse();
     let pictures = args.shared.plot()?;
-    let mut rows = Vec::new();
+    let (mut rows, mut notes) = (Vec::new(), Vec::new());
     for case in &CASES {
         if !args.size.is_empty() && args.size.iter().all(|size| size != case.size) {
             continue;
         }
-        rows.extend(match args.shared.smoke {
+        let (of_case, note) = match args.shared.smoke {
             true => Box::pin(case.smoke(pictures)).await?,
             false => Box::pin(case.rows(args.shared.rounds(), pictures)).await?,
-        });
+        };
+        rows.extend(of_case);
+        notes.push(note);
     }
-    bench::finish(&rows, &args.shared)
+    bench::finish_with(&rows, &notes, &args.shared)
 }

@@ -132,6 +132,12 @@ impl Network {
         Ok(peaks.into_iter().fold(self.publisher_memory, u64::max))
     }
 
+    /// The time of the cores that all nodes have had, in seconds.
+    pub(crate) fn cpu_s(&self) -> Result<f64> {
+        let nodes = [&self.publisher].into_iter().chain(&self.others);
+        nodes.map(Process::cpu_s).sum()
+    }
+
     pub(crate) async fn stop(self) -> Result<()> {
         let nodes: Vec<Process> = [self.publisher].into_iter().chain(self.others).collect();
         for node in nodes {

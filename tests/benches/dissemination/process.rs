@@ -47,6 +47,11 @@ impl Process {
         Ok(self.process.usage()?.peak_bytes)
     }
 
+    /// The time that it has had of a core, in seconds.
+    pub(crate) fn cpu_s(&self) -> Result<f64> {
+        Ok(self.process.usage()?.cpu_s)
+    }
+
     /// Begins anew to look for the most memory.
     pub(crate) fn forget_peak_memory(&self) -> Result<()> {
         self.process.forget_peak()

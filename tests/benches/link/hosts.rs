@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use block_api::{BlockReader as _, Clock as _, Endpoint, Height, SystemClock};
 use dev_orderer::{ChainMaker, NetworkConfig, NodesConfig};
 use e2e_tests::{
-    bench::Blocks,
+    bench::{Blocks, Usage},
     node::{CHANNEL, Files, Puller, USER},
 };
 use tokio::{
@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::network::Host;
+use crate::{network::Host, took::Took};
 
 /// The role of the orderer and the plain sender.
 pub(crate) const ORDERER: &str = "orderer";
@@ -64,28 +64,28 @@ pub(crate) async fn orderer(dir: &Path, blocks: Blocks) -> Result<()> {
     }
 }
 
-/// Reads what the plain sender sends, and says how many seconds that took.
+/// Reads what the plain sender sends, and says what that took.
 pub(crate) async fn plain() -> Result<()> {
-    let began = Instant::now();
+    let (before, began) = (Usage::own()?, Instant::now());
     let mut stream = TcpStream::connect((Host::Orderer.address(), PLAIN_PORT)).await?;
     let mut chunk = vec![0; CHUNK];
     while timeout(DEADLINE, stream.read(&mut chunk)).await?? > 0 {}
-    println!("{}", began.elapsed().as_secs_f64());
+    println!("{}", Took::since(&before, began)?);
     Ok(())
 }
 
-/// Catches up, verified and durable, and says how many seconds that took.
+/// Catches up, verified and durable, and says what that took.
 pub(crate) async fn node(dir: &Path, blocks: usize) -> Result<()> {
     let joins = Files(dir).joins(USER, orderer_endpoint()?)?;
     let own = tempfile::tempdir_in(dir)?;
     let node = Puller::alone(joins, &own.path().join("chain")).await?;
-    let began = Instant::now();
+    let (before, began) = (Usage::own()?, Instant::now());
     node.pull().await?;
     let height = Height::new(blocks as u64 + 1);
     timeout(DEADLINE, node.store.wait_for(height))
         .await
         .context("the chain did not arrive in time")??;
-    println!("{}", began.elapsed().as_secs_f64());
+    println!("{}", Took::since(&before, began)?);
     node.stop().await;
     Ok(())
 }

@@ -14,18 +14,23 @@ mod forwarder;
 mod hosts;
 mod network;
 mod receive;
+mod took;
 
 use std::{env, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
-use e2e_tests::bench::{self, Blocks, Role, Round, Row, Target};
+use e2e_tests::bench::{self, Blocks, Role, Round, Row, Target, Usage};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::Child,
+    time::Instant,
 };
 
-use crate::network::{Host, MBIT_PER_S, Network};
+use crate::{
+    network::{Host, MBIT_PER_S, Network},
+    took::{Played, Took, note},
+};
 
 /// Verified and durable blocks, over what the link carries with all headers, connecting and slow
 /// start included; and over plain TCP.
@@ -55,7 +60,7 @@ struct Rig<'a> {
     dir: tempfile::TempDir,
     blocks: usize,
     bytes: f64,
-    _orderer: Child,
+    orderer: Child,
 }
 
 #[tokio::main]
@@ -70,9 +75,11 @@ async fn main() -> Result<()> {
     };
     let blocks = if args.shared.smoke { 20 } else { args.blocks };
     let rig = Rig::start(&network, blocks).await?;
-    let mut rows = Box::pin(rig.link(args.shared.rounds_or(3))).await?;
-    rows.push(Box::pin(rig.receive(args.shared.rounds())).await?);
-    bench::finish(&rows, &args.shared)
+    let (mut rows, of_link) = Box::pin(rig.link(args.shared.rounds_or(3))).await?;
+    let (row, of_receiving) = Box::pin(rig.receive(args.shared.rounds())).await?;
+    rows.push(row);
+    let notes = [of_link, of_receiving].concat();
+    bench::finish_with(&rows, &notes, &args.shared)
 }
 
 async fn play(role: &Role) -> Result<()> {
@@ -128,18 +135,18 @@ impl<'a> Rig<'a> {
             dir,
             blocks,
             bytes,
-            _orderer: orderer,
+            orderer,
         })
     }
 
     /// Blocks over the link, beside what it carries and what plain TCP does.
-    async fn link(&self, rounds: usize) -> Result<Vec<Row>> {
-        let mut over_link = Vec::new();
-        let mut over_plain = Vec::new();
+    async fn link(&self, rounds: usize) -> Result<(Vec<Row>, [String; 2])> {
+        let (mut over_link, mut over_plain) = (Vec::new(), Vec::new());
+        let mut played = [Vec::new(), Vec::new()];
         for round in 0..rounds {
             let order = [(Host::Node, hosts::NODE), (Host::Node, hosts::PLAIN)];
-            let [value, plain] = self.in_turn(round, order).await?;
-            let [value, plain] = [value, plain].map(|seconds| self.bytes * 8.0 / 1e6 / seconds);
+            let both = self.in_turn(round, order, &mut played).await?;
+            let [value, plain] = both.map(|took| self.bytes * 8.0 / 1e6 / took.elapsed_s);
             over_link.push(Round {
                 value,
                 baseline: MBIT_PER_S,
@@ -153,39 +160,68 @@ impl<'a> Rig<'a> {
             let case = format!("link rate=1Gbit delay=25ms over={over}");
             Row::new(case, "Mbit/s", Target::AtLeast(TARGET), rounds)
         };
-        Ok(vec![row("link", &over_link), row("tcp", &over_plain)])
+        let rows = vec![row("link", &over_link), row("tcp", &over_plain)];
+        let [node, plain] = &played;
+        let of = |role, played: &[Played]| note(role, played, self.blocks);
+        let notes = [of("node over the link", node), of("plain TCP", plain)];
+        Ok((rows, notes))
     }
 
     /// The time of a core for each block that is received and dropped, on the orderer's own host.
-    async fn receive(&self, rounds: usize) -> Result<Row> {
+    async fn receive(&self, rounds: usize) -> Result<(Row, [String; 2])> {
         let mut measured = Vec::new();
+        let mut played = [Vec::new(), Vec::new()];
         for round in 0..rounds {
             let order = [
                 (Host::Orderer, receive::CLIENT),
                 (Host::Orderer, receive::STUB),
             ];
-            let [value, baseline] = self.in_turn(round, order).await?;
-            let per_block = |seconds: f64| seconds * 1e6 / self.blocks as f64;
-            measured.push(Round {
-                value: per_block(value),
-                baseline: per_block(baseline),
-            });
+            let both = self.in_turn(round, order, &mut played).await?;
+            let [value, baseline] = both.map(|took| took.cpu_s * 1e6 / self.blocks as f64);
+            measured.push(Round { value, baseline });
         }
         let target = Target::AtMost(TARGET_RECEIVE);
-        Ok(Row::new("receive size=101KB", "µs cpu", target, &measured))
+        let row = Row::new("receive size=101KB", "µs cpu", target, &measured);
+        let [client, bare] = &played;
+        let of = |role, played: &[Played]| note(role, played, self.blocks);
+        let notes = [of("client that drops", client), of("bare client", bare)];
+        Ok((row, notes))
     }
 
     /// What two roles say, of which one is the first in every other round.
-    async fn in_turn(&self, round: usize, [a, b]: [(Host, &str); 2]) -> Result<[f64; 2]> {
-        if round.is_multiple_of(2) {
-            return Ok([self.told(a).await?, self.told(b).await?]);
-        }
-        let second = self.told(b).await?;
-        Ok([self.told(a).await?, second])
+    async fn in_turn(
+        &self,
+        round: usize,
+        [a, b]: [(Host, &str); 2],
+        played: &mut [Vec<Played>; 2],
+    ) -> Result<[Took; 2]> {
+        let (first, second) = match round.is_multiple_of(2) {
+            true => (self.play(a).await?, self.play(b).await?),
+            false => {
+                let second = self.play(b).await?;
+                (self.play(a).await?, second)
+            }
+        };
+        let [of_first, of_second] = played;
+        of_first.push(first);
+        of_second.push(second);
+        Ok([first.took, second.took])
     }
 
-    /// Plays a role on a host to its end; it says how many seconds it took.
-    async fn told(&self, (host, role): (Host, &str)) -> Result<f64> {
+    /// Plays a role on a host to its end, and looks what the orderer takes for that.
+    async fn play(&self, role: (Host, &str)) -> Result<Played> {
+        // The process that `ip` was is the orderer's.
+        let orderer = self.orderer.id().context("the orderer ended")?;
+        let (before, began) = (Usage::of(orderer)?, Instant::now());
+        let took = self.told(role).await?;
+        Ok(Played {
+            took,
+            orderer: Took::between(&before, &Usage::of(orderer)?, began),
+        })
+    }
+
+    /// Plays a role on a host to its end; it says what it took.
+    async fn told(&self, (host, role): (Host, &str)) -> Result<Took> {
         let dir = self.dir.path().to_str().context("a folder with a name")?;
         let blocks = self.blocks.to_string();
         let ended = self

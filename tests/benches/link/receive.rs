@@ -10,19 +10,16 @@ use e2e_tests::{
     node::{CHANNEL, Files, USER},
 };
 use orderer_client::OrdererClient;
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 use tokio_stream::StreamExt as _;
 
-use crate::hosts;
+use crate::{hosts, took::Took};
 
 /// The role of one who receives with the client.
 pub(crate) const CLIENT: &str = "receive";
 
 /// The role of one who receives with a stub and nothing else.
 pub(crate) const STUB: &str = "receive-bare";
-
-/// What the clock of a process cannot tell from nothing, in seconds.
-const TICK_S: f64 = 0.01;
 
 /// Receives the chain with the client, and says what it took.
 pub(crate) async fn client(dir: &Path, blocks: usize) -> Result<()> {
@@ -50,12 +47,12 @@ pub(crate) async fn stub(dir: &Path, blocks: usize) -> Result<()> {
     tell_cpu(receiving.take(blocks)).await
 }
 
-/// Receives in a task, as a pull loop does, and says how many seconds of a core that took.
+/// Receives in a task, as a pull loop does, and says what that took.
 async fn tell_cpu(receiving: impl Future<Output = Result<()>> + Send + 'static) -> Result<()> {
-    let before = Usage::own()?.cpu_s;
+    let (before, began) = (Usage::own()?, Instant::now());
     let mut tasks = JoinSet::new();
     tasks.spawn(receiving);
     tasks.join_next().await.context("a task")???;
-    println!("{}", (Usage::own()?.cpu_s - before).max(TICK_S));
+    println!("{}", Took::since(&before, began)?);
     Ok(())
 }

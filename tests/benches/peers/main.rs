@@ -44,7 +44,7 @@ struct Args {
     #[command(flatten)]
     shared: bench::Args,
     /// How many blocks the chain has.
-    #[arg(long, default_value_t = 4000)]
+    #[arg(long, default_value_t = 5000)]
     blocks: usize,
 }
 

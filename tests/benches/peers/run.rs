@@ -32,8 +32,9 @@ pub(crate) struct Run {
     /// CPU time of the one that took, and of those that gave, in seconds.
     taker_s: f64,
     givers_s: f64,
-    /// The most memory that the one that took had resident.
+    /// The most memory that the one that took had resident, and the most of one that gave.
     peak_bytes: u64,
+    giver_peak_bytes: u64,
 }
 
 impl Chain {
@@ -71,11 +72,16 @@ impl Chain {
         }
         let took = said(&mut lines, DEADLINE).await?.parse()?;
         let [taking, giving] = cpu_s(&taker, &givers)?;
+        let mut giver_peak_bytes = 0;
+        for (giver, _) in &givers {
+            giver_peak_bytes = giver.usage()?.peak_bytes.max(giver_peak_bytes);
+        }
         let run = Run {
             took,
             taker_s: taking - before[0],
             givers_s: giving - before[1],
             peak_bytes: taker.usage()?.peak_bytes,
+            giver_peak_bytes,
         };
         taker.stop().await?;
         for (giver, _) in givers {
@@ -109,11 +115,12 @@ impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:.0} MB/s, {:.2} s of a core for taking and {:.2} s for giving, {:.0} MB of memory",
+            "{:.0} MB/s, {:.2} s of a core for taking and {:.2} s for giving, {:.0} MB of memory at most, and {:.0} MB of who gives",
             self.rate(),
             self.taker_s,
             self.givers_s,
-            self.peak_bytes as f64 / 1e6
+            self.peak_bytes as f64 / 1e6,
+            self.giver_peak_bytes as f64 / 1e6
         )
     }
 }

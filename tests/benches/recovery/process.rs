@@ -27,10 +27,10 @@ const NOT_PULLING: &str = "not pulling";
 const STORED: &str = "stored ";
 
 /// Nothing that is waited for takes longer.
-const DEADLINE: Duration = Duration::from_secs(120);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 
 /// How often a node looks whether it pulls.
-const LOOKS_EVERY: Duration = Duration::from_millis(20);
+pub(crate) const LOOKS_EVERY: Duration = Duration::from_millis(20);
 
 /// A node in a process, killed when it is dropped.
 pub(crate) struct NodeProcess {

@@ -4,20 +4,30 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use block_api::SystemClock;
 use dev_orderer::{Config, DevOrderer, OrganizationSpec, Pace, Role};
 use e2e_tests::{
     bench::{self, Round, Row, Target},
     node::write_files,
 };
-use tokio::time::{Duration, Instant};
+use tokio::time::{Duration, Instant, sleep};
 
-use crate::{files, process::NodeProcess};
+use crate::{
+    files,
+    process::{DEADLINE, LOOKS_EVERY, NodeProcess},
+};
 
 /// The configured time, which is the default, and what may come on top.
 const TAKEOVER: Duration = Duration::from_secs(3);
 const ON_TOP: Duration = Duration::from_secs(1);
+
+/// A node that pulls is the only one when it has been for so long: one that is better placed and was
+/// started a moment ago opens its stream after the takeover time, and not before.
+const ALONE_FOR: Duration = TAKEOVER.saturating_mul(2);
+
+/// A node that had a stream when the block came has told of it before it has looked so often.
+const LOOKS: usize = 50;
 
 const NODES: usize = 4;
 const CHANNEL: &str = "bench";
@@ -55,8 +65,10 @@ pub(crate) async fn case(rounds: usize) -> Result<Row> {
         for node in &nodes {
             node.tells(|told| told.stored >= last).await?;
         }
+        let elapsed = began.elapsed();
+        one_pulls(&nodes).await?;
         measured.push(Round {
-            value: began.elapsed().as_secs_f64(),
+            value: elapsed.as_secs_f64(),
             baseline: TAKEOVER.as_secs_f64(),
         });
         nodes.insert(
@@ -79,17 +91,41 @@ async fn order(orderer: &DevOrderer) -> Result<u64> {
     Ok(last.context("a block")?.get())
 }
 
-/// Waits until every node is at the tip and one of them pulls, and tells which.
+/// Waits until every node is at the tip and the same one alone has pulled for long, and tells which.
 async fn puller(nodes: &[NodeProcess], last: u64) -> Result<usize> {
     for node in nodes {
         node.tells(|told| told.stored >= last).await?;
     }
-    let pulls = |node: &NodeProcess| node.told().pulling;
-    loop {
-        // One that was better placed may have come back: there is one in the end.
-        if nodes.iter().filter(|node| pulls(node)).count() == 1 {
-            return nodes.iter().position(pulls).context("the node that pulls");
+    let began = Instant::now();
+    let (mut pulled, mut since) = (Vec::new(), began);
+    while began.elapsed() < DEADLINE {
+        let pulls = pulling(nodes);
+        if pulls != pulled {
+            (pulled, since) = (pulls, Instant::now());
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        match pulled.as_slice() {
+            [puller] if since.elapsed() > ALONE_FOR => return Ok(*puller),
+            _ => sleep(LOOKS_EVERY).await,
+        }
     }
+    bail!("no node has pulled alone for {ALONE_FOR:?} after {DEADLINE:?}")
+}
+
+/// Sees that the block came by the stream of a node that took over: it tells of that stream when it
+/// looks next. There was no such stream before the kill.
+async fn one_pulls(nodes: &[NodeProcess]) -> Result<()> {
+    for _ in 0..LOOKS {
+        if !pulling(nodes).is_empty() {
+            return Ok(());
+        }
+        sleep(LOOKS_EVERY).await;
+    }
+    bail!("a block came although no node took over, so that nothing was measured: run it again")
+}
+
+/// The nodes that have a stream.
+fn pulling(nodes: &[NodeProcess]) -> Vec<usize> {
+    let nodes = nodes.iter().enumerate();
+    let pulling = nodes.filter(|(_, node)| node.told().pulling);
+    pulling.map(|(index, _)| index).collect()
 }

@@ -19,7 +19,7 @@ mod tip;
 use anyhow::Result;
 use block_api::{VerifiedBlock, testing::TestChain};
 use clap::Parser;
-use e2e_tests::bench::{self, Row};
+use e2e_tests::bench::{self, Row, Usage};
 
 /// The channel of the chains.
 const CHANNEL: &str = "bench";
@@ -86,7 +86,12 @@ async fn main() -> Result<()> {
             rows.extend(Box::pin(tip::cases(size, bytes, extent)).await?);
         }
     }
-    bench::finish(&rows, &args.shared)
+    let Usage { cpu_s, peak_bytes } = Usage::own()?;
+    let memory = peak_bytes as f64 / 1e6;
+    let note = format!(
+        "one process: {cpu_s:.1} s of a core for all of it, {memory:.0} MB of memory at most"
+    );
+    bench::finish_with(&rows, &[note], &args.shared)
 }
 
 /// A chain of so many blocks behind its first one, each with data of this size.

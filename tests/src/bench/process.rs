@@ -140,7 +140,7 @@ impl Process {
     ///
     /// When it has ended.
     pub fn usage(&self) -> Result<Usage> {
-        usage(&self.pid()?.to_string())
+        Usage::of(self.pid()?)
     }
 
     /// The memory that is resident, in bytes.
@@ -226,6 +226,15 @@ impl Usage {
     /// Where there is no `/proc`.
     pub fn own() -> Result<Self> {
         usage("self")
+    }
+
+    /// What the process with this number has used so far.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    pub fn of(pid: u32) -> Result<Self> {
+        usage(&pid.to_string())
     }
 }
 
