@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `recovery`: how soon a node is back after it was stopped or the one that pulls was killed, and
+//! `recovery`: how soon a node is back after it was stopped or the one that pulls is gone, and
 //! what it costs to wait for blocks on many channels.
 //!
 //! Nodes whose memory is measured, or which are killed, are processes of their own: this program
@@ -58,7 +58,7 @@ async fn main() -> Result<()> {
         rows.push(Box::pin(restart::case(rounds, blocks)).await?);
     }
     if wanted("takeover") {
-        rows.push(Box::pin(takeover::case(rounds)).await?);
+        rows.extend(Box::pin(takeover::cases(rounds)).await?);
     }
     if wanted("idle") {
         rows.extend(Box::pin(idle::case(channels, seconds)).await?);

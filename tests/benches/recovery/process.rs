@@ -3,13 +3,14 @@
 
 use std::{path::Path, time::Duration};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use block_api::{BlockNumber, ChannelId, Height};
 use blockcast::{Node, NodeConfig};
 use blocks_provider::PullState;
 use e2e_tests::bench::{Lines, Process};
 use tokio::{
     io::AsyncReadExt as _,
+    process::Command,
     sync::watch,
     task::JoinSet,
     time::{interval, timeout},
@@ -127,6 +128,14 @@ impl NodeProcess {
     /// Kills it, as `kill -9` does.
     pub(crate) async fn kill(self) -> Result<()> {
         self.process.kill().await
+    }
+
+    /// Has it do nothing any more, though it is there, as `kill -STOP` does.
+    pub(crate) async fn halt(&self) -> Result<()> {
+        let pid = self.process.pid()?.to_string();
+        let halted = Command::new("kill").args(["-STOP", &pid]).status().await?;
+        ensure!(halted.success(), "`kill -STOP {pid}` failed: {halted}");
+        Ok(())
     }
 
     /// The time that it has had of a core, in seconds.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The time from the end of the node that pulls, which is killed, until a block that is ordered then
-//! is at every other node, against the configured time until another one takes over.
+//! The time from the end of the node that pulls, which is killed or falls silent, until a block that
+//! is ordered then is at every other node, against the configured time until another one takes over.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -33,7 +33,16 @@ const NODES: usize = 4;
 const CHANNEL: &str = "bench";
 const BLOCK_BYTES: usize = 1000;
 
-pub(crate) async fn case(rounds: usize) -> Result<Row> {
+/// How the node that pulls ends.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// It is killed, and the system closes its connections.
+    Killed,
+    /// It says nothing any more, and its connections stay, as if its host were gone.
+    Silent,
+}
+
+pub(crate) async fn cases(rounds: usize) -> Result<Vec<Row>> {
     let dir = bench::folder()?;
     let names: Vec<String> = (0..NODES).map(|index| format!("peer{index}")).collect();
     let peers = names.iter().map(|name| (name.as_str(), Role::Peer));
@@ -56,33 +65,52 @@ pub(crate) async fn case(rounds: usize) -> Result<Row> {
     let mut last = order(&orderer).await?;
     let start = |config: &PathBuf| NodeProcess::start(config);
     let mut nodes = configs.iter().map(start).collect::<Result<Vec<_>>>()?;
-    let mut measured = Vec::new();
-    for _ in 0..rounds {
-        let puller = puller(&nodes, last).await?;
-        let began = Instant::now();
-        nodes.remove(puller).kill().await?;
-        last = order(&orderer).await?;
-        for node in &nodes {
-            node.tells(|told| told.stored >= last).await?;
+    let mut rows = Vec::new();
+    for (end, case) in [
+        (End::Killed, "the puller is killed over takeover"),
+        (End::Silent, "the puller falls silent over takeover"),
+    ] {
+        let mut measured = Vec::new();
+        for _ in 0..rounds {
+            let puller = puller(&nodes, last).await?;
+            let began = Instant::now();
+            let ended = nodes.remove(puller);
+            let silent = match end {
+                End::Killed => {
+                    ended.kill().await?;
+                    None
+                }
+                End::Silent => {
+                    ended.halt().await?;
+                    Some(ended)
+                }
+            };
+            last = order(&orderer).await?;
+            for node in &nodes {
+                node.tells(|told| told.stored >= last).await?;
+            }
+            let elapsed = began.elapsed();
+            one_pulls(&nodes).await?;
+            if let Some(silent) = silent {
+                silent.kill().await?;
+            }
+            measured.push(Round {
+                value: elapsed.as_secs_f64(),
+                baseline: TAKEOVER.as_secs_f64(),
+            });
+            nodes.insert(
+                puller,
+                start(configs.get(puller).context("its configuration")?)?,
+            );
         }
-        let elapsed = began.elapsed();
-        one_pulls(&nodes).await?;
-        measured.push(Round {
-            value: elapsed.as_secs_f64(),
-            baseline: TAKEOVER.as_secs_f64(),
-        });
-        nodes.insert(
-            puller,
-            start(configs.get(puller).context("its configuration")?)?,
-        );
+        let target = (TAKEOVER + ON_TOP).as_secs_f64() / TAKEOVER.as_secs_f64();
+        rows.push(Row::new(case, "s", Target::AtMost(target), &measured));
     }
     for node in nodes {
         node.stop().await?;
     }
     orderer.stop().await;
-    let target = (TAKEOVER + ON_TOP).as_secs_f64() / TAKEOVER.as_secs_f64();
-    let case = "the puller is killed over takeover";
-    Ok(Row::new(case, "s", Target::AtMost(target), &measured))
+    Ok(rows)
 }
 
 /// Has a block ordered, and gives its number.
