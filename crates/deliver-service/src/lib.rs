@@ -21,6 +21,8 @@ mod peers;
 mod publisher;
 mod pull;
 mod restore;
+#[cfg(test)]
+mod scene;
 mod service;
 mod stats;
 mod storage;

@@ -152,49 +152,27 @@ impl BlockHandler for OrdererIntake {
 
 #[cfg(test)]
 mod tests {
-    use block_api::{
-        Height,
-        testing::{
-            LiveChain, Manner, MemoryStore, OpenReaders, ScriptedSource, TestChain,
-            TestOrganisation, TestSigner, TestVerifier, within,
-        },
-    };
-    use gossip_memory::MemoryNetwork;
+    use block_api::testing::{LiveChain, Manner, ScriptedSource, TestChain};
 
-    use super::*;
-    use crate::{ChannelParts, Config, DeliverService, Task};
+    use crate::{Config, Task, scene::Scene};
 
     /// A producer died with the buffer's lock in hand, and a block of the stream is the first thing to
     /// come upon it: the loop dies of that, and of nothing else, and begins anew as the writer does.
     #[tokio::test(start_paused = true)]
     async fn a_block_that_comes_before_the_buffer_begins_anew_ends_the_loop_and_no_more() {
-        let (chain, blocks) = TestChain::of_blocks("ch", 5, 10);
-        let channel = chain.channel();
-        let gossip = MemoryNetwork::new(3).node("node");
-        let service = DeliverService::new(Config::default(), Arc::new(gossip)).unwrap();
-        let store = Arc::new(MemoryStore::with(vec![TestChain::verified(&blocks[0])]).await);
-        let source = Arc::new(ScriptedSource::new(&["orderer:1"]));
+        let blocks = TestChain::of_blocks("ch", 5, 10).1;
+        let source = ScriptedSource::new(&["orderer:1"]);
         source.serve("orderer:1", &LiveChain::new(blocks.clone()), Manner::HONEST);
-        let parts = ChannelParts {
-            channel: channel.clone(),
-            genesis: blocks[0].header_hash(),
-            store: store.clone(),
-            verifier: Arc::new(TestVerifier::strict()),
-            readers: Arc::new(OpenReaders),
-            signer: Arc::new(TestSigner("node")),
-            organisation: Arc::new(TestOrganisation("node")),
-            source,
-        };
-        service.join_channel(parts).await.unwrap();
-        service.joined(&channel).unwrap().intake.buffer.poison();
-        let started = service.start_deliver_for_channel(&channel, store);
+        let scene = Scene::joined(Config::default(), &blocks[0], source).await;
+        scene.intake().buffer.poison();
+        let (service, channel) = (&scene.service, &scene.channel);
+        let started = service.start_deliver_for_channel(channel, scene.store.clone());
         started.await.unwrap();
-        let reached = service.wait_for_height(&channel, Height::new(5));
-        assert!(within("the tip", reached).await);
-        let deaths = service.state(&channel).unwrap().deaths;
+        scene.reaches(5).await;
+        let deaths = service.state(channel).unwrap().deaths;
         // More than once, where its pause is the shorter one.
         assert!(deaths.contains_key(&Task::Pull), "{deaths:?}");
         assert_eq!(deaths.get(&Task::Writer), Some(&1), "{deaths:?}");
-        within("stopping", service.stop()).await;
+        scene.stop().await;
     }
 }

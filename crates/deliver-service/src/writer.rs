@@ -289,47 +289,26 @@ fn take_into_force(intake: &Intake, batch: &[Buffered]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::time::Duration;
 
-    use block_api::{
-        Height,
-        testing::{
-            MemoryStore, OpenReaders, ScriptedSource, TestChain, TestOrganisation, TestSigner,
-            TestVerifier, within,
-        },
-    };
-    use gossip_memory::MemoryNetwork;
+    use block_api::testing::{ScriptedSource, TestChain};
     use tokio::time::advance;
 
     use super::*;
-    use crate::{ChannelParts, Config, DeliverService};
+    use crate::{Config, scene::Scene};
 
     const DELAY: Duration = Duration::from_millis(5);
 
     /// When each of these two blocks is stored, from when the first one is due: the second one is 3 ms
     /// late, and more is coming all the time.
     async fn stored_after(group_commit_delay: Duration) -> ([Duration; 2], Vec<usize>) {
-        let (chain, blocks) = TestChain::of_blocks("ch", 3, 10);
-        let channel = chain.channel();
+        let blocks = TestChain::of_blocks("ch", 3, 10).1;
         let config = Config {
             group_commit_delay,
             ..Config::default()
         };
-        let gossip = MemoryNetwork::new(3).node("node");
-        let service = DeliverService::new(config, Arc::new(gossip)).unwrap();
-        let store = Arc::new(MemoryStore::with(vec![TestChain::verified(&blocks[0])]).await);
-        let parts = ChannelParts {
-            channel: channel.clone(),
-            genesis: blocks[0].header_hash(),
-            store: store.clone(),
-            verifier: Arc::new(TestVerifier::strict()),
-            readers: Arc::new(OpenReaders),
-            signer: Arc::new(TestSigner("node")),
-            organisation: Arc::new(TestOrganisation("node")),
-            source: Arc::new(ScriptedSource::new(&[])),
-        };
-        service.join_channel(parts).await.unwrap();
-        let intake = service.joined(&channel).unwrap().intake.clone();
+        let scene = Scene::joined(config, &blocks[0], ScriptedSource::new(&[])).await;
+        let intake = scene.intake();
         intake.buffer.comes();
         intake.buffer.comes();
         let began = Instant::now();
@@ -345,12 +324,12 @@ mod tests {
             intake.buffer.does_not_come();
         };
         let at = async |height| {
-            let reached = service.wait_for_height(&channel, Height::new(height));
-            assert!(within("both blocks", reached).await);
+            scene.reaches(height).await;
             began.elapsed()
         };
         let ((), first, second) = tokio::join!(comes, at(2), at(3));
-        within("stopping", service.stop()).await;
+        let store = scene.store.clone();
+        scene.stop().await;
         ([first, second], store.batches().split_off(1))
     }
 

@@ -11,9 +11,12 @@ use std::{
 
 use async_trait::async_trait;
 use block_api::{
-    Block, BlockNumber, BlockReader, ChainInfo, Content, Gossip, Height, JoinRequest, ReadError,
-    ReadLimits, Standing, Start, Stop, VerifiedBlock, WhenMissing,
-    testing::{GullibleVerifier, LiveChain, Manner, MemoryStore, Opening, Step, TestChain, within},
+    Block, BlockNumber, BlockStore, Content, Gossip, Height, JoinRequest, ReadError, ReadLimits,
+    Standing, Start, Stop, VerifiedBlock, WhenMissing,
+    testing::{
+        AlteredStore, GullibleVerifier, LiveChain, Manner, MemoryStore, Opening, Step, TestChain,
+        within,
+    },
 };
 use blockcast_deliver_service::Config;
 use bytes::Bytes;
@@ -48,26 +51,22 @@ impl Drop for Asked<'_> {
 }
 
 #[async_trait]
-impl BlockReader for Silent {
-    fn info(&self) -> ChainInfo {
-        self.store.info()
+impl AlteredStore for Silent {
+    fn inner(&self) -> &dyn BlockStore {
+        &self.store
     }
 
-    async fn read(&self, from: BlockNumber, limits: ReadLimits) -> Result<Vec<Bytes>, ReadError> {
-        if Some(from) != self.info().height.tip() {
+    async fn instead_of_read(
+        &self,
+        from: BlockNumber,
+        limits: ReadLimits,
+    ) -> Result<Vec<Bytes>, ReadError> {
+        if Some(from) != self.inner().info().height.tip() {
             self.asked.send_modify(|asked| *asked += 1);
             let _asked = Asked(&self.asked);
             std::future::pending::<()>().await;
         }
-        self.store.read(from, limits).await
-    }
-
-    async fn wait_for(&self, height: Height) -> Result<ChainInfo, ReadError> {
-        self.store.wait_for(height).await
-    }
-
-    fn config_at(&self, number: BlockNumber) -> Option<BlockNumber> {
-        self.store.config_at(number)
+        self.inner().read(from, limits).await
     }
 }
 
@@ -419,9 +418,7 @@ async fn nobody_asks_the_ordering_service_because_of_a_claim() {
         for block in forged {
             let linked = Standing::Linked;
             let block = VerifiedBlock::new(block, &gullible, linked).unwrap();
-            block_api::BlockStore::append(&store, vec![block])
-                .await
-                .unwrap();
+            store.append(vec![block]).await.unwrap();
         }
         let claims = Slow {
             store,
