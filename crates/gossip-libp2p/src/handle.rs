@@ -205,9 +205,7 @@ impl Libp2pGossip {
             .await
             .map_err(|_| AddPeerError::Closed)
     }
-}
 
-impl Libp2pGossip {
     async fn join_channel(
         &self,
         request: JoinRequest,
@@ -490,7 +488,7 @@ mod tests {
     use super::*;
     use crate::{Admission, Keypair, bodies::shelf::Found, topic::TopicId};
 
-    /// A node that knows this one, and tells by itself once an hour how its chain stands.
+    /// A node that admits another one, and tells by itself once an hour how its chain stands.
     async fn node(own: u8, other: u8, peers: Vec<Multiaddr>) -> Libp2pGossip {
         let [own, other] = [own, other].map(|seed| Keypair::from_seed([seed; 32]));
         let config = Config {

@@ -11,7 +11,8 @@ pub struct DeliverConfig {
     /// So far may the time of a request be off, either way. Default: 15 min, as in Fabric.
     pub time_window: Duration,
     /// So many bytes are read ahead for one stream at most, and never more than
-    /// [`ahead_bytes`](Self::ahead_bytes); a larger block is read alone. Default: 1 MiB, which is still in the caches of the processor when it is sent.
+    /// [`ahead_bytes`](Self::ahead_bytes); a larger block is read alone. Default: 1 MiB, which is still
+    /// in the caches of the processor when it is sent.
     pub batch_bytes: NonZeroUsize,
     /// So many blocks are read ahead for one stream at most. Default: 128.
     pub batch_blocks: NonZeroUsize,
