@@ -17,5 +17,5 @@ pub use chain::Blocks;
 pub use client::{BareBlocks, BareClient};
 pub use compare::{Earlier, compare};
 pub use folder::folder;
-pub use process::{Lines, Orders, Process, Role, Usage, said, tell};
+pub use process::{Lines, Orders, Process, Role, Usage, Words, said, tell};
 pub use row::{Round, Row, Spread, Target, median, table};

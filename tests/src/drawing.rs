@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, ensure};
 use plotters::{
     coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter},
     prelude::{
@@ -86,7 +86,6 @@ pub struct Line {
 }
 
 /// An axis with its marks.
-#[derive(Clone)]
 struct Placed {
     axis: Axis,
     marks: Vec<f64>,
@@ -114,18 +113,15 @@ impl Drawing<'_> {
     }
 
     fn draw_on(&self, svg: &mut String, (x, y): (Placed, Placed), lines: &[Line]) -> Result<()> {
-        // The library's own kind of error cannot be sent between threads.
-        let told = |error: &dyn std::fmt::Display| anyhow!("{error}");
         let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
-        area.fill(&WHITE).map_err(|error| told(&error))?;
+        area.fill(&WHITE)?;
         let mut chart = ChartBuilder::on(&area)
             .caption(self.title, (FONT, TITLE_SIZE))
             .margin(MARGIN)
             .margin_right(2 * MARGIN)
             .x_label_area_size(BELOW)
             .y_label_area_size(BESIDE)
-            .build_cartesian_2d(x, y)
-            .map_err(|error| told(&error))?;
+            .build_cartesian_2d(x, y)?;
         chart
             .configure_mesh()
             .light_line_style(TRANSPARENT)
@@ -133,8 +129,7 @@ impl Drawing<'_> {
             .label_style((FONT, TEXT_SIZE))
             .axis_desc_style((FONT, TEXT_SIZE))
             .x_desc(self.over)
-            .draw()
-            .map_err(|error| told(&error))?;
+            .draw()?;
         for (line, (colour, dashes)) in lines.iter().zip(STYLES.iter().cycle()) {
             if line.points.is_empty() {
                 continue;
@@ -144,15 +139,14 @@ impl Drawing<'_> {
             let dots = points
                 .clone()
                 .map(|point| Circle::new(point, 3, colour.filled()));
-            chart.draw_series(dots).map_err(|error| told(&error))?;
+            chart.draw_series(dots)?;
             let series = match *dashes {
                 None => chart.draw_series(LineSeries::new(points, stroke)),
                 Some((dash, gap)) => {
                     chart.draw_series(DashedLineSeries::new(points, dash, gap, stroke))
                 }
             };
-            series
-                .map_err(|error| told(&error))?
+            series?
                 .label(&line.name)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], stroke));
         }
@@ -162,9 +156,8 @@ impl Drawing<'_> {
             .background_style(WHITE.mix(0.85))
             .border_style(BLACK.mix(0.4))
             .position(SeriesLabelPosition::UpperLeft)
-            .draw()
-            .map_err(|error| told(&error))?;
-        area.present().map_err(|error| told(&error))
+            .draw()?;
+        Ok(area.present()?)
     }
 }
 
@@ -239,10 +232,6 @@ impl Ranged for Placed {
 }
 
 impl ValueFormatter<f64> for Placed {
-    fn format(mark: &f64) -> String {
-        mark.to_string()
-    }
-
     fn format_ext(&self, mark: &f64) -> String {
         (self.axis.label)(*mark)
     }

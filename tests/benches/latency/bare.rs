@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The bare hops: a client of the orderer that stores nothing, and messages on a libp2p stream.
 
-use std::{fs, io::ErrorKind, path::Path, time::Duration};
+use std::{io::ErrorKind, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
-use block_api::{Block, Clock as _, Start, StreamRequest, SystemClock};
+use block_api::{Block, Start};
 use e2e_tests::{
     bare::BareTransport,
     bench::{BareClient, Orders, tell},
+    node::Files,
 };
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use gossip_libp2p::Multiaddr;
-use orderer_client::parse_pem_certificates;
 use protos::deliver::DeliverMessage;
-use signer::envelope::{Nonce, seek_envelope};
 use tokio::{task::JoinSet, time::interval};
 
 use crate::{
@@ -26,14 +25,9 @@ const STAMP: usize = 8;
 
 /// Tells of each block that comes from the orderer, as tonic gives it.
 pub(crate) async fn client(dir: &Path, endpoint: &str) -> Result<()> {
-    let genesis = Block::parse(fs::read(dir.join("genesis.block"))?.into())?;
-    let verifier = channel_config::ChannelVerifier::from_genesis(&genesis)?;
-    let signer = signer::load_msp_folder(&dir.join("org1/peer0/msp"), "Org1MSP")?;
-    let authority = parse_pem_certificates(&fs::read(dir.join("tls-ca.pem"))?)?;
-    let client = BareClient::connect(&endpoint.parse()?, authority).await?;
-    let request = StreamRequest::blocks_from(verifier.channel().clone(), Start::Newest);
-    let (now, nonce) = (SystemClock.now(), Nonce::random());
-    let envelope = seek_envelope(&*signer, &request, None, now, nonce).await?;
+    let files = Files(dir);
+    let client = BareClient::connect(&endpoint.parse()?, files.authorities()?).await?;
+    let envelope = files.request(Start::Newest).await?;
     let mut blocks = client.deliver(envelope).await?;
     // In a task of its own, as a node's pull loop is.
     let mut telling = JoinSet::new();

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Error, Result, bail, ensure};
 use block_api::{BlockReader as _, Clock as _, SystemClock};
 use e2e_tests::{
-    bench::{Orders, Role, tell},
+    bench::{Orders, Role, Words, tell},
     node::Node,
 };
 use gossip_libp2p::Multiaddr;
@@ -27,6 +27,9 @@ pub(crate) const TAKER: &str = "taker";
 /// What a node says when it is connected with all others, and what it is told then.
 pub(crate) const MET: &str = "met";
 pub(crate) const PULL: &str = "pull";
+
+/// What it says of each block, before its number and the time.
+const CAME: &str = "came ";
 
 /// A moment by the clock of the machine, which all processes read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -111,7 +114,7 @@ impl Stamp {
 
 impl fmt::Display for Came {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "came {} {}", self.number, self.at.0.as_nanos())
+        write!(f, "{CAME}{} {}", self.number, self.at.0.as_nanos())
     }
 }
 
@@ -119,11 +122,10 @@ impl FromStr for Came {
     type Err = Error;
 
     fn from_str(line: &str) -> Result<Self> {
-        let mut words = line.split_whitespace().skip(1);
-        let mut word = || words.next().with_context(|| format!("more than {line:?}"));
+        let mut words = Words::of(line.strip_prefix(CAME).context("when a block came")?);
         Ok(Self {
-            number: word()?.parse()?,
-            at: Stamp(Duration::from_nanos(word()?.parse()?)),
+            number: words.take()?,
+            at: Stamp(Duration::from_nanos(words.take()?)),
         })
     }
 }

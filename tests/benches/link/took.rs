@@ -3,8 +3,8 @@
 
 use std::{fmt, str::FromStr};
 
-use anyhow::{Context as _, Error, Result};
-use e2e_tests::bench::{Usage, median};
+use anyhow::{Error, Result};
+use e2e_tests::bench::{Usage, Words, median};
 use tokio::time::Instant;
 
 /// What the clock of a process cannot tell from nothing, in seconds.
@@ -70,12 +70,11 @@ impl FromStr for Took {
     type Err = Error;
 
     fn from_str(line: &str) -> Result<Self> {
-        let mut words = line.split_whitespace();
-        let mut word = || words.next().with_context(|| format!("more than {line:?}"));
+        let mut words = Words::of(line);
         Ok(Self {
-            elapsed_s: word()?.parse()?,
-            cpu_s: word()?.parse()?,
-            peak_mb: word()?.parse()?,
+            elapsed_s: words.take()?,
+            cpu_s: words.take()?,
+            peak_mb: words.take()?,
         })
     }
 }

@@ -3,9 +3,9 @@
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
-use anyhow::{Context as _, Error, Result, bail};
+use anyhow::{Error, Result, bail};
 use block_api::Height;
-use e2e_tests::bench::Role;
+use e2e_tests::bench::{Role, Words};
 use gossip_libp2p::Multiaddr;
 
 use crate::{bare, node};
@@ -59,12 +59,11 @@ impl FromStr for Took {
     type Err = Error;
 
     fn from_str(line: &str) -> Result<Self> {
-        let mut words = line.split_whitespace();
-        let mut word = || words.next().with_context(|| format!("more than {line:?}"));
+        let mut words = Words::of(line);
         Ok(Self {
-            bytes: word()?.parse()?,
-            elapsed: Duration::from_nanos(word()?.parse()?),
-            appends: word()?.parse()?,
+            bytes: words.take()?,
+            elapsed: Duration::from_nanos(words.take()?),
+            appends: words.take()?,
         })
     }
 }

@@ -10,6 +10,7 @@ use std::{
     ffi::{OsStr, OsString},
     fmt, fs,
     process::Stdio,
+    str::{FromStr, SplitWhitespace},
     time::Duration,
 };
 
@@ -58,6 +59,13 @@ pub struct Usage {
     pub peak_bytes: u64,
 }
 
+/// The words of a line that a child said, from left to right.
+#[derive(Debug)]
+pub struct Words<'a> {
+    line: &'a str,
+    rest: SplitWhitespace<'a>,
+}
+
 impl Role {
     /// The first argument of a child; its role follows.
     pub const FIRST: &str = "as";
@@ -82,7 +90,7 @@ impl Role {
     /// When there is no such argument, or it means nothing.
     pub fn argument<T>(&self, index: usize) -> Result<T>
     where
-        T: std::str::FromStr,
+        T: FromStr,
         T::Err: std::error::Error + Send + Sync + 'static,
     {
         let unclear = || format!("argument {index} of the role {}", self.name);
@@ -238,6 +246,29 @@ impl Usage {
     }
 }
 
+impl<'a> Words<'a> {
+    /// Those of this line.
+    pub fn of(line: &'a str) -> Self {
+        let rest = line.split_whitespace();
+        Self { line, rest }
+    }
+
+    /// The next one, parsed.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or it means nothing.
+    pub fn take<T>(&mut self) -> Result<T>
+    where
+        T: FromStr,
+        T::Err: std::error::Error + Send + Sync + 'static,
+    {
+        let unclear = || format!("a child of the benchmark said {:?}", self.line);
+        let word = self.rest.next().with_context(unclear)?;
+        word.parse().with_context(unclear)
+    }
+}
+
 /// What a child says next.
 ///
 /// # Errors
@@ -305,6 +336,16 @@ mod tests {
         let error = role.argument::<u8>(1).unwrap_err().to_string();
         assert_eq!(error, "argument 1 of the role node");
         assert!(role.argument::<u8>(2).is_err());
+    }
+
+    #[test]
+    fn words_are_taken_in_their_order_and_none_is_made_up() {
+        let mut words = Words::of(" 7  x 8\n");
+        assert_eq!(words.take::<u8>().unwrap(), 7);
+        let error = words.take::<u8>().unwrap_err().to_string();
+        assert_eq!(error, "a child of the benchmark said \" 7  x 8\\n\"");
+        assert_eq!(words.take::<u64>().unwrap(), 8);
+        assert!(words.take::<u64>().is_err(), "there are no more");
     }
 
     #[test]
