@@ -141,71 +141,68 @@ impl<'a> Rig<'a> {
 
     /// Blocks over the link, beside what it carries and what plain TCP does.
     async fn link(&self, rounds: usize) -> Result<(Vec<Row>, [String; 2])> {
-        let (mut over_link, mut over_plain) = (Vec::new(), Vec::new());
-        let mut played = [Vec::new(), Vec::new()];
-        for round in 0..rounds {
-            let order = [(Host::Node, hosts::NODE), (Host::Node, hosts::PLAIN)];
-            let both = self.in_turn(round, order, &mut played).await?;
-            let [value, plain] = both.map(|took| self.bytes * 8.0 / 1e6 / took.elapsed_s);
-            over_link.push(Round {
-                value,
-                baseline: MBIT_PER_S,
-            });
-            over_plain.push(Round {
-                value,
-                baseline: plain,
-            });
-        }
+        let roles = [(Host::Node, hosts::NODE), (Host::Node, hosts::PLAIN)];
+        let played = self.rounds(rounds, roles).await?;
+        let rate = |played: &Played| self.bytes * 8.0 / 1e6 / played.took.elapsed_s;
+        let over = |baseline: &dyn Fn(&Played) -> f64| -> Vec<Round> {
+            let of = |[node, plain]: &[Played; 2]| Round {
+                value: rate(node),
+                baseline: baseline(plain),
+            };
+            played.iter().map(of).collect()
+        };
         let row = |over: &str, rounds: &[Round]| {
             let case = format!("link rate=1Gbit delay=25ms over={over}");
             Row::new(case, "Mbit/s", Target::AtLeast(TARGET), rounds)
         };
-        let rows = vec![row("link", &over_link), row("tcp", &over_plain)];
-        let [node, plain] = &played;
-        let of = |role, played: &[Played]| note(role, played, self.blocks);
-        let notes = [of("node over the link", node), of("plain TCP", plain)];
+        let rows = vec![
+            row("link", &over(&|_| MBIT_PER_S)),
+            row("tcp", &over(&rate)),
+        ];
+        let notes = self.notes(["node over the link", "plain TCP"], &played);
         Ok((rows, notes))
     }
 
     /// The time of a core for each block that is received and dropped, on the orderer's own host.
     async fn receive(&self, rounds: usize) -> Result<(Row, [String; 2])> {
-        let mut measured = Vec::new();
-        let mut played = [Vec::new(), Vec::new()];
-        for round in 0..rounds {
-            let order = [
-                (Host::Orderer, receive::CLIENT),
-                (Host::Orderer, receive::STUB),
-            ];
-            let both = self.in_turn(round, order, &mut played).await?;
-            let [value, baseline] = both.map(|took| took.cpu_s * 1e6 / self.blocks as f64);
-            measured.push(Round { value, baseline });
-        }
+        let roles = [receive::CLIENT, receive::STUB].map(|role| (Host::Orderer, role));
+        let played = self.rounds(rounds, roles).await?;
+        let core_us = |played: &Played| played.took.cpu_s * 1e6 / self.blocks as f64;
+        let measured: Vec<Round> = played
+            .iter()
+            .map(|[client, bare]| Round {
+                value: core_us(client),
+                baseline: core_us(bare),
+            })
+            .collect();
         let target = Target::AtMost(TARGET_RECEIVE);
         let row = Row::new("receive size=101KB", "µs cpu", target, &measured);
-        let [client, bare] = &played;
-        let of = |role, played: &[Played]| note(role, played, self.blocks);
-        let notes = [of("client that drops", client), of("bare client", bare)];
+        let notes = self.notes(["client that drops", "bare client"], &played);
         Ok((row, notes))
     }
 
-    /// What two roles say, of which one is the first in every other round.
-    async fn in_turn(
-        &self,
-        round: usize,
-        [a, b]: [(Host, &str); 2],
-        played: &mut [Vec<Played>; 2],
-    ) -> Result<[Took; 2]> {
-        let (first, second) = match round.is_multiple_of(2) {
-            true => (self.play(a).await?, self.play(b).await?),
-            false => {
-                let second = self.play(b).await?;
-                (self.play(a).await?, second)
-            }
-        };
-        let [of_first, of_second] = played;
-        of_first.push(first);
-        of_second.push(second);
-        Ok([first.took, second.took])
+    /// Plays two roles, of which one is the first in every other round.
+    async fn rounds(&self, rounds: usize, [a, b]: [(Host, &str); 2]) -> Result<Vec<[Played; 2]>> {
+        let mut played = Vec::new();
+        for round in 0..rounds {
+            played.push(match round.is_multiple_of(2) {
+                true => [self.play(a).await?, self.play(b).await?],
+                false => {
+                    let second = self.play(b).await?;
+                    [self.play(a).await?, second]
+                }
+            });
+        }
+        Ok(played)
+    }
+
+    /// What each of two roles took, for people.
+    fn notes(&self, roles: [&str; 2], played: &[[Played; 2]]) -> [String; 2] {
+        let [first, second] = roles;
+        [
+            note(first, played.iter().map(|[first, _]| first), self.blocks),
+            note(second, played.iter().map(|[_, second]| second), self.blocks),
+        ]
     }
 
     /// Plays a role on a host to its end, and looks what the orderer takes for that.

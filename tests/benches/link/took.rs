@@ -44,11 +44,15 @@ impl Took {
 }
 
 /// The medians of several rounds, for people.
-pub(crate) fn note(role: &str, rounds: &[Played], blocks: usize) -> String {
+pub(crate) fn note<'a>(
+    role: &str,
+    rounds: impl Iterator<Item = &'a Played> + Clone,
+    blocks: usize,
+) -> String {
     let of = |took: fn(&Played) -> Took| {
         let per_thousand = |took: Took| took.cpu_s * 1e3 / blocks as f64;
-        let cpu_s = median(rounds.iter().map(took).map(per_thousand).collect());
-        let memory = median(rounds.iter().map(|round| took(round).peak_mb).collect());
+        let cpu_s = median(rounds.clone().map(took).map(per_thousand).collect());
+        let memory = median(rounds.clone().map(|round| took(round).peak_mb).collect());
         format!("{cpu_s:.3} s of a core for 1,000 blocks, {memory:.0} MB of memory at most")
     };
     let (own, orderer) = (of(|round| round.took), of(|round| round.orderer));

@@ -9,7 +9,7 @@ use block_api::SystemClock;
 use dev_orderer::{Config, DevOrderer, OrganizationSpec, Pace, Role};
 use e2e_tests::{
     bench::{self, Round, Row, Target},
-    node::write_files,
+    node::{CHANNEL, USER, write_files},
 };
 use tokio::time::{Duration, Instant, sleep};
 
@@ -30,7 +30,6 @@ const ALONE_FOR: Duration = TAKEOVER.saturating_mul(2);
 const LOOKS: usize = 50;
 
 const NODES: usize = 4;
-const CHANNEL: &str = "bench";
 const BLOCK_BYTES: usize = 1000;
 
 /// How the node that pulls ends.
@@ -46,7 +45,7 @@ pub(crate) async fn cases(rounds: usize) -> Result<Vec<Row>> {
     let dir = bench::folder()?;
     let names: Vec<String> = (0..NODES).map(|index| format!("peer{index}")).collect();
     let peers = names.iter().map(|name| (name.as_str(), Role::Peer));
-    let members = peers.chain([("user1", Role::Client), ("admin", Role::Admin)]);
+    let members = peers.chain([(USER, Role::Client), ("admin", Role::Admin)]);
     let mut config = Config::new(CHANNEL.parse()?, Arc::new(SystemClock));
     config.network.applications = vec![OrganizationSpec::new("Org1", members)];
     let orderer = DevOrderer::start(config).await?;
